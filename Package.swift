@@ -1,0 +1,87 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Each target imports only what stands above it here; the order is the architecture (see ARCHITECTURE.md).
+
+let strict: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+/// Pure targets hold no pointer, socket or clock.
+let pure: [SwiftSetting] = strict + [.strictMemorySafety()]
+
+func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
+  .systemLibrary(name: name, path: "Sources/Systems/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+let package = Package(
+  name: "mesh-node",
+  products: [
+    .executable(name: "mesh-node", targets: ["mesh-node"]),
+    .executable(name: "BookinfoDemo", targets: ["BookinfoDemo"]),
+  ],
+  targets: [
+    // The operating system's libraries.
+    .target(name: "CLinux", path: "Sources/Systems/CLinux"),
+    .target(name: "CRE2", path: "Sources/Systems/CRE2", linkerSettings: [.linkedLibrary("re2")]),
+    systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
+    systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+    systemLibrary("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
+
+    // Pure cores.
+    .target(name: "Primitives", swiftSettings: pure),
+    .target(name: "Telemetry", dependencies: ["Primitives"], swiftSettings: pure),
+    .target(name: "HTTPCodec", dependencies: ["Primitives"], swiftSettings: pure),
+    .target(name: "Membership", dependencies: ["Primitives"], swiftSettings: pure),
+    .target(name: "Consensus", dependencies: ["Primitives"], swiftSettings: pure),
+    .target(name: "MeshConfig", dependencies: ["Primitives", "CYAML", "CRE2"], swiftSettings: strict),
+    .target(name: "Traffic", dependencies: ["Primitives", "HTTPCodec", "MeshConfig"], swiftSettings: pure),
+
+    // Input and output.
+    .target(name: "Transport", dependencies: ["Primitives", "CLinux", "COpenSSL"], swiftSettings: strict),
+    .target(
+      name: "Cluster", dependencies: ["Primitives", "Membership", "Consensus", "Transport", "CSQLite"],
+      swiftSettings: strict),
+    .target(
+      name: "Proxy", dependencies: ["Primitives", "Telemetry", "HTTPCodec", "MeshConfig", "Traffic", "Transport", "CLinux"],
+      swiftSettings: strict),
+
+    // Actors, assembly, programs.
+    .target(
+      name: "MeshActors",
+      dependencies: ["Primitives", "Membership", "Consensus", "MeshConfig", "Traffic", "Transport", "Cluster", "Proxy"],
+      swiftSettings: strict),
+    .target(
+      name: "Nodes",
+      dependencies: [
+        "Primitives", "Telemetry", "HTTPCodec", "Membership", "Consensus", "MeshConfig", "Traffic", "Transport", "Cluster",
+        "Proxy", "MeshActors",
+      ], swiftSettings: strict),
+    .executableTarget(
+      name: "mesh-node",
+      dependencies: ["Primitives", "Telemetry", "HTTPCodec", "MeshConfig", "Traffic", "Nodes", "CLinux"],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "BookinfoDemo", dependencies: ["Primitives", "HTTPCodec", "CLinux", "COpenSSL"],
+      exclude: ["Config"], resources: [], swiftSettings: strict),
+
+    // Tests.
+    .target(
+      name: "Simulation", dependencies: ["Primitives", "Membership", "Consensus"], path: "Tests/Simulation", swiftSettings: pure
+    ),
+    .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
+    .testTarget(name: "TelemetryTests", dependencies: ["Telemetry"], swiftSettings: strict),
+    .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec"], swiftSettings: strict),
+    .testTarget(name: "MembershipTests", dependencies: ["Membership", "Simulation"], swiftSettings: strict),
+    .testTarget(name: "ConsensusTests", dependencies: ["Consensus", "Simulation"], swiftSettings: strict),
+    .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig"], swiftSettings: strict),
+    .testTarget(name: "TrafficTests", dependencies: ["Traffic", "MeshConfig"], swiftSettings: strict),
+    .testTarget(name: "TransportTests", dependencies: ["Transport"], swiftSettings: strict),
+    .testTarget(name: "ClusterTests", dependencies: ["Cluster"], swiftSettings: strict),
+    .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: strict),
+    .testTarget(name: "NodesTests", dependencies: ["Nodes"], swiftSettings: strict),
+    .testTarget(name: "BookinfoDemoTests", dependencies: ["BookinfoDemo", "HTTPCodec"], swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)

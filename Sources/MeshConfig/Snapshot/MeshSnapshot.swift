@@ -1,0 +1,372 @@
+import Primitives
+
+/// Everything a proxy needs to decide requests, compiled from the configuration at one revision and the registry.
+///
+/// Immutable and shared by all workers; a request keeps the snapshot it started with. Cross-references are indices
+/// into the arrays here, so following one costs no reference counting beyond the snapshot's own.
+public final class MeshSnapshot: Sendable {
+  /// The configuration revision this was compiled from; 0 before any configuration.
+  public let revision: UInt64
+  /// Counts registry states on this node; two snapshots with the same revision may differ in it.
+  public let registryVersion: UInt64
+  public let settings: MeshSettings
+  /// Sorted by host name, then namespace.
+  public let services: [Service]
+  /// Destinations of routes: service × port × subset, and pass-through. Index = `ClusterIndex`.
+  public let clusters: [Cluster]
+  /// Every workload of the mesh that this node knows, for telemetry and peer facts. Index = `WorkloadIndex`.
+  public let workloads: [WorkloadFacts]
+  /// What each local workload may call, and by which rules; `LocalWorkload.outbound` is the index.
+  public let outbound: [RouteTable]
+  /// Workloads of this node, gateway workloads included.
+  public let localWorkloads: [LocalWorkload]
+  /// Ports this node opens as a gateway, sorted by port.
+  public let gateways: [GatewayListener]
+  /// Index into `workloads` by `<namespace>/<workload name>@<node>`.
+  public let workloadsByKey: ByteTable<WorkloadIndex>
+
+  public init(
+    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: [Cluster],
+    workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener]
+  ) {
+    self.revision = revision
+    self.registryVersion = registryVersion
+    self.settings = settings
+    self.services = services
+    self.clusters = clusters
+    self.workloads = workloads
+    self.outbound = outbound
+    self.localWorkloads = localWorkloads
+    self.gateways = gateways
+    workloadsByKey = ByteTable(workloads.enumerated().map { (Array($1.key.utf8), $0) })
+  }
+}
+
+public typealias ClusterIndex = Int
+public typealias WorkloadIndex = Int
+
+/// Facts about the mesh and about the node that compiles (Istio's MeshConfig, as far as the data path needs it).
+public struct MeshSettings: Sendable, Hashable {
+  public var cluster: String
+  public var trustDomain: String
+  public var domain = "cluster.local"
+  public var rootNamespace = "istio-system"
+  public var localNode: NodeName
+  public var localAddress: String
+  public var localLocality: Locality
+  public var outboundPolicy = OutboundPolicy.allowAny
+  public var connectTimeout: Duration = .seconds(10)
+  public var defaultRetry = RetryPolicy.istioDefault
+
+  public enum OutboundPolicy: String, Sendable, Hashable { case allowAny, registryOnly }
+
+  public init(cluster: String, trustDomain: String, localNode: NodeName, localAddress: String, localLocality: Locality) {
+    self.cluster = cluster
+    self.trustDomain = trustDomain
+    self.localNode = localNode
+    self.localAddress = localAddress
+    self.localLocality = localLocality
+  }
+}
+
+/// `region/zone/subzone`; empty parts match anything less specific.
+public struct Locality: Sendable, Hashable, Comparable, CustomStringConvertible {
+  public var region: String
+  public var zone: String
+  public var subzone: String
+
+  public init(parsing text: String) {
+    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+    region = parts.first ?? ""
+    zone = parts.count > 1 ? parts[1] : ""
+    subzone = parts.count > 2 ? parts[2] : ""
+  }
+
+  public var description: String { "\(region)/\(zone)/\(subzone)" }
+  public static func < (a: Locality, b: Locality) -> Bool { a.description < b.description }
+}
+
+// MARK: - Input: what the registry says
+
+/// One workload as the registry publishes it; the compiler's input beside the configuration objects.
+public struct WorkloadRecord: Sendable, Hashable {
+  public var node: NodeName
+  public var name: String
+  public var namespace: String
+  /// The service named at registration (`run --service`); nil for a gateway.
+  public var service: String?
+  public var serviceAccount: String
+  public var labels: [String: String]
+  /// Address the application listens on.
+  public var address: String
+  /// Address of the owning node's mesh port (15008).
+  public var meshAddress: String
+  public var meshPort: UInt16
+  public var ports: [Port]
+  public var locality: Locality
+  public var weight: UInt32
+  public var health: EndpointHealth
+  public var isGateway: Bool
+  /// Local workloads in explicit capture: the port of their outbound listener.
+  public var outboundPort: UInt16?
+
+  public struct Port: Sendable, Hashable {
+    /// Name of the port, as a Service's port name; may be empty.
+    public var name: String
+    /// The service port this stands for, when given at registration.
+    public var servicePort: UInt16?
+    /// Where the application listens.
+    public var port: UInt16
+    public var `protocol`: PortProtocol
+    public init(name: String, servicePort: UInt16?, port: UInt16, protocol: PortProtocol) {
+      self.name = name
+      self.servicePort = servicePort
+      self.port = port
+      self.protocol = `protocol`
+    }
+  }
+
+  public init(
+    node: NodeName, name: String, namespace: String, service: String?, serviceAccount: String, labels: [String: String],
+    address: String, meshAddress: String, meshPort: UInt16, ports: [Port], locality: Locality, weight: UInt32 = 1,
+    health: EndpointHealth, isGateway: Bool = false, outboundPort: UInt16? = nil
+  ) {
+    self.node = node
+    self.name = name
+    self.namespace = namespace
+    self.service = service
+    self.serviceAccount = serviceAccount
+    self.labels = labels
+    self.address = address
+    self.meshAddress = meshAddress
+    self.meshPort = meshPort
+    self.ports = ports
+    self.locality = locality
+    self.weight = weight
+    self.health = health
+    self.isGateway = isGateway
+    self.outboundPort = outboundPort
+  }
+}
+
+/// Whether requests may be sent to an endpoint. Only `healthy` is chosen while any such endpoint is left.
+public enum EndpointHealth: String, Sendable, Hashable, Codable {
+  case starting, healthy, unhealthy, leaving
+  /// Its node is suspected or dead: kept for display, last resort only.
+  case unreachable
+}
+
+/// Application protocol of a port (Istio protocol selection).
+public enum PortProtocol: String, Sendable, Hashable, Codable {
+  case auto, http, http2, grpc, tcp, tls, https
+  /// Whether requests on the port are routed as HTTP.
+  public var isHTTP: Bool { self == .http || self == .http2 || self == .grpc || self == .auto }
+}
+
+/// What telemetry and peers know of a workload (Istio's standard labels).
+public struct WorkloadFacts: Sendable, Hashable {
+  public var name: String
+  public var namespace: String
+  public var node: NodeName
+  public var serviceAccount: String
+  /// `spiffe://<td>/ns/<ns>/sa/<sa>`
+  public var principal: String
+  public var app: String
+  public var version: String
+  public var canonicalService: String
+  public var canonicalRevision: String
+  public var labels: [String: String]
+
+  /// `<namespace>/<workload name>@<node>`, unique in the mesh.
+  public var key: String { "\(namespace)/\(name)@\(node)" }
+
+  public init(
+    name: String, namespace: String, node: NodeName, serviceAccount: String, principal: String, app: String, version: String,
+    canonicalService: String, canonicalRevision: String, labels: [String: String]
+  ) {
+    self.name = name
+    self.namespace = namespace
+    self.node = node
+    self.serviceAccount = serviceAccount
+    self.principal = principal
+    self.app = app
+    self.version = version
+    self.canonicalService = canonicalService
+    self.canonicalRevision = canonicalRevision
+    self.labels = labels
+  }
+}
+
+// MARK: - Services, clusters, endpoints
+
+/// A name with ports that workloads stand behind.
+public struct Service: Sendable, Hashable {
+  /// Fully qualified, lower case: `reviews.default.svc.cluster.local`.
+  public var host: String
+  /// Short name: `reviews`.
+  public var name: String
+  public var namespace: String
+  public var origin: Origin
+  public var ports: [Port]
+  /// Virtual addresses, when allocated or written.
+  public var addresses: [String]
+  public var isExternal: Bool
+
+  public enum Origin: Sendable, Hashable {
+    case kubernetesService, serviceEntry
+    /// Implied by `run --service` without a Service object.
+    case registration
+  }
+  public struct Port: Sendable, Hashable {
+    public var number: UInt16
+    public var name: String
+    public var `protocol`: PortProtocol
+    public init(number: UInt16, name: String, protocol: PortProtocol) {
+      self.number = number
+      self.name = name
+      self.protocol = `protocol`
+    }
+  }
+  public init(
+    host: String, name: String, namespace: String, origin: Origin, ports: [Port], addresses: [String] = [],
+    isExternal: Bool = false
+  ) {
+    self.host = host
+    self.name = name
+    self.namespace = namespace
+    self.origin = origin
+    self.ports = ports
+    self.addresses = addresses
+    self.isExternal = isExternal
+  }
+}
+
+/// One destination of routes: service × port × subset, with the traffic policy in force.
+public struct Cluster: Sendable {
+  /// Envoy's spelling: `outbound|9080|v1|reviews.default.svc.cluster.local`, or `PassthroughCluster`.
+  public var name: String
+  /// Index into `services`; nil for pass-through.
+  public var service: Int?
+  public var host: String
+  public var port: UInt16
+  public var subset: String?
+  public var `protocol`: PortProtocol
+  public var discovery: Discovery
+  /// Sorted by endpoint key. Empty → 503 UH.
+  public var endpoints: [Endpoint]
+  public var loadBalancer: LoadBalancerPolicy
+  public var connectionPool: ConnectionPoolPolicy
+  public var outlierDetection: OutlierPolicy?
+  public var tls: UpstreamTLS
+  /// The DestinationRule in force, `namespace/name`, for people.
+  public var destinationRule: String?
+
+  public enum Discovery: Sendable, Hashable {
+    /// Endpoints are the ones listed.
+    case listed
+    /// `endpoints[].address` are names to resolve.
+    case dns
+    /// The request's own host and port (`PassthroughCluster`, ServiceEntry resolution NONE).
+    case originalDestination
+  }
+
+  public init(
+    name: String, service: Int?, host: String, port: UInt16, subset: String?, protocol: PortProtocol, discovery: Discovery,
+    endpoints: [Endpoint], loadBalancer: LoadBalancerPolicy, connectionPool: ConnectionPoolPolicy,
+    outlierDetection: OutlierPolicy?, tls: UpstreamTLS, destinationRule: String?
+  ) {
+    self.name = name
+    self.service = service
+    self.host = host
+    self.port = port
+    self.subset = subset
+    self.protocol = `protocol`
+    self.discovery = discovery
+    self.endpoints = endpoints
+    self.loadBalancer = loadBalancer
+    self.connectionPool = connectionPool
+    self.outlierDetection = outlierDetection
+    self.tls = tls
+    self.destinationRule = destinationRule
+  }
+}
+
+/// Workload × port (or an external address).
+public struct Endpoint: Sendable, Hashable {
+  /// Stable over snapshots and nodes: a hash of node, workload, namespace and port, or of the external address.
+  public var key: UInt64
+  /// Where the application listens (reachable directly when `isLocal` or external).
+  public var address: String
+  public var port: UInt16
+  /// Index into `MeshSnapshot.workloads`; nil for external endpoints.
+  public var workload: WorkloadIndex?
+  /// On the node that compiled this snapshot: the hop is taken in process.
+  public var isLocal: Bool
+  /// For mesh endpoints: the owning node's mesh port, and the server name that selects the workload there,
+  /// `<port>.<workload>.<namespace>.workload.mesh`.
+  public var mesh: MeshRoute?
+  public var locality: Locality
+  /// 0 is nearest (istio-api locality priorities); all 0 without outlier detection.
+  public var priority: Int
+  public var weight: UInt32
+  public var health: EndpointHealth
+
+  public struct MeshRoute: Sendable, Hashable {
+    public var address: String
+    public var port: UInt16
+    public var serverName: String
+    /// What the server's certificate must say.
+    public var identity: SPIFFEID
+    public init(address: String, port: UInt16, serverName: String, identity: SPIFFEID) {
+      self.address = address
+      self.port = port
+      self.serverName = serverName
+      self.identity = identity
+    }
+  }
+
+  public init(
+    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality,
+    priority: Int, weight: UInt32, health: EndpointHealth
+  ) {
+    self.key = key
+    self.address = address
+    self.port = port
+    self.workload = workload
+    self.isLocal = isLocal
+    self.mesh = mesh
+    self.locality = locality
+    self.priority = priority
+    self.weight = weight
+    self.health = health
+  }
+}
+
+/// A workload of the compiling node: where inbound requests end and outbound ones start.
+public struct LocalWorkload: Sendable, Hashable {
+  /// Index into `MeshSnapshot.workloads`.
+  public var workload: WorkloadIndex
+  public var identity: SPIFFEID
+  public var address: String
+  public var ports: [WorkloadRecord.Port]
+  /// Index into `MeshSnapshot.outbound`.
+  public var outbound: Int
+  /// Port of its explicit outbound listener; nil when it has none.
+  public var outboundPort: UInt16?
+  public var isGateway: Bool
+  public var health: EndpointHealth
+
+  public init(
+    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port], outbound: Int,
+    outboundPort: UInt16?, isGateway: Bool, health: EndpointHealth
+  ) {
+    self.workload = workload
+    self.identity = identity
+    self.address = address
+    self.ports = ports
+    self.outbound = outbound
+    self.outboundPort = outboundPort
+    self.isGateway = isGateway
+    self.health = health
+  }
+}
