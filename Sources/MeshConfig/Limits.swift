@@ -1,0 +1,26 @@
+/// What configuration may cost before it is accepted. Beyond a limit the source is refused with a finding that names it.
+public enum ConfigLimits {
+  /// Bytes of one source (a file or a request body). Kubernetes accepts 3 MiB a request; a whole sample set is 100 KiB.
+  public static let sourceBytesMax = 4 << 20
+  /// Nesting of mappings and sequences. The deepest Istio object nests about 12 levels.
+  public static let depthMax = 64
+  /// Nodes of one source after aliases are expanded: bounds memory at about 100 bytes each, so a small file cannot
+  /// grow to gigabytes ("billion laughs").
+  public static let nodesMax = 500_000
+  /// Bytes of one scalar: a direct response body of 1 MB in base64, with room.
+  public static let scalarBytesMax = 2 << 20
+  /// Documents of one source, and objects after `List` kinds are expanded.
+  public static let documentsMax = 20_000
+  /// Findings kept for one source; what follows is counted only.
+  public static let findingsMax = 500
+  /// Bytes of a user's regular expression (Istio's own limit).
+  public static let patternBytesMax = 1024
+  /// Bytes RE2 may use to compile and run one pattern, and instructions of its program (Envoy warns at 1,000).
+  public static let patternMemoryBytesMax: Int64 = 1 << 20
+  public static let patternProgramMax: Int32 = 10_000
+  /// Bytes of a direct response body (Istio: error above 1 MB, warning above 100 kB).
+  public static let directResponseBytesMax = 1_000_000
+  public static let directResponseBytesWarning = 100_000
+  /// Names in Kubernetes' DNS-subdomain form.
+  public static let subdomainBytesMax = 253
+}
