@@ -1,0 +1,73 @@
+import Primitives
+
+/// Why a request is traced, as `x-request-id` carries it in the version digit of its UUID (Envoy).
+public enum TraceReason: UInt8, Hashable, Sendable {
+  case notTraced = 0x34  // 4
+  case sampled = 0x39  // 9
+  case forcedByServer = 0x61  // a
+  case forcedByClient = 0x62  // b
+
+  public var isTraced: Bool { self != .notTraced }
+}
+
+/// An `x-request-id`: a random UUID (RFC 9562 version 4) whose version digit carries the trace decision.
+public struct RequestID: Hashable, Sendable {
+  public static let byteCount = 36
+  /// Index of the version digit in the text.
+  public static let reasonIndex = 14
+  private let high: UInt64
+  private let low: UInt64
+  public let reason: TraceReason
+
+  public init(using generator: inout SeededGenerator, reason: TraceReason = .notTraced) {
+    high = generator.next()
+    low = (generator.next() & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000
+    self.reason = reason
+  }
+
+  /// Appends the 36 bytes of text.
+  public func append(to out: inout [UInt8]) {
+    Self.appendHex(high, digits: 16, to: &out, dashAfter: [8, 12])
+    out.append(0x2D)
+    Self.appendHex(low, digits: 16, to: &out, dashAfter: [4])
+    out[out.count - Self.byteCount + Self.reasonIndex] = reason.rawValue
+  }
+
+  public var text: String {
+    var bytes: [UInt8] = []
+    append(to: &bytes)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// The decision in an incoming id; nil when it is not a UUID or carries none, so that the id is kept but decides nothing.
+  public static func reason(in id: some RandomAccessCollection<UInt8>) -> TraceReason? {
+    guard id.count == byteCount else { return nil }
+    for (index, byte) in id.enumerated() {
+      let isDash = index == 8 || index == 13 || index == 18 || index == 23
+      guard isDash ? byte == 0x2D : hexDigitValue(byte) != nil else { return nil }
+    }
+    return TraceReason(rawValue: ASCII.lowercased(id[id.index(id.startIndex, offsetBy: reasonIndex)]))
+  }
+
+  private static func appendHex(_ value: UInt64, digits: Int, to out: inout [UInt8], dashAfter: [Int]) {
+    for digit in 0..<digits {
+      if dashAfter.contains(digit) { out.append(0x2D) }
+      out.append(hexDigit(UInt8(truncatingIfNeeded: value >> UInt64(4 * (digits - 1 - digit)))))
+    }
+  }
+}
+
+/// The lower-case hexadecimal digit of the low four bits.
+func hexDigit(_ value: UInt8) -> UInt8 {
+  let nibble = value & 15
+  return nibble < 10 ? 0x30 + nibble : 0x57 + nibble
+}
+
+func hexDigitValue(_ byte: UInt8) -> UInt8? {
+  switch byte {
+  case 0x30...0x39: byte - 0x30
+  case 0x61...0x66: byte - 0x57
+  case 0x41...0x46: byte - 0x37
+  default: nil
+  }
+}
