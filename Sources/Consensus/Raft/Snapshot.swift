@@ -1,0 +1,50 @@
+import Primitives
+
+/// The state machine's state after the entry at `position`, which replaces the log up to there (Raft thesis §5).
+public struct Snapshot: Hashable, Sendable {
+  public let position: LogPosition
+  /// The members as of `position`.
+  public let configuration: ClusterConfiguration
+  public let state: [UInt8]
+  /// SHA-256 of `state`; checked when the snapshot is loaded or received.
+  public let digest: Digest
+
+  public init(position: LogPosition, configuration: ClusterConfiguration, state: [UInt8]) {
+    self.init(position: position, configuration: configuration, state: state, digest: SHA256.digest(of: state))
+  }
+
+  /// Takes a digest read with the state; `isIntact` tells whether they belong together.
+  public init(position: LogPosition, configuration: ClusterConfiguration, state: [UInt8], digest: Digest) {
+    self.position = position
+    self.configuration = configuration
+    self.state = state
+    self.digest = digest
+  }
+
+  public var isIntact: Bool { SHA256.digest(of: state) == digest }
+}
+
+/// What a server must never forget: its term and whom it voted for in it (Raft thesis §3.4).
+public struct HardState: Hashable, Sendable {
+  public var term: Term
+  public var vote: NodeName?
+
+  public init(term: Term = .zero, vote: NodeName? = nil) {
+    self.term = term
+    self.vote = vote
+  }
+}
+
+/// What storage held when the process started.
+public struct RecoveredState: Hashable, Sendable {
+  public var hardState: HardState
+  public var snapshot: Snapshot?
+  /// Contiguous, starting at or before the index after the snapshot's.
+  public var entries: [LogEntry]
+
+  public init(hardState: HardState = HardState(), snapshot: Snapshot? = nil, entries: [LogEntry] = []) {
+    self.hardState = hardState
+    self.snapshot = snapshot
+    self.entries = entries
+  }
+}
