@@ -1,0 +1,87 @@
+// OpenSSL's own headers, and functions for those of its macros that Swift cannot see.
+#ifndef COPENSSL_SHIM_H
+#define COPENSSL_SHIM_H
+
+#include <openssl/bio.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/kdf.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+
+static inline EVP_PKEY *cossl_generate_p256(void) { return EVP_EC_gen("P-256"); }
+
+static inline long cossl_bio_bytes(BIO *bio, char **bytes) { return BIO_get_mem_data(bio, bytes); }
+
+static inline long cossl_set_min_version(SSL_CTX *ctx, int version) { return SSL_CTX_set_min_proto_version(ctx, version); }
+static inline long cossl_set_session_min_version(SSL *ssl, int version) { return SSL_set_min_proto_version(ssl, version); }
+static inline long cossl_set_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_set_mode(ctx, mode); }
+static inline long cossl_disable_session_cache(SSL_CTX *ctx) {
+  return SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+}
+static inline long cossl_set_read_ahead(SSL_CTX *ctx) { return SSL_CTX_set_read_ahead(ctx, 1); }
+static inline long cossl_add_chain_certificate(SSL_CTX *ctx, X509 *certificate) {
+  return SSL_CTX_add1_chain_cert(ctx, certificate);
+}
+static inline long cossl_set_server_name(SSL *ssl, const char *name) { return SSL_set_tlsext_host_name(ssl, name); }
+static inline long cossl_set_groups(SSL_CTX *ctx, const char *list) { return SSL_CTX_set1_groups_list(ctx, list); }
+
+static inline int cossl_certificate_count(const STACK_OF(X509) *stack) { return stack ? sk_X509_num(stack) : 0; }
+static inline X509 *cossl_certificate_at(const STACK_OF(X509) *stack, int index) { return sk_X509_value(stack, index); }
+static inline STACK_OF(X509) *cossl_certificates(void) { return sk_X509_new_null(); }
+static inline int cossl_certificates_push(STACK_OF(X509) *stack, X509 *certificate) {
+  return X509_up_ref(certificate) && sk_X509_push(stack, certificate) > 0;
+}
+static inline void cossl_certificates_free(STACK_OF(X509) *stack) { sk_X509_pop_free(stack, X509_free); }
+
+static inline int cossl_name_count(const GENERAL_NAMES *names) { return names ? sk_GENERAL_NAME_num(names) : 0; }
+static inline GENERAL_NAME *cossl_name_at(const GENERAL_NAMES *names, int index) {
+  return sk_GENERAL_NAME_value(names, index);
+}
+/// The bytes of a URI name (they may hold NUL), or null for a name of another type.
+static inline const unsigned char *cossl_name_uri(const GENERAL_NAME *name, int *length) {
+  if (name->type != GEN_URI) return NULL;
+  *length = ASN1_STRING_length(name->d.uniformResourceIdentifier);
+  return ASN1_STRING_get0_data(name->d.uniformResourceIdentifier);
+}
+static inline void cossl_names_free(GENERAL_NAMES *names) { GENERAL_NAMES_free(names); }
+
+static inline GENERAL_NAMES *cossl_request_names(X509_REQ *request, int *authority, int *valid) {
+  STACK_OF(X509_EXTENSION) *extensions = X509_REQ_get_extensions(request);
+  int critical = 0;
+  *authority = 0;
+  *valid = 1;
+  if (!extensions) return NULL;
+  BASIC_CONSTRAINTS *constraints = X509V3_get_d2i(extensions, NID_basic_constraints, &critical, NULL);
+  if (constraints) *authority = constraints->ca;
+  else if (critical != -1) *valid = 0;
+  BASIC_CONSTRAINTS_free(constraints);
+  GENERAL_NAMES *names = X509V3_get_d2i(extensions, NID_subject_alt_name, &critical, NULL);
+  if (!names && critical != -1) *valid = 0;
+  sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+  return names;
+}
+static inline int cossl_request_add_extension(X509_REQ *request, X509_EXTENSION *extension) {
+  STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
+  int done = extensions && sk_X509_EXTENSION_push(extensions, extension) > 0 && X509_REQ_add_extensions(request, extensions);
+  sk_X509_EXTENSION_free(extensions);
+  return done;
+}
+
+static inline int cossl_aead_set_nonce_length(EVP_CIPHER_CTX *ctx, int length) {
+  return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, length, NULL);
+}
+static inline int cossl_aead_get_tag(EVP_CIPHER_CTX *ctx, void *tag, int length) {
+  return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, length, tag);
+}
+static inline int cossl_aead_set_tag(EVP_CIPHER_CTX *ctx, const void *tag, int length) {
+  return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, length, (void *)tag);
+}
+
+#endif
