@@ -1,0 +1,190 @@
+import Primitives
+
+extension HeaderBlock {
+  /// Parses field lines from `start` up to the empty line at the end of `bytes` (RFC 9112 5). Line ends were checked.
+  mutating func parseFields(
+    from start: Int, to end: Int, limit: Int, allowUnderscores: Bool
+  ) throws(MessageError) {
+    let table = ByteClass.table
+    let classes = table.span
+    // A second reference to the bytes, so that fields can be appended while they are read.
+    let text = bytes
+    let line = text.span
+    var at = start
+    while true {
+      guard at + 1 < end else { throw MessageError(.malformedFieldLine) }
+      if line[at] == 0x0D { return }
+      guard fields.count < limit else { throw MessageError(.tooManyFields, status: 431) }
+      let nameStart = at
+      var hash = HeaderName.hashSeed
+      while at < end, line[at] != 0x3A {
+        let byte = line[at]
+        guard classes[Int(byte)] & ByteClass.token != 0 else { throw MessageError(.malformedFieldName) }
+        if byte == 0x5F, !allowUnderscores { throw MessageError(.underscoreInName) }
+        hash = HeaderName.hashed(hash, ASCII.lowercased(byte))
+        at += 1
+      }
+      guard at < end else { throw MessageError(.malformedFieldLine) }
+      let nameEnd = at
+      guard nameEnd > nameStart, nameEnd - nameStart <= Int(UInt16.max) else { throw MessageError(.malformedFieldName) }
+      at += 1
+      let rawStart = at
+      while at < end, classes[Int(line[at])] & ByteClass.fieldValue != 0 { at += 1 }
+      guard at + 1 < end, line[at] == 0x0D, line[at + 1] == 0x0A else { throw MessageError(.malformedFieldValue) }
+      let value = (rawStart..<at).trimmingBlanks(in: line)
+      at += 2
+      let known = KnownHeaderTable.shared.find(line.extracting(nameStart..<nameEnd), hash: hash)
+      fields.append(
+        HeaderField(
+          line: nameStart..<at, nameLength: nameEnd - nameStart, value: value, known: known, hash: hash))
+    }
+  }
+
+  /// Reads the framing fields of RFC 9112 6, more strictly: both, repeated or odd ones are an error, never a choice.
+  func framing() throws(MessageError) -> BodyFraming {
+    var length: UInt64?
+    var isChunked = false
+    for field in fields where !field.isRemoved {
+      switch field.known {
+      case .contentLength:
+        if length != nil { throw MessageError(.repeatedContentLength) }
+        let digits = bytes[field.value]
+        if digits.contains(0x2C) { throw MessageError(.repeatedContentLength) }
+        guard digits.count <= 19, let value = parseDecimal(digits, max: UInt64(Int64.max)) else {
+          throw MessageError(.malformedContentLength)
+        }
+        length = value
+      case .transferEncoding:
+        if isChunked { throw MessageError(.malformedTransferEncoding) }
+        try checkTransferEncoding(bytes[field.value])
+        isChunked = true
+      default: break
+      }
+    }
+    if isChunked {
+      if length != nil { throw MessageError(.lengthAndTransferEncoding) }
+      return .chunked
+    }
+    return length.map { $0 == 0 ? .none : .length($0) } ?? .none
+  }
+
+  /// `chunked` alone is served; a list of known codings that ends in it is 501; everything else is 400.
+  private func checkTransferEncoding(_ value: ArraySlice<UInt8>) throws(MessageError) {
+    let known = ["gzip", "x-gzip", "deflate", "compress", "x-compress", "identity"]
+    let codings = value.split(separator: 0x2C, omittingEmptySubsequences: false).map { part in
+      let trimmed = (part.startIndex..<part.endIndex).trimmingBlanks(in: bytes.span)
+      return bytes[trimmed].map(ASCII.lowercased)
+    }
+    let chunked = Array("chunked".utf8)
+    if codings == [chunked] { return }
+    let others = codings.last == chunked ? codings.dropLast() : codings[...]
+    guard others.allSatisfy({ coding in known.contains { coding.elementsEqual($0.utf8) } }) else {
+      throw MessageError(.malformedTransferEncoding)
+    }
+    throw MessageError(.unknownTransferCoding, status: 501)
+  }
+
+  /// What the `Connection` fields say (RFC 9110 7.6.1).
+  struct ConnectionOptions {
+    var close = false
+    var keepAlive = false
+    var upgrade = false
+  }
+
+  func connectionOptions() throws(MessageError) -> ConnectionOptions {
+    var options = ConnectionOptions()
+    let span = bytes.span
+    for field in fields where field.known == .connection && !field.isRemoved {
+      var tokens = ListElements(field.value)
+      while let token = tokens.next(in: span) {
+        let name = span.extracting(token)
+        if Bytes.equalIgnoringCase(name, "close") {
+          options.close = true
+        } else if Bytes.equalIgnoringCase(name, "keep-alive") {
+          options.keepAlive = true
+        } else if Bytes.equalIgnoringCase(name, "upgrade") {
+          options.upgrade = true
+        } else {
+          guard Bytes.isToken(name) else { throw MessageError(.malformedConnection) }
+          switch KnownHeaderTable.shared.find(name, hash: HeaderName.hash(name)) {
+          case .contentLength, .transferEncoding, .host: throw MessageError(.framingNominated)
+          default: break
+          }
+        }
+      }
+    }
+    return options
+  }
+
+  /// Removes what concerns one connection only (RFC 9110 7.6.1): first every name the `Connection` field nominates,
+  /// then the known ones. To be called before the proxy's own fields are added, so a client cannot take those away.
+  ///
+  /// - Parameter keepingUpgrade: leaves `Upgrade` in place for a switch of protocols; the caller adds `Connection`.
+  public mutating func removeHopByHop(keepingUpgrade: Bool = false) {
+    let text = bytes
+    let span = text.span
+    for index in fields.indices where fields[index].known == .connection && !fields[index].isRemoved {
+      var tokens = ListElements(fields[index].value)
+      while let token = tokens.next(in: span) {
+        let name = span.extracting(token)
+        let hash = HeaderName.hash(name)
+        for other in fields.indices where fields[other].hash == hash && !fields[other].isRemoved {
+          if fields[other].known == .upgrade || fields[other].known == .te { continue }
+          if Bytes.equalIgnoringCase(span.extracting(fields[other].name), span.extracting(token)) {
+            fields[other].isRemoved = true
+          }
+        }
+      }
+    }
+    for index in fields.indices where !fields[index].isRemoved {
+      switch fields[index].known {
+      case .connection, .keepAlive, .proxyConnection, .transferEncoding, .proxyAuthenticate, .proxyAuthorization:
+        fields[index].isRemoved = true
+      case .upgrade: fields[index].isRemoved = !keepingUpgrade
+      case .te:
+        let isTrailers = Bytes.equalIgnoringCase(span.extracting(fields[index].value), "trailers")
+        fields[index].isRemoved = !isTrailers
+      default: break
+      }
+    }
+  }
+}
+
+/// The elements of a comma-separated list field; empty elements are skipped (RFC 9110 5.6.1.2).
+struct ListElements {
+  private var rest: Range<Int>
+  init(_ value: Range<Int>) { rest = value }
+
+  mutating func next(in bytes: Span<UInt8>) -> Range<Int>? {
+    while !rest.isEmpty {
+      var comma = rest.lowerBound
+      while comma < rest.upperBound, bytes[comma] != 0x2C { comma += 1 }
+      let element = (rest.lowerBound..<comma).trimmingBlanks(in: bytes)
+      rest = min(comma + 1, rest.upperBound)..<rest.upperBound
+      if !element.isEmpty { return element }
+    }
+    return nil
+  }
+}
+
+extension Bytes {
+  static func equalIgnoringCase(_ a: Span<UInt8>, _ lowercased: StaticString) -> Bool {
+    lowercased.withUTF8Buffer { b in
+      guard a.count == b.count else { return false }
+      for i in a.indices where unsafe ASCII.lowercased(a[i]) != b[i] { return false }
+      return true
+    }
+  }
+
+  static func equalIgnoringCase(_ a: Span<UInt8>, _ b: Span<UInt8>) -> Bool {
+    guard a.count == b.count else { return false }
+    for i in a.indices where ASCII.lowercased(a[i]) != ASCII.lowercased(b[i]) { return false }
+    return true
+  }
+
+  public static func isToken(_ bytes: Span<UInt8>) -> Bool {
+    let table = ByteClass.table
+    for i in bytes.indices where table[Int(bytes[i])] & ByteClass.token == 0 { return false }
+    return !bytes.isEmpty
+  }
+}
