@@ -1,0 +1,199 @@
+import Glibc
+import Nodes
+import Primitives
+
+extension Command {
+  private static let namespaceOption = CommandOption.value("namespace", short: "n", "NAME", "namespace (default: default)")
+  private static let timeoutOption = CommandOption.value("timeout", "TIME", "give up after this time (default: 10s)")
+
+  static let apply = Command(
+    "apply", .configure, operands: "-f FILE|FOLDER|- ...", summary: "create or change configuration from Istio YAML",
+    discussion: """
+      All documents of all files form one change: it is accepted as a whole or refused as a whole.
+      examples:
+        mesh-node apply -f routes.yaml --wait
+        mesh-node apply -f config/ --dry-run
+        cat routes.yaml | mesh-node apply -f -
+      """,
+    options: [
+      .value(
+        "filename", short: "f", "PATH",
+        "a file, a folder of *.yaml, *.yml and *.json files, or - for standard input; repeatable"),
+      .flag("wait", "return when every live node serves the change, and name those that do not"),
+      .flag("dry-run", "validate and show what would change, without changing it"),
+      timeoutOption, namespaceOption,
+    ]
+  ) { arguments in
+    guard arguments.operands.isEmpty else {
+      throw UsageError("name files with -f: mesh-node apply -f \(arguments.operands[0])")
+    }
+    let timeout = try arguments.duration("timeout", default: .seconds(10))
+    let request = ApplyRequest(
+      sources: try ConfigSources.read(arguments.allValues("filename")), dryRun: arguments.flag("dry-run"),
+      wait: arguments.flag("wait"), timeoutMilliseconds: Int(timeout.inMilliseconds),
+      namespace: arguments.value("namespace") ?? "default")
+    let report = try AdminClient(arguments).post("/v1/apply", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
+    try show(report, as: arguments.format) { reportLines($0, dryRun: request.dryRun, waited: request.wait) }
+    return request.wait && !report.lagging.isEmpty ? .failed : .done
+  }
+
+  static let delete = Command(
+    "delete", .configure, operands: "KIND NAME | KIND/NAME ... | -f FILE", summary: "delete configuration objects",
+    discussion: "example: mesh-node delete virtualservice reviews --wait",
+    options: [
+      .value("filename", short: "f", "PATH", "delete every object that these files name; repeatable"),
+      .flag("wait", "return when every live node serves the change"),
+      timeoutOption, namespaceOption,
+    ]
+  ) { arguments in
+    let timeout = try arguments.duration("timeout", default: .seconds(10))
+    let files = arguments.allValues("filename")
+    let request = DeleteRequest(
+      objects: try objectNames(arguments.operands, allowNone: !files.isEmpty),
+      sources: files.isEmpty ? [] : try ConfigSources.read(files),
+      namespace: arguments.value("namespace") ?? "default", wait: arguments.flag("wait"),
+      timeoutMilliseconds: Int(timeout.inMilliseconds))
+    let report = try AdminClient(arguments).post("/v1/delete", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
+    try show(report, as: arguments.format) { reportLines($0, dryRun: false, waited: request.wait) }
+    return request.wait && !report.lagging.isEmpty ? .failed : .done
+  }
+
+  static let get = Command(
+    "get", .configure, operands: "[KIND [NAME]]", summary: "show configuration objects",
+    discussion: """
+      examples:
+        mesh-node get
+        mesh-node get virtualservices
+        mesh-node get vs reviews -o yaml
+      """,
+    options: [namespaceOption, .flag("all-namespaces", short: "A", "objects of all namespaces")]
+  ) { arguments in
+    let name = arguments.operands.count > 1 ? arguments.operands[1] : nil
+    var query = arguments.operands.first.map { "?kind=\(queryEscaped($0))" } ?? "?"
+    if let name { query += "&name=\(queryEscaped(name))" }
+    if !arguments.flag("all-namespaces"), let namespace = arguments.value("namespace") ?? (name == nil ? nil : "default") {
+      query += "&namespace=\(queryEscaped(namespace))"
+    }
+    let objects = try AdminClient(arguments).get("/v1/objects\(query)", as: [StoredObjectInfo].self)
+    if let name, objects.isEmpty { throw CommandFailure("there is no \(arguments.operands[0]) '\(name)'") }
+    switch try arguments.format {
+    case .table: for line in objectLines(objects) { Terminal.line(line) }
+    case .yaml: Terminal.write(objects.map(\.yaml).joined(separator: "---\n"))
+    case .json: Terminal.line(name != nil ? objects[0].json : "[\(objects.map(\.json).joined(separator: ",\n"))]")
+    }
+    return .done
+  }
+
+  /// `KIND NAME`, `KIND/NAME ...` → `KIND/NAME` each.
+  private static func objectNames(_ operands: [String], allowNone: Bool) throws -> [String] {
+    if operands.isEmpty && !allowNone { throw UsageError("name what to delete: KIND NAME, or -f FILE") }
+    if operands.allSatisfy({ $0.contains("/") }) { return operands }
+    guard operands.count >= 2 else { throw UsageError("name what to delete: KIND NAME, or KIND/NAME") }
+    return operands.dropFirst().map { "\(operands[0])/\($0)" }
+  }
+}
+
+/// Reads what `-f` names.
+enum ConfigSources {
+  /// Largest sum of files in one change.
+  static let bytesMax = 8 << 20
+  static let filesMax = 2000
+
+  static func read(_ paths: [String]) throws -> [ConfigSource] {
+    guard !paths.isEmpty else { throw UsageError("name what to apply: -f FILE, -f FOLDER or -f -") }
+    var sources: [ConfigSource] = []
+    for path in paths {
+      if path == "-" {
+        sources.append(try source("standard input", reading: "/dev/stdin"))
+        continue
+      }
+      for file in try files(at: path) { sources.append(try source(file, reading: file)) }
+    }
+    guard sources.count <= filesMax else { throw CommandFailure("\(sources.count) files; at most \(filesMax) in one change") }
+    return sources
+  }
+
+  private static func source(_ name: String, reading path: String) throws -> ConfigSource {
+    let bytes: [UInt8]
+    do { bytes = try readFile(path, bytesMax: bytesMax) } catch { throw CommandFailure("\(name): \(error)") }
+    guard let text = String(validating: bytes, as: UTF8.self) else { throw CommandFailure("\(name): not valid UTF-8") }
+    return ConfigSource(name: name, text: text)
+  }
+
+  /// The path itself, or the configuration files directly in it, sorted by name.
+  static func files(at path: String) throws -> [String] {
+    var info = stat()
+    guard stat(path, &info) == 0 else { throw CommandFailure("\(path): \(errorText(errno))") }
+    guard info.st_mode & S_IFMT == S_IFDIR else { return [path] }
+    guard let directory = opendir(path) else { throw CommandFailure("\(path): \(errorText(errno))") }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      if !name.hasPrefix("."), [".yaml", ".yml", ".json"].contains(where: name.hasSuffix) { names.append("\(path)/\(name)") }
+    }
+    guard !names.isEmpty else { throw CommandFailure("\(path): no *.yaml, *.yml or *.json file in this folder") }
+    return names.sorted()
+  }
+}
+
+func reportLines(_ report: ApplyReport, dryRun: Bool, waited: Bool) -> [String] {
+  var lines: [String] = []
+  for change in report.changes {
+    let subject =
+      "\(change.kind.lowercased())/\(change.name)" + (change.namespace == "default" ? "" : " in \(change.namespace)")
+    let colour: Terminal.Style =
+      switch change.action {
+      case "created": .green
+      case "configured": .cyan
+      case "deleted": .red
+      default: .dim
+      }
+    lines.append("\(Terminal.clean(subject)) \(Terminal.styled(change.action + (dryRun ? " (dry run)" : ""), colour))")
+    if let detail = change.detail { lines += detail.split(separator: "\n").map { "    " + Terminal.clean(String($0)) } }
+  }
+  lines += findingLines(report.findings)
+  if report.changes.isEmpty { lines.append("nothing to do") }
+  if dryRun { return lines }
+  lines.append("revision \(report.revision)")
+  if waited {
+    let milliseconds = oneDecimal(report.elapsedMilliseconds)
+    lines.append("served by \(report.serving.joined(separator: ", ")) after \(milliseconds) ms")
+    if !report.lagging.isEmpty {
+      lines.append(Terminal.styled("not yet served by \(report.lagging.joined(separator: ", "))", .yellow))
+    }
+  }
+  return lines
+}
+
+func findingLines(_ findings: [FindingInfo]) -> [String] {
+  findings.map { finding in
+    let place =
+      finding.line > 0 ? "\(finding.file):\(finding.line):\(finding.column): " : finding.file.isEmpty ? "" : "\(finding.file): "
+    let field = finding.field.isEmpty ? "" : "\(finding.field): "
+    let hint = finding.hint.map { " (\($0))" } ?? ""
+    return "\(Terminal.clean(place))\(Terminal.state(finding.level)): \(Terminal.clean(field + finding.message + hint))"
+  }
+}
+
+func objectLines(_ objects: [StoredObjectInfo]) -> [String] {
+  guard !objects.isEmpty else { return ["No objects. Create some with: mesh-node apply -f FILE"] }
+  var table = Table("KIND", "NAMESPACE", "NAME", "VERSION", "ENFORCED")
+  for object in objects {
+    table.row(object.kind, object.namespace, object.name, "\(object.resourceVersion)", object.enforced ? "yes" : "no")
+  }
+  return table.lines
+}
+
+/// Percent-encodes everything but unreserved bytes.
+func queryEscaped(_ text: String) -> String {
+  var out = ""
+  for byte in text.utf8 {
+    if ASCII.isDigit(byte) || (byte | 0x20 >= 0x61 && byte | 0x20 <= 0x7A) || [0x2D, 0x2E, 0x5F, 0x7E].contains(byte) {
+      out.unicodeScalars.append(Unicode.Scalar(byte))
+    } else {
+      out += "%" + hexString([byte]).uppercased()
+    }
+  }
+  return out
+}
