@@ -1,0 +1,47 @@
+import Primitives
+
+/// What a command did. The same on every node, since it is computed from the log alone.
+public enum Outcome: Hashable, Sendable {
+  /// Applied; for a change set, `revision` is the new revision.
+  case applied(revision: LogIndex)
+  /// Nothing to change: the state is already so.
+  case unchanged(revision: LogIndex)
+  /// The expected revision is not the present one.
+  case conflict(revision: LogIndex)
+  /// The command came under an epoch that is over.
+  case staleEpoch(current: RoleEpoch)
+  /// A limit would be passed; nothing was changed.
+  case limit(Limit)
+  /// The command contradicts the state.
+  case invalid(Reason)
+
+  public enum Limit: UInt8, Hashable, Sendable {
+    case objects = 1, objectBytes, allBytes, changes, trustAnchors, nodes, addresses, fieldBytes
+  }
+
+  public enum Reason: UInt8, Hashable, Sendable {
+    /// A key is put or deleted twice in one change set.
+    case duplicateKey = 1
+    case addressTaken
+    case emptyCertificate
+  }
+}
+
+/// What one committed entry did.
+public struct AppliedEntry: Hashable, Sendable {
+  public let position: LogPosition
+  /// Nil for entries that carry no command.
+  public let outcome: Outcome?
+  /// What readers of the state may have to look at again.
+  public let touched: Touched
+
+  public struct Touched: OptionSet, Hashable, Sendable {
+    public let rawValue: UInt8
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+    public static let objects = Touched(rawValue: 1)
+    public static let roles = Touched(rawValue: 2)
+    public static let trust = Touched(rawValue: 4)
+    public static let addresses = Touched(rawValue: 8)
+    public static let nodes = Touched(rawValue: 16)
+  }
+}

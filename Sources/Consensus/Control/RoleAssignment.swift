@@ -1,0 +1,227 @@
+import Primitives
+
+/// A node as a candidate for roles.
+public struct RoleCandidate: Hashable, Sendable {
+  public enum Liveness: Sendable, Hashable { case alive, suspect, dead, left }
+
+  public let name: NodeName
+  public var liveness: Liveness
+  /// It can hold the certificate-authority role.
+  public var canIssue: Bool
+  /// It drains or leaves: it keeps no role.
+  public var isLeaving: Bool
+
+  public init(name: NodeName, liveness: Liveness, canIssue: Bool = true, isLeaving: Bool = false) {
+    self.name = name
+    self.liveness = liveness
+    self.canIssue = canIssue
+    self.isLeaving = isLeaving
+  }
+}
+
+public enum RoleAssignmentInput: Sendable, Equatable {
+  case tick
+  /// This node became the Raft leader; leases of the former leader's time may still run.
+  case becameLeader
+  case steppedDown
+  /// Every member this node knows.
+  case members([RoleCandidate])
+  /// The roles as this node has applied them.
+  case roles(RoleTable)
+  /// A holder wants to keep its role. `leaderHoldsLease` is `Raft.holdsLease(at:)`: a leader that may have been replaced
+  /// unknowingly must not prolong anything.
+  case renewal(RoleRenewal, from: NodeName, leaderHoldsLease: Bool)
+}
+
+public enum RoleAssignmentEffect: Sendable, Equatable {
+  /// Propose `Command.assignRole`, with the wall clock added.
+  case assign(Role, to: NodeName, epoch: RoleEpoch, reason: String)
+  case acknowledge(RoleRenewal, to: NodeName)
+}
+
+/// Decides, on the Raft leader, who holds which role.
+///
+/// A role moves only when its lease has surely ended: the holder gave it back, renewed nothing for a lease, or is dead and
+/// was never heard by this leader. So at any moment at most one node acts under a role, as far as clocks run at one rate;
+/// and where they do not, the epoch refuses the older holder. Renewals stay off the log: an idle cluster writes nothing.
+public struct RoleAssignment: Sendable, Equatable {
+  public let settings: RoleSettings
+  private var members: [RoleCandidate] = []
+  private var roles = RoleTable()
+  private var leadership: Leadership?
+
+  private struct Leadership: Sendable, Equatable {
+    let since: Instant
+    /// When roles or living members last changed.
+    var changed: Instant
+    var tenures: [Tenure]
+    /// Nodes whose lease ran out, until when they are chosen last.
+    var penalties: [NodeName: Instant] = [:]
+  }
+
+  /// What the leader knows of a role's present epoch.
+  private struct Tenure: Sendable, Equatable {
+    var epoch: RoleEpoch
+    /// The lease cannot be valid from here on unless it is renewed.
+    var endsAt: Instant
+    var isHeard = false
+    /// True when the leader refuses renewals so that the role moves for balance.
+    var isRetiring = false
+    /// Until when the effect of a decision is awaited. Once set, nothing is renewed in this epoch: a late proposal may
+    /// still commit.
+    var proposedUntil: Instant?
+  }
+
+  public init(settings: RoleSettings = RoleSettings()) { self.settings = settings }
+
+  public mutating func handle(
+    _ input: RoleAssignmentInput, at now: Instant, into effects: inout [RoleAssignmentEffect]
+  ) {
+    switch input {
+    case .tick: break
+    case .becameLeader: begin(at: now)
+    case .steppedDown: leadership = nil
+    case .members(let candidates): see(candidates, at: now)
+    case .roles(let table): see(table, at: now)
+    case .renewal(let renewal, let holder, let isSure):
+      if isSure { renew(renewal, from: holder, at: now, into: &effects) }
+    }
+    decide(at: now, into: &effects)
+  }
+
+  /// When to feed `tick` next.
+  public var nextDeadline: Instant {
+    guard let leadership else { return .distantFuture }
+    var deadlines = leadership.tenures.map { $0.proposedUntil ?? $0.endsAt }
+    if isUnbalanced(leadership) { deadlines.append(leadership.changed + settings.balanceDelay) }
+    let awaitsFormation = Role.allCases.contains {
+      roles[$0].epoch == .zero && leadership.tenures[slot($0)].proposedUntil == nil
+    }
+    if awaitsFormation { deadlines.append(leadership.since + settings.formation) }
+    return deadlines.min() ?? .distantFuture
+  }
+
+  // MARK: Evidence
+
+  private mutating func begin(at now: Instant) {
+    let tenures = Role.allCases.map { Tenure(epoch: roles[$0].epoch, endsAt: now + settings.grace) }
+    leadership = Leadership(since: now, changed: now, tenures: tenures)
+  }
+
+  private mutating func see(_ candidates: [RoleCandidate], at now: Instant) {
+    let sorted = candidates.sorted { $0.name < $1.name }
+    let isNews = sorted.filter { $0.liveness == .alive }.map(\.name) != members.filter { $0.liveness == .alive }.map(\.name)
+    members = sorted
+    if isNews { leadership?.changed = now }
+  }
+
+  private mutating func see(_ table: RoleTable, at now: Instant) {
+    for role in Role.allCases where table[role] != roles[role] {
+      leadership?.changed = now
+      if table[role].epoch != roles[role].epoch {
+        // Assigned under this leader: nobody can have renewed it yet.
+        let slot = slot(role)
+        leadership?.tenures[slot] = Tenure(epoch: table[role].epoch, endsAt: now + settings.leaseDuration)
+      }
+    }
+    roles = table
+  }
+
+  private mutating func renew(
+    _ renewal: RoleRenewal, from holder: NodeName, at now: Instant, into effects: inout [RoleAssignmentEffect]
+  ) {
+    guard var leadership else { return }
+    var tenure = leadership.tenures[slot(renewal.role)]
+    let state = roles[renewal.role]
+    guard state.holder == holder, state.epoch == renewal.epoch, tenure.proposedUntil == nil, !tenure.isRetiring,
+      member(holder)?.isLeaving != true
+    else { return }
+    tenure.isHeard = true
+    // The holder counts from when it sent this, which was earlier.
+    tenure.endsAt = max(tenure.endsAt, now + settings.leaseDuration)
+    leadership.tenures[slot(renewal.role)] = tenure
+    self.leadership = leadership
+    effects.append(.acknowledge(renewal, to: holder))
+  }
+
+  private func slot(_ role: Role) -> Int { Int(role.rawValue) - 1 }
+  private func member(_ name: NodeName) -> RoleCandidate? { members.first { $0.name == name } }
+
+  // MARK: Decisions
+
+  /// The role with fewest possible holders is placed first.
+  private static let order: [Role] = [.certificateAuthority, .configuration, .discovery]
+
+  private mutating func decide(at now: Instant, into effects: inout [RoleAssignmentEffect]) {
+    guard var leadership else { return }
+    leadership.penalties = leadership.penalties.filter { $0.value > now }
+    var planned: [NodeName] = []
+    for role in Self.order {
+      if let waiting = leadership.tenures[slot(role)].proposedUntil, now < waiting { continue }
+      guard let reason = reasonToAssign(role, leadership, at: now) else { continue }
+      if let holder = roles[role].holder, !leadership.tenures[slot(role)].isRetiring {
+        leadership.penalties[holder] = now + settings.penalty
+      }
+      leadership.tenures[slot(role)].proposedUntil = now + settings.proposalTimeout
+      guard let target = choice(for: role, leadership, planned: planned) else { continue }
+      planned.append(target)
+      effects.append(.assign(role, to: target, epoch: roles[role].epoch.next, reason: reason))
+    }
+    if now >= leadership.changed + settings.balanceDelay, let role = roleToRetire(leadership) {
+      leadership.tenures[slot(role)].isRetiring = true
+      leadership.changed = now
+    }
+    self.leadership = leadership
+  }
+
+  /// Why the role needs a holder now, or nil.
+  private func reasonToAssign(_ role: Role, _ leadership: Leadership, at now: Instant) -> String? {
+    let tenure = leadership.tenures[slot(role)]
+    guard let holder = roles[role].holder else {
+      if roles[role].epoch > .zero { return "given back" }
+      let isFormed = eligible(for: role).count >= Role.allCases.count
+      return isFormed || now >= leadership.since + settings.formation ? "first assignment" : nil
+    }
+    if now >= tenure.endsAt {
+      return tenure.isRetiring ? "moved from \(holder) for balance" : "the lease of \(holder) ended"
+    }
+    guard !tenure.isHeard, let member = member(holder) else { return nil }
+    switch member.liveness {
+    case .dead: return "\(holder) is dead"
+    case .left: return "\(holder) left"
+    case .alive, .suspect: return nil
+    }
+  }
+
+  private func eligible(for role: Role) -> [RoleCandidate] {
+    let able = members.filter { !$0.isLeaving && (role != .certificateAuthority || $0.canIssue) }
+    let alive = able.filter { $0.liveness == .alive }
+    return alive.isEmpty ? able.filter { $0.liveness == .suspect } : alive
+  }
+
+  /// The eligible node without a recent lapse that holds the fewest roles; the first by name among equals.
+  private func choice(for role: Role, _ leadership: Leadership, planned: [NodeName]) -> NodeName? {
+    func burden(_ name: NodeName) -> Int {
+      Role.allCases.count { $0 != role && roles[$0].holder == name } + planned.count { $0 == name }
+    }
+    return eligible(for: role).min { a, b in
+      let (lapsedA, lapsedB) = (leadership.penalties[a.name] != nil, leadership.penalties[b.name] != nil)
+      if lapsedA != lapsedB { return lapsedB }
+      let (loadA, loadB) = (burden(a.name), burden(b.name))
+      return loadA == loadB ? a.name < b.name : loadA < loadB
+    }?.name
+  }
+
+  private func isUnbalanced(_ leadership: Leadership) -> Bool { roleToRetire(leadership) != nil }
+
+  /// A role whose holder has another one while some node that could take it has none.
+  private func roleToRetire(_ leadership: Leadership) -> Role? {
+    guard !leadership.tenures.contains(where: { $0.isRetiring || $0.proposedUntil != nil }) else { return nil }
+    return Self.order.reversed().first { role in
+      guard let holder = roles[role].holder, roles.roles(heldBy: holder).count > 1 else { return false }
+      return eligible(for: role).contains {
+        $0.liveness == .alive && leadership.penalties[$0.name] == nil && roles.roles(heldBy: $0.name).isEmpty
+      }
+    }
+  }
+}
