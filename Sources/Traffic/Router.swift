@@ -1,0 +1,193 @@
+import HTTPCodec
+import MeshConfig
+import Primitives
+
+/// The routing decision: (request, table, draws) → plan. Same inputs, same plan.
+public enum Router {
+  /// Routes a request by a table of the snapshot it started with.
+  ///
+  /// - Parameter draws: decides splits, faults and mirrors. Draws happen in this order: delay, abort, destination, mirrors.
+  public static func route(
+    _ request: some RequestView, _ context: RequestContext, in table: RouteTable,
+    draws: inout SeededGenerator
+  ) -> RoutePlan {
+    guard let reference = find(request, context, in: table) else {
+      return RoutePlan(route: nil, outcome: outcome(of: table.fallback))
+    }
+    guard let route = reference.route else { return RoutePlan(route: nil, outcome: .notFound) }
+    return plan(for: request, table[route], route, draws: &draws)
+  }
+
+  /// Routes a request that entered a gateway's listener.
+  public static func route(
+    _ request: some RequestView, in gateway: GatewayListener, isHTTPS: Bool,
+    draws: inout SeededGenerator
+  ) -> RoutePlan {
+    if !isHTTPS, mustUseHTTPS(request, gateway) { return RoutePlan(route: nil, outcome: .redirectToHTTPS) }
+    return route(request, RequestContext(port: gateway.port, isHTTPS: isHTTPS), in: gateway.table, draws: &draws)
+  }
+
+  /// Which virtual host claims the request, and which of its routes; nil when no host does.
+  static func find(
+    _ request: some RequestView, _ context: RequestContext, in table: RouteTable
+  ) -> (virtualHost: Int, route: RouteReference?)? {
+    guard let portIndex = table.index(ofPort: context.port) else { return nil }
+    return request.withBytes { bytes in
+      guard let index = table.ports[portIndex].virtualHost(for: bytes.extracting(request.host)) else { return nil }
+      let routes = table.ports[portIndex].virtualHosts[index].routes
+      for routeIndex in routes.indices {
+        guard let match = routes[routeIndex].match(request, context, bytes) else { continue }
+        let alternative = match < 0 ? nil : match
+        return (index, RouteReference(port: portIndex, virtualHost: index, route: routeIndex, match: alternative))
+      }
+      return (index, nil)
+    }
+  }
+
+  static func outcome(of fallback: RouteTable.Fallback) -> RouteOutcome {
+    switch fallback {
+    case .passthrough(let cluster): .passthrough(cluster: cluster)
+    case .blackHole: .blackHole
+    case .notFound: .notFound
+    }
+  }
+
+  private static func mustUseHTTPS(_ request: some RequestView, _ gateway: GatewayListener) -> Bool {
+    if gateway.httpsRedirectHosts.isEmpty { return false }
+    let hosts = gateway.httpsRedirectHosts
+    return request.withBytes { bytes in
+      let host = bytes.extracting(request.host)
+      return hosts.contains { HostPattern.matches(Array($0.utf8), host) }
+    }
+  }
+
+  private static func plan(
+    for request: some RequestView, _ route: Route, _ reference: RouteReference, draws: inout SeededGenerator
+  ) -> RoutePlan {
+    var plan = RoutePlan(route: reference, outcome: .redirect)
+    switch route.action {
+    case .redirect: return plan
+    case .directResponse:
+      plan.outcome = .directResponse
+      return plan
+    case .forward(let destinations):
+      if let fault = route.fault { plan.fault = FaultPlan(fault, draws: &draws) }
+      if let cors = route.cors {
+        switch CORS.check(request, cors) {
+        case .notCrossOrigin: break
+        case .request(let isAllowed): plan.isOriginAllowed = isAllowed
+        case .preflight(let isAllowed):
+          plan.isOriginAllowed = isAllowed
+          if isAllowed || !cors.forwardUnmatchedPreflights {
+            plan.outcome = .preflight(isOriginAllowed: isAllowed)
+            return plan
+          }
+        }
+      }
+      plan.outcome = forward(to: destinations, isGatewayAPI: route.origin?.isGatewayAPI ?? false, draws: &draws)
+      plan.mirrors = mirrors(route.mirrors, draws: &draws)
+      return plan
+    }
+  }
+
+  private static func forward(
+    to destinations: [WeightedDestination], isGatewayAPI: Bool, draws: inout SeededGenerator
+  ) -> RouteOutcome {
+    guard !destinations.isEmpty else { return .noCluster(destination: 0, isGatewayAPI: isGatewayAPI) }
+    let chosen = destination(among: destinations, draws: &draws)
+    guard let cluster = destinations[chosen].cluster else {
+      return .noCluster(destination: chosen, isGatewayAPI: isGatewayAPI)
+    }
+    return .forward(cluster: cluster, destination: chosen)
+  }
+
+  /// A lone destination gets everything, whatever its weight.
+  private static func destination(among destinations: [WeightedDestination], draws: inout SeededGenerator) -> Int {
+    guard destinations.count > 1 else { return 0 }
+    var total: UInt64 = 0
+    for destination in destinations { total += UInt64(destination.weight) }
+    var draw = draws.below(total)
+    for index in destinations.indices {
+      let weight = UInt64(destinations[index].weight)
+      if draw < weight { return index }
+      draw -= weight
+    }
+    return destinations.count - 1
+  }
+
+  private static func mirrors(_ mirrors: [MirrorPolicy], draws: inout SeededGenerator) -> UInt32 {
+    var chosen: UInt32 = 0
+    for index in mirrors.indices.prefix(TrafficLimits.mirrorsMax) {
+      if mirrors[index].cluster != nil, Dice.roll(mirrors[index].partsPerMillion, &draws) { chosen |= 1 << UInt32(index) }
+    }
+    return chosen
+  }
+}
+
+extension RouteOrigin {
+  /// Gateway API routes answer 500, not 503, for a backend that does not exist.
+  var isGatewayAPI: Bool { kind == "HTTPRoute" || kind == "GRPCRoute" }
+}
+
+extension RouteTable {
+  func index(ofPort port: UInt16) -> Int? {
+    var low = 0
+    var high = ports.count
+    while low < high {
+      let middle = (low + high) / 2
+      if ports[middle].port < port { low = middle + 1 } else { high = middle }
+    }
+    return low < ports.count && ports[low].port == port ? low : nil
+  }
+}
+
+extension RouteTable.PortTable {
+  /// Exact name first, then the longest wildcard, then `*`.
+  func virtualHost(for host: Span<UInt8>) -> Int? {
+    if let index = exact[host] { return index }
+    for wildcard in wildcards where HostPattern.hasSuffix(host, wildcard.suffix) { return wildcard.virtualHost }
+    return nil
+  }
+}
+
+extension Route {
+  /// The index of the first alternative that holds, −1 when there is none to hold, nil when none does.
+  func match(_ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>) -> Int? {
+    if matches.isEmpty { return -1 }
+    for index in matches.indices where matches[index].failure(request, context, bytes) == nil { return index }
+    return nil
+  }
+}
+
+/// Host names with a leading wildcard (istio-api 1.5): `*.x.com` is a suffix test on `.x.com`, `*` matches everything.
+enum HostPattern {
+  static func matches(_ pattern: [UInt8], _ host: Span<UInt8>) -> Bool {
+    if pattern.first == 0x2A { return hasSuffix(host, Array(pattern.dropFirst())) }
+    return Bytes.equalIgnoringCase(host, lowercased: pattern.span)
+  }
+
+  /// Whether something stands before the suffix; an empty suffix takes any host.
+  static func hasSuffix(_ host: Span<UInt8>, _ suffix: [UInt8]) -> Bool {
+    if suffix.isEmpty { return true }
+    guard host.count > suffix.count else { return false }
+    return Bytes.equalIgnoringCase(host.extracting((host.count - suffix.count)..<host.count), lowercased: suffix.span)
+  }
+}
+
+/// Percentages with a grain of 0.0001 %, as parts per million.
+enum Dice {
+  /// True with probability `partsPerMillion` / 1,000,000. 0 and 1,000,000 draw nothing.
+  static func roll(_ partsPerMillion: UInt32, _ draws: inout SeededGenerator) -> Bool {
+    if partsPerMillion == 0 { return false }
+    if partsPerMillion >= 1_000_000 { return true }
+    return draws.below(1_000_000) < UInt64(partsPerMillion)
+  }
+}
+
+extension FaultPlan {
+  /// Rolls both dice independently.
+  init(_ policy: FaultPolicy, draws: inout SeededGenerator) {
+    delay = policy.delayDuration != nil && Dice.roll(policy.delayPartsPerMillion, &draws) ? policy.delayDuration : nil
+    abort = policy.abort != nil && Dice.roll(policy.abortPartsPerMillion, &draws) ? policy.abort : nil
+  }
+}
