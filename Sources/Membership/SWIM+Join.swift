@@ -162,9 +162,9 @@ extension SWIM {
 
   mutating func leave(at now: Instant, into effects: inout [Effect]) {
     guard !isLeaving else { return }
-    raiseIncarnation(above: local.incarnation, at: now, into: &effects)
     let old = Member(record: local, state: .alive, since: localSince)
     isLeaving = true
+    raiseIncarnation(above: local.incarnation, at: now, into: &effects)
     localState = .left
     localSince = now
     rumors.drop(about: local.name)
