@@ -1,0 +1,337 @@
+import Consensus
+import Membership
+import Primitives
+import Transport
+
+/// Wires the drivers of membership, registry, consensus and roles to each other and to the links. Confined to the control
+/// loop.
+final class ClusterCore {
+  let local: ClusterLocal
+  let loop: EventLoop
+  let links: LinkNetwork
+  private let storage: NodeStorage
+  private let clock: WallClock
+  private let publication: ClusterPublication
+  private let verifier: RowVerifier
+  private let signing: RowSigning
+  let raft: RaftDriver
+  private let roles: RoleDriver
+  let membership: MembershipDriver
+  private let registry: RegistryDriver
+
+  private(set) var forward: ClusterRuntime.Forward?
+  private var nodeRow: NodeRow
+  private var registryVersion: UInt64 = 0
+  private var failure: String?
+  private var pending: ClusterChange = []
+  private var isPublishing = false
+  private var leaveWaiters: [CheckedContinuation<Void, Never>] = []
+  private var wasLeader = false
+  private var isLeaving = false
+
+  init(
+    loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret,
+    identity: NodeIdentity, trust: Transport.TrustBundle, clock: WallClock, seed: UInt64, publication: ClusterPublication
+  ) throws {
+    self.loop = loop
+    self.local = local
+    self.links = links
+    self.storage = storage
+    self.clock = clock
+    self.publication = publication
+    var seeds = SeededGenerator(seed: seed)
+    let wiring = Wiring()
+    verifier = RowVerifier(trust: trust) { clock.seconds }
+    let signing = RowSigning(identity.key)
+    self.signing = signing
+    nodeRow = NodeRow(
+      certificates: identity.chain.map(\.der), meshPort: local.meshPort, trustBundleVersion: trust.version)
+    raft = try RaftDriver(
+      loop: loop, local: local.name, cluster: ClusterTag(clusterName: local.cluster.string), configuration: local.configuration, storage: storage, seed: seeds.next(), outputs: wiring.raftOutputs)
+    roles = RoleDriver(
+      loop: loop, local: local.name, wallMilliseconds: clock.milliseconds, outputs: wiring.roleOutputs)
+    membership = try MembershipDriver(
+      loop: loop, bind: try ClusterCore.socketAddress(local.address),
+      local: MemberRecord(
+        name: local.name, address: local.address, incarnation: local.incarnation, locality: local.locality),
+      seal: GossipSeal(joinSecret: joinSecret.bytes, cluster: local.cluster), seed: seeds.next(),
+      outputs: wiring.membershipOutputs)
+    registry = RegistryDriver(
+      loop: loop,
+      registry: Registry(owner: local.name, incarnation: local.incarnation, seed: seeds.next(), at: EventLoop.monotonicNow()),
+      sign: { signing.key.sign($0) }, verifier: verifier, outputs: wiring.registryOutputs)
+    wiring.core = self
+    publishNow(.all)
+  }
+
+  private static func socketAddress(_ address: NodeAddress) throws -> SocketAddress {
+    guard let socketAddress = SocketAddress(address) else { throw FileError("'\(address)' is not an address") }
+    return socketAddress
+  }
+
+  func start(forward: @escaping ClusterRuntime.Forward) throws {
+    self.forward = forward
+    let bound = LoopBound(self, on: loop)
+    links.onFrame([.raft, .membership, .registry, .lease]) { peer, frame in bound.value.received(frame, from: peer.node) }
+    try membership.start(seeds: local.seeds)
+    try registry.publish(node: nodeRow)
+    registry.start()
+    raft.start()
+    roles.start()
+    roles.rolesApplied(raft.state.roles)
+    membersChanged()
+  }
+
+  func stop() {
+    membership.stop()
+    registry.stop()
+    roles.stop()
+    raft.stop()
+  }
+
+  // MARK: Links
+
+  private func received(_ frame: Frame, from node: NodeName) {
+    membership.feed(.evidenceOfLife(node, at: EventLoop.monotonicNow()))
+    switch frame.kind {
+    case .raft: raft.receive(frame.body, from: node)
+    case .membership: membership.receive(frame.body, from: node)
+    case .registry: registry.receive(frame.body, from: node)
+    case .lease: roles.receive(frame.body, from: node)
+    default: break
+    }
+  }
+
+  func send(_ kind: FrameKind, _ lane: Lane, _ body: [UInt8], to node: NodeName) {
+    guard let link = links.link(to: node) else { return }
+    _ = links.send(Frame(kind: kind, lane: lane, body: body), on: link)
+  }
+
+  func received(_ event: LinkEvent) {
+    switch event {
+    case .up(let node, let incarnation, _, _):
+      membership.feed(.linkUp(node, incarnation: incarnation))
+    case .down(let node, let reason):
+      membership.feed(.linkDown(node, Self.downReason(reason)))
+      raft.feed(.peerUnreachable(node))
+    case .leaving(let node, _):
+      if let incarnation = membership.members.first(where: { $0.name == node })?.incarnation {
+        membership.feed(.peerLeaving(node, incarnation: incarnation))
+      }
+    case .introduced, .refused, .failed: break
+    }
+  }
+
+  /// The link layer says why in words for people; only a reset tells that the process is gone.
+  private static func downReason(_ text: String) -> SWIM.LinkDownReason {
+    if text.contains("refused") { return .refused }
+    if text.contains("reset") { return .reset }
+    return text.contains("nothing was heard") || text.contains("timed out") ? .timedOut : .closed
+  }
+
+  // MARK: Membership
+
+  func sendStream(_ message: [UInt8], to node: NodeName, at address: NodeAddress) {
+    if let target = SocketAddress(address) { links.learn(node, at: target) }
+    send(.membership, .urgent, message, to: node)
+  }
+
+  func memberChanged(_ change: MemberChange) {
+    if let new = change.new, let address = SocketAddress(new.address) { links.learn(new.name, at: address) }
+    membersChanged()
+  }
+
+  private func membersChanged() {
+    let members = membership.members
+    registry.peersChanged(members.filter(\.state.isLive).map(\.name))
+    roles.feed(.members(members.map { member in
+      RoleCandidate(name: member.name, liveness: Self.liveness(member.state), isLeaving: isLeaving && member.name == local.name)
+    }))
+    publish(.members)
+  }
+
+  private static func liveness(_ state: MemberState) -> RoleCandidate.Liveness {
+    switch state {
+    case .alive: .alive
+    case .suspect: .suspect
+    case .dead: .dead
+    case .left: .left
+    }
+  }
+
+  func incarnationRaised(_ incarnation: UInt64) {
+    storage.set(StoredFact.incarnation, StoredFact.bytes(incarnation))
+    registry.raiseIncarnation(to: incarnation)
+    publish(.members)
+  }
+
+  func leaveCompleted() {
+    let waiters = leaveWaiters
+    leaveWaiters = []
+    for waiter in waiters { waiter.resume() }
+  }
+
+  nonisolated(nonsending) func leave() async {
+    isLeaving = true
+    roles.feed(RoleLeaseInput.leaving)
+    membersChanged()
+    if raft.isLeader { raft.transferLeadership() }
+    await withCheckedContinuation { continuation in
+      leaveWaiters.append(continuation)
+      membership.feed(.leave)
+    }
+  }
+
+  // MARK: Registry
+
+  func registryDigest(_ digest: UInt64) { membership.feed(.registryDigest(digest)) }
+
+  func registryDiffers(_ node: NodeName, _ digest: UInt64) { registry.heard(digest: digest, from: node) }
+
+  func registryChanged() {
+    registryVersion &+= 1
+    publish(.registry)
+  }
+
+  func publish(workload: WorkloadRow) throws { try registry.publish(workload: workload) }
+
+  func withdraw(namespace: DNSLabel, name: DNSLabel) throws {
+    try registry.withdraw(namespace: namespace, name: name, deletedAtMilliseconds: clock.milliseconds())
+  }
+
+  func signedRow(namespace: DNSLabel, name: DNSLabel) -> [UInt8]? {
+    registry.registry.signedRow(.workload(local.name, namespace: namespace, name: name)).map { signed in
+      RegistryMessage.rows([signed], continuations: []).encoded()
+    }
+  }
+
+  func verifiedWorkload(_ row: [UInt8], of node: NodeName) -> WorkloadRow? {
+    guard case .rows(let rows, _)? = try? RegistryMessage(decoding: row), rows.count == 1, let signed = rows.first,
+      let content = try? Row(payload: signed.payload), content.key.owner == node, case .workload(let workload) = content.content,
+      let owner = registry.registry.nodes.first(where: { $0.owner == node }),
+      verifier.verify(signed, node, owner.row.certificates)
+    else { return nil }
+    return workload
+  }
+
+  func report(revisionServed: UInt64) throws {
+    guard nodeRow.revisionServed != revisionServed else { return }
+    nodeRow.revisionServed = revisionServed
+    try registry.publish(node: nodeRow)
+  }
+
+  func renewed(_ identity: NodeIdentity) throws {
+    signing.key = identity.key
+    nodeRow.certificates = identity.chain.map(\.der)
+    try registry.publish(node: nodeRow)
+  }
+
+  func trustChanged(_ trust: Transport.TrustBundle) {
+    verifier.update(trust)
+    nodeRow.trustBundleVersion = trust.version
+    try? registry.publish(node: nodeRow)
+  }
+
+  // MARK: Consensus and roles
+
+  func applied(_ entry: AppliedEntry) {
+    if entry.touched.contains(.roles) { roles.rolesApplied(raft.state.roles) }
+    if !entry.touched.isEmpty { publish(ClusterChange(entry.touched)) }
+  }
+
+  func restored() {
+    roles.rolesApplied(raft.state.roles)
+    publish(.all)
+  }
+
+  func leadershipChanged() {
+    if raft.isLeader != wasLeader {
+      wasLeader = raft.isLeader
+      roles.feed(wasLeader ? .becameLeader : .steppedDown)
+    }
+    publish(.raft)
+  }
+
+  func failed(_ text: String) {
+    failure = text
+    publish(.raft)
+  }
+
+  func epoch(of role: Role) -> RoleEpoch? { roles.epoch(of: role) }
+  var leader: NodeName? { raft.status.leader }
+  func leaderHoldsLease() -> Bool { raft.holdsLease(at: EventLoop.monotonicNow()) }
+
+  /// What no one waits for: dropped when no leader is known, and decided again by the core that asked.
+  func proposeQuietly(_ command: Command) {
+    if raft.isLeader {
+      raft.propose(command) { _ in }
+    } else if let leader, let forward {
+      Task { _ = try? await forward(command, leader, .now + .seconds(5)) }
+    }
+  }
+}
+
+/// The key that signs rows, which a renewal may replace.
+final class RowSigning {
+  var key: PrivateKey
+  init(_ key: PrivateKey) { self.key = key }
+}
+
+extension ClusterChange {
+  init(_ touched: AppliedEntry.Touched) {
+    self = []
+    if touched.contains(.objects) { insert(.objects) }
+    if touched.contains(.roles) { insert(.roles) }
+    if touched.contains(.trust) { insert(.trust) }
+    if touched.contains(.addresses) { insert(.addresses) }
+    if touched.contains(.nodes) { insert(.members) }
+  }
+}
+
+extension ClusterCore {
+  // MARK: Publishing
+
+  /// Publishes once for everything that happens in this turn of the loop.
+  func publish(_ change: ClusterChange) {
+    pending.formUnion(change)
+    guard !isPublishing else { return }
+    isPublishing = true
+    loop.schedule(after: .zero) { [weak self] in
+      guard let self else { return }
+      isPublishing = false
+      let change = pending
+      pending = []
+      publishNow(change)
+    }
+  }
+
+  private func publishNow(_ change: ClusterChange) {
+    publication.publish(
+      ClusterView(
+        members: membership.members, raft: raft.status, control: raft.state,
+        heldRoles: Role.allCases.filter { roles.epoch(of: $0) != nil }, registry: registry.registry,
+        registryVersion: registryVersion, localHealthScore: membership.localHealthScore, failure: failure), change)
+  }
+}
+
+/// Facts of this node alone that outlive the process.
+public enum StoredFact {
+  /// The highest incarnation this node used.
+  public static let incarnation = "incarnation"
+  /// The control state as last applied, to serve from while no voter is reachable.
+  public static let controlState = "control-state"
+  /// The registry rows as last known, likewise.
+  public static let registryRows = "registry-rows"
+
+  public static func bytes(_ number: UInt64) -> [UInt8] {
+    var writer = ByteWriter(reserving: 8)
+    writer.uint64(number)
+    return writer.bytes
+  }
+
+  public static func number(_ bytes: [UInt8]?) -> UInt64? {
+    guard let bytes else { return nil }
+    var reader = ByteReader(bytes)
+    return try? reader.uint64()
+  }
+}

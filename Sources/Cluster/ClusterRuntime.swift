@@ -1,0 +1,173 @@
+import Consensus
+import Membership
+import Primitives
+import Synchronization
+import Transport
+
+/// This node's part in the cluster: membership, registry, consensus and roles, over one link network.
+///
+/// The actor runs on the control loop, where the drivers are confined. `view` can be read from anywhere at any time.
+public actor ClusterRuntime {
+  public nonisolated let local: ClusterLocal
+  public nonisolated let links: LinkNetwork
+  private nonisolated let loop: EventLoop
+  public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
+
+  private nonisolated let publication: ClusterPublication
+  private let core: ClusterCore
+
+  /// Everything is made, nothing is started. Throws when the gossip port is taken or what is on the disk cannot be used.
+  public init(
+    loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret,
+    identity: NodeIdentity, trust: Transport.TrustBundle, clock: WallClock, seed: UInt64
+  ) throws {
+    self.loop = loop
+    self.local = local
+    self.links = links
+    publication = ClusterPublication()
+    core = try ClusterCore(
+      loop: loop, local: local, links: links, storage: storage, joinSecret: joinSecret, identity: identity, trust: trust,
+      clock: clock, seed: seed, publication: publication)
+  }
+
+  /// Carries a command to the node that leads Raft, by a remote call.
+  public typealias Forward =
+    @Sendable (_ command: Command, _ leader: NodeName, _ deadline: ContinuousClock.Instant) async throws -> Outcome
+
+  /// Starts gossip, consensus and registry. Links have to listen already.
+  public func start(forward: @escaping Forward) throws { try core.start(forward: forward) }
+
+  public func stop() { core.stop() }
+
+  // MARK: Looking
+
+  public nonisolated var view: ClusterView { publication.view }
+
+  /// What changed, coalesced: a slow reader sees one change that names everything since its last.
+  public nonisolated func changes() -> AsyncStream<ClusterChange> { publication.changes() }
+
+  /// The epoch under which this node may act at this very moment, or nil.
+  public func epoch(of role: Role) -> RoleEpoch? { core.epoch(of: role) }
+
+  /// The workload of a row that `node` signed, or nil when it is not so.
+  public func verifiedWorkload(_ row: [UInt8], of node: NodeName) -> WorkloadRow? { core.verifiedWorkload(row, of: node) }
+
+  // MARK: Acting
+
+  /// Puts a command into the log through whoever leads Raft, and returns what it did once it is committed here or there.
+  ///
+  /// Waits for a leader and a majority for at most `limit`. Throws `noQuorum` when too few voters are alive to decide, and
+  /// `timeout` when it is not known whether the command was committed.
+  public func propose(_ command: Command, within limit: Duration = .seconds(10)) async throws -> Outcome {
+    try await core.propose(command, deadline: .now + limit)
+  }
+
+  /// As `propose`, where this node has to be the leader.
+  public func proposeHere(_ command: Command, within limit: Duration = .seconds(10)) async throws -> Outcome {
+    try await core.proposeHere(command, deadline: .now + limit)
+  }
+
+  public func publish(workload: WorkloadRow) throws { try core.publish(workload: workload) }
+
+  public func withdraw(namespace: DNSLabel, name: DNSLabel) throws { try core.withdraw(namespace: namespace, name: name) }
+
+  /// The row of a local workload as it travels, to show that this node hosts it.
+  public func signedRow(namespace: DNSLabel, name: DNSLabel) -> [UInt8]? { core.signedRow(namespace: namespace, name: name) }
+
+  /// Tells the others what this node serves and trusts.
+  public func report(revisionServed: UInt64) throws { try core.report(revisionServed: revisionServed) }
+
+  /// Uses a renewed certificate for links and rows from now on.
+  public func renewed(_ identity: NodeIdentity) throws { try core.renewed(identity) }
+
+  public func trustChanged(_ trust: Transport.TrustBundle) { core.trustChanged(trust) }
+
+  public func received(_ event: LinkEvent) { core.received(event) }
+
+  /// Gives the roles back, says goodbye, and returns when the others were told or the time for it is over.
+  public func leave() async { await core.leave() }
+}
+
+/// What a node is told at its start and says of itself.
+public struct ClusterLocal: Sendable {
+  public var name: NodeName
+  public var cluster: DNSLabel
+  public var trustDomain: String
+  public var address: NodeAddress
+  public var locality: String
+  public var incarnation: UInt64
+  public var meshPort: UInt16
+  public var seeds: [Seed]
+  /// Who takes part in consensus while the log says nothing else.
+  public var configuration: ClusterConfiguration
+  public init(
+    name: NodeName, cluster: DNSLabel, trustDomain: String, address: NodeAddress, locality: String, incarnation: UInt64,
+    meshPort: UInt16, seeds: [Seed], configuration: ClusterConfiguration
+  ) {
+    self.name = name
+    self.cluster = cluster
+    self.trustDomain = trustDomain
+    self.address = address
+    self.locality = locality
+    self.incarnation = incarnation
+    self.meshPort = meshPort
+    self.seeds = seeds
+    self.configuration = configuration
+  }
+}
+
+/// The wall clock, for certificates and for people; nothing else is decided by it.
+public struct WallClock: Sendable {
+  public let milliseconds: @Sendable () -> UInt64
+  public init(milliseconds: @escaping @Sendable () -> UInt64) { self.milliseconds = milliseconds }
+  public var seconds: Int64 { Int64(clamping: milliseconds() / 1000) }
+}
+
+/// The published view and those who wait for changes of it.
+final class ClusterPublication: Sendable {
+  private struct State {
+    var view: ClusterView?
+    var watchers: [UInt64: Watcher] = [:]
+    var nextWatcher: UInt64 = 0
+  }
+  private struct Watcher {
+    var continuation: AsyncStream<ClusterChange>.Continuation
+    var missed: ClusterChange = []
+  }
+  private let state = Mutex(State())
+
+  /// Set once before anyone can read it.
+  var view: ClusterView {
+    state.withLock { state in
+      guard let view = state.view else { preconditionFailure("the cluster publishes its view before it is handed out") }
+      return view
+    }
+  }
+
+  func publish(_ view: ClusterView, _ change: ClusterChange) {
+    state.withLock { state in
+      state.view = view
+      for (id, watcher) in state.watchers {
+        // The buffer holds one element; what it could not take is joined to the next.
+        let union = watcher.missed.union(change)
+        switch watcher.continuation.yield(union) {
+        case .dropped(let lost): state.watchers[id]?.missed = union.union(lost)
+        default: state.watchers[id]?.missed = union
+        }
+      }
+    }
+  }
+
+  func changes() -> AsyncStream<ClusterChange> {
+    let (stream, continuation) = AsyncStream.makeStream(of: ClusterChange.self, bufferingPolicy: .bufferingNewest(1))
+    let id = state.withLock { state in
+      state.nextWatcher &+= 1
+      state.watchers[state.nextWatcher] = Watcher(continuation: continuation)
+      return state.nextWatcher
+    }
+    continuation.onTermination = { [weak self] _ in
+      self?.state.withLock { $0.watchers[id] = nil }
+    }
+    return stream
+  }
+}

@@ -1,0 +1,42 @@
+import Consensus
+import Membership
+import Primitives
+
+/// What this node knows of its cluster at one moment. A value: whoever reads it keeps it.
+public struct ClusterView: Sendable {
+  public var members: [Member]
+  public var raft: RaftStatus
+  public var control: ControlState
+  /// Roles that this node may act under, as of the last change; ask `ClusterRuntime.epoch(of:)` before acting.
+  public var heldRoles: [Role]
+  public var registry: Registry
+  /// Counts changes of the registry on this node.
+  public var registryVersion: UInt64
+  public var localHealthScore: Int
+  /// Why consensus or storage stopped on this node; nil while all is well.
+  public var failure: String?
+
+  public func member(_ name: NodeName) -> Member? { members.first { $0.name == name } }
+  public var aliveNodes: [NodeName] { members.filter { $0.state == .alive }.map(\.name) }
+
+  /// Whether enough voters are alive to decide anything, and who is missing.
+  public var quorum: (isReachable: Bool, missing: [NodeName]) {
+    let voters = raft.configuration.voters
+    let missing = voters.filter { voter in member(voter)?.state.isLive != true }
+    return (voters.count - missing.count >= raft.configuration.quorum, missing)
+  }
+}
+
+/// What changed since the last view.
+public struct ClusterChange: OptionSet, Sendable {
+  public let rawValue: UInt8
+  public init(rawValue: UInt8) { self.rawValue = rawValue }
+  public static let members = ClusterChange(rawValue: 1)
+  public static let objects = ClusterChange(rawValue: 2)
+  public static let roles = ClusterChange(rawValue: 4)
+  public static let trust = ClusterChange(rawValue: 8)
+  public static let addresses = ClusterChange(rawValue: 16)
+  public static let registry = ClusterChange(rawValue: 32)
+  public static let raft = ClusterChange(rawValue: 64)
+  public static let all = ClusterChange(rawValue: 255)
+}

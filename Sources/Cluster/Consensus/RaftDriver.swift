@@ -1,0 +1,270 @@
+import Consensus
+import Primitives
+import Transport
+
+/// Runs the Raft core: persists on the storage thread, sends over links, applies to the control state. Confined to the
+/// control loop.
+///
+/// Effects are carried out strictly in order. A write waits on the storage thread, never here: a slow disk delays only
+/// what depends on it, and the node goes on answering probes.
+final class RaftDriver: TimerHandler {
+  struct Outputs {
+    var send: (_ message: [UInt8], _ node: NodeName, _ isBulk: Bool) -> Void
+    var applied: (AppliedEntry) -> Void
+    var restored: () -> Void
+    var leadershipChanged: () -> Void
+    var failed: (String) -> Void
+  }
+
+  /// The state after the last applied entry.
+  private(set) var state: ControlState
+  private var raft: Raft
+  private let loop: EventLoop
+  private let storage: NodeStorage
+  private let outputs: Outputs
+  private var timer: TimerToken?
+
+  private var effects: [RaftEffect] = []
+  private var nextEffect = 0
+  private var isPersisting = false
+  private var isPerforming = false
+  private var hasFailed = false
+
+  private var nextToken: UInt64 = 0
+  private var proposals: [RequestToken: ProposalCompletion] = [:]
+  private var accepted: [LogIndex: (term: Term, token: RequestToken)] = [:]
+  private var reads: [RequestToken: ReadCompletion] = [:]
+  private var readsReady: [(index: LogIndex, completion: ReadCompletion)] = []
+  private var snapshotIndex: LogIndex
+
+  typealias ProposalCompletion = (Result<AppliedEntry, MeshError>) -> Void
+  typealias ReadCompletion = (Result<LogIndex, MeshError>) -> Void
+
+  /// Throws when the recovered snapshot cannot be read by this version.
+  init(
+    loop: EventLoop, local: NodeName, cluster: ClusterTag, configuration: ClusterConfiguration,
+    storage: NodeStorage, seed: UInt64, outputs: Outputs
+  ) throws(ControlStateError) {
+    self.loop = loop
+    self.storage = storage
+    self.outputs = outputs
+    state = try storage.recovered.snapshot.map { (snapshot) throws(ControlStateError) in try ControlState(restoring: snapshot.state) }
+      ?? ControlState()
+    snapshotIndex = storage.recovered.snapshot?.position.index ?? .zero
+    raft = Raft(
+      local: local, cluster: cluster, recovered: storage.recovered, configuration: configuration, seed: seed,
+      now: EventLoop.monotonicNow())
+  }
+
+  func start() { arm() }
+
+  func stop() {
+    if let timer { loop.cancel(timer) }
+    timer = nil
+    fail(everyoneWith: MeshError(.unavailable, "this node is stopping"))
+  }
+
+  var status: RaftStatus { raft.status }
+  var isLeader: Bool { raft.isLeader }
+  func holdsLease(at now: Instant) -> Bool { raft.holdsLease(at: now) }
+
+  // MARK: Requests
+
+  /// Proposes a command; `completion` gets what the committed entry did.
+  func propose(_ command: Command, completion: @escaping ProposalCompletion) {
+    guard proposals.count < ClusterLimits.proposalsWaitingMax else {
+      return completion(.failure(MeshError(.overloaded, "too many changes wait for the voters")))
+    }
+    let token = makeToken()
+    proposals[token] = completion
+    feed(.propose([Proposal(token: token, command: command.encoded())]))
+  }
+
+  /// Confirms leadership with a majority and waits until everything committed before is applied.
+  func read(completion: @escaping ReadCompletion) {
+    let token = makeToken()
+    reads[token] = completion
+    feed(.read(token))
+  }
+
+  /// Stops waiting for whatever was proposed under no quorum; the caller's deadline has passed.
+  func transferLeadership() { feed(.transferLeadership(to: nil)) }
+
+  func receive(_ bytes: [UInt8], from peer: NodeName) {
+    guard let message = try? RaftMessage(decoding: bytes) else { return }
+    feed(.received(message, from: peer))
+  }
+
+  func feed(_ input: RaftInput) {
+    guard !hasFailed || input == .storageFailed else { return refuse(input) }
+    raft.handle(input, at: EventLoop.monotonicNow(), into: &effects)
+    perform()
+    arm()
+  }
+
+  private func makeToken() -> RequestToken {
+    nextToken &+= 1
+    return RequestToken(nextToken)
+  }
+
+  private func refuse(_ input: RaftInput) {
+    guard case .propose(let list) = input else { return }
+    for proposal in list {
+      proposals.removeValue(forKey: proposal.token)?(.failure(MeshError(.unavailable, "the Raft storage of this node failed")))
+    }
+  }
+
+  private func arm() {
+    if let timer { loop.cancel(timer) }
+    let deadline = raft.nextDeadline
+    timer = deadline == .distantFuture ? nil : loop.schedule(at: deadline, self)
+  }
+
+  func timerFired(_ token: TimerToken) {
+    timer = nil
+    feed(.tick)
+  }
+
+  // MARK: Effects
+
+  /// Carries out effects until one has to wait for the disk.
+  private func perform() {
+    guard !isPerforming else { return }
+    isPerforming = true
+    defer { isPerforming = false }
+    while !isPersisting, nextEffect < effects.count {
+      let effect = effects[nextEffect]
+      nextEffect += 1
+      perform(effect)
+    }
+    if nextEffect == effects.count {
+      effects.removeAll(keepingCapacity: true)
+      nextEffect = 0
+    }
+  }
+
+  private func perform(_ effect: RaftEffect) {
+    switch effect {
+    case .persist(let persistence): persist(persistence)
+    case .send(let message, let node): outputs.send(message.encoded(), node, message.isBulk)
+    case .apply(let entries): apply(entries)
+    case .installSnapshot(let snapshot): install(snapshot)
+    case .becameLeader, .steppedDown, .leaderChanged: outputs.leadershipChanged()
+    case .accepted(let token, let position): accepted[position.index] = (position.term, token)
+    case .rejected(let token, let reason): reject(token, reason)
+    case .readReady(let token, let index): finishRead(token, index)
+    case .configurationChanged: outputs.leadershipChanged()
+    case .failed(let failure):
+      outputs.failed(failure.description)
+      fail(everyoneWith: MeshError(.unavailable, failure.description))
+    }
+  }
+
+  private func persist(_ persistence: Persistence) {
+    isPersisting = true
+    let done = LoopBound(self, on: loop)
+    storage.write(persistence) { error in
+      done.loop.post { done.value.persisted(error) }
+    }
+  }
+
+  private func persisted(_ error: (any Error)?) {
+    isPersisting = false
+    if let error {
+      // What was promised may be lost: nothing later may happen (RaftEffect's contract).
+      effects.removeAll()
+      nextEffect = 0
+      hasFailed = true
+      outputs.failed("writing the Raft log: \(error)")
+      feed(.storageFailed)
+      return
+    }
+    perform()
+    arm()
+  }
+
+  private func apply(_ entries: [LogEntry]) {
+    for entry in entries {
+      let result: AppliedEntry
+      do { result = try state.apply(entry) } catch {
+        hasFailed = true
+        outputs.failed(error.description)
+        return fail(everyoneWith: MeshError(.unavailable, error.description))
+      }
+      settle(result)
+      outputs.applied(result)
+    }
+    readsReady = readsReady.filter { waiting in
+      guard waiting.index <= state.applied.index else { return true }
+      waiting.completion(.success(waiting.index))
+      return false
+    }
+    compactIfDue()
+  }
+
+  private func settle(_ result: AppliedEntry) {
+    guard let waiting = accepted.removeValue(forKey: result.position.index),
+      let completion = proposals.removeValue(forKey: waiting.token)
+    else { return }
+    if waiting.term == result.position.term {
+      completion(.success(result))
+    } else {
+      completion(.failure(MeshError(.conflict, "another leader's entry took this one's place; nothing was changed", retryable: true)))
+    }
+  }
+
+  private func compactIfDue() {
+    let applied = state.applied.index
+    guard applied.number >= snapshotIndex.number &+ UInt64(ClusterLimits.entriesBetweenSnapshots) else { return }
+    snapshotIndex = applied
+    raft.handle(.compact(through: applied, state: state.snapshot()), at: EventLoop.monotonicNow(), into: &effects)
+  }
+
+  private func install(_ snapshot: Snapshot) {
+    do { state = try ControlState(restoring: snapshot.state) } catch {
+      hasFailed = true
+      return outputs.failed(error.description)
+    }
+    snapshotIndex = snapshot.position.index
+    outputs.restored()
+  }
+
+  private func reject(_ token: RequestToken, _ reason: RejectionReason) {
+    let error = MeshError(reason)
+    proposals.removeValue(forKey: token)?(.failure(error))
+    reads.removeValue(forKey: token)?(.failure(error))
+  }
+
+  private func finishRead(_ token: RequestToken, _ index: LogIndex) {
+    guard let completion = reads.removeValue(forKey: token) else { return }
+    if index <= state.applied.index { return completion(.success(index)) }
+    readsReady.append((index, completion))
+  }
+
+  private func fail(everyoneWith error: MeshError) {
+    let waiting = proposals.values
+    let reading = Array(reads.values) + readsReady.map(\.completion)
+    proposals = [:]
+    accepted = [:]
+    reads = [:]
+    readsReady = []
+    for completion in waiting { completion(.failure(error)) }
+    for completion in reading { completion(.failure(error)) }
+  }
+}
+
+extension MeshError {
+  init(_ reason: RejectionReason) {
+    switch reason {
+    case .notLeader(let hint):
+      self.init(.notHolder, "this node is not the Raft leader" + (hint.map { "; \($0) is" } ?? ""))
+    case .transferring: self.init(.unavailable, "leadership is being handed over")
+    case .overloaded: self.init(.overloaded, "too much waits for a majority of the voters")
+    case .tooLarge(let bytes): self.init(.tooLarge, "the change has \(bytes) bytes; at most \(ConsensusLimits.commandBytesMax)")
+    case .changeInProgress: self.init(.conflict, "another change of the voters is in progress", retryable: true)
+    case .notCaughtUp: self.init(.conflict, "the node has not caught up yet", retryable: true)
+    case .wouldLoseQuorum: self.init(.invalid, "the change would leave fewer live voters than a majority")
+    case .invalidChange: self.init(.invalid, "the node is already so, or there are too many")
+    }
+  }
+}

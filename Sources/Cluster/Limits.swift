@@ -1,0 +1,15 @@
+/// Bounds of the drivers. What the cores and links bound themselves is not repeated here.
+public enum ClusterLimits {
+  /// Bytes of one sealed gossip datagram: the core's 1,200 with seal, below every common MTU.
+  static let datagramBytesMax = 1_500
+  /// Datagrams read before the control loop serves links and timers again.
+  static let datagramsPerTurn = 64
+  /// Entries applied since the last snapshot that cause the next: keeps the log, and a restart, short.
+  static let entriesBetweenSnapshots = 2_000
+  /// Proposals that wait for their entry to be applied; more are refused as overloaded.
+  static let proposalsWaitingMax = 4_096
+  /// Between two looks for a leader while there is none: well below an election.
+  static let leaderPoll: Duration = .milliseconds(15)
+  /// How long a proposal waits while too few voters are alive: longer than a failover, shorter than a person's patience.
+  static let quorumPatience: Duration = .seconds(3)
+}

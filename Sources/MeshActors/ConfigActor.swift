@@ -1,0 +1,111 @@
+import Cluster
+import Consensus
+import Distributed
+import Primitives
+import Transport
+
+/// Orders configuration: validates changes where this node holds the configuration role, and takes proposals for the log
+/// where it leads Raft.
+public distributed actor ConfigActor: MeshActor {
+  public static let name = "config"
+  public static let targets = ActorTargets.config
+
+  /// Writes come from any node: people use the node they are at.
+  public static func authorize(_ target: MeshTarget, caller: NodeName) -> Bool { true }
+
+  private let cluster: ClusterRuntime
+
+  public init(cluster: ClusterRuntime, actorSystem: SocketActorSystem) {
+    self.cluster = cluster
+    self.actorSystem = actorSystem
+  }
+
+  /// Validates a change against the state it would be applied to, and commits it as one entry.
+  ///
+  /// Throws `notHolder` when this node may not act under the configuration role at this moment.
+  public distributed func submit(_ change: ConfigurationChange) async throws -> ConfigurationReply {
+    // The state may move between reading and committing; the entry then says so, and everything is decided again.
+    for attempt in 0..<Self.attemptsMax {
+      guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }
+      let state = cluster.view.control
+      let decision = ConfigurationDecision(change, state)
+      guard !change.dryRun, decision.reply.isAccepted, decision.changesAnything else { return decision.reply }
+      let entry = Consensus.ChangeSet(
+        puts: decision.puts, deletes: decision.deletes, expectedRevision: state.revision,
+        requestID: RequestID(high: change.requestHigh, low: change.requestLow &+ UInt64(attempt)), epoch: epoch,
+        author: change.author)
+      switch try await cluster.propose(.configuration(entry)) {
+      case .applied(let revision), .unchanged(let revision): return decision.reply(at: revision.number)
+      case .conflict: continue
+      case .staleEpoch: throw notHolder()
+      case .limit(let limit): throw MeshError(.tooLarge, "the configuration would pass a limit: \(limit)")
+      case .invalid(let reason): throw MeshError(.invalid, "the change contradicts the state: \(reason)")
+      }
+    }
+    throw MeshError(.conflict, "other changes kept coming first; try again", retryable: true)
+  }
+
+  /// Puts a command of another node into the log; this node has to lead Raft. Returns what the committed entry did.
+  public distributed func propose(_ command: [UInt8]) async throws -> ProposalReply {
+    guard let decoded = try? Command(decoding: command) else {
+      throw MeshError(.badArguments, "the command cannot be read; the nodes may run different versions")
+    }
+    try authorize(decoded, by: RemoteCall.caller)
+    return ProposalReply(try await cluster.proposeHere(decoded))
+  }
+
+  private static let attemptsMax = 8
+
+  private func notHolder() -> MeshError {
+    let holder = cluster.view.control.roles[.configuration].holder
+    return MeshError(.notHolder, holder.map { "\($0) holds the configuration role" } ?? "nobody holds the configuration role")
+  }
+
+  /// What a node may put into the log is decided by its certificate's name.
+  private func authorize(_ command: Command, by caller: NodeName?) throws(MeshError) {
+    guard let caller else { return }
+    let roles = cluster.view.control.roles
+    let isAllowed =
+      switch command {
+      case .configuration: roles[.configuration].holder == caller
+      case .releaseRole(let role, _): roles[role].holder == caller
+      case .addTrustAnchor(let node, _): node == caller
+      case .removeTrustAnchor: roles[.certificateAuthority].holder == caller
+      case .allocateAddresses, .freeAddresses: roles[.discovery].holder == caller
+      case .admitNode(let node): node.name == caller
+      case .forgetNode, .assignRole: false
+      case .noop: true
+      }
+    guard isAllowed else { throw MeshError(.unauthorized, "\(caller) may not propose this command") }
+  }
+}
+
+/// The outcome of a proposal, on the wire.
+public struct ProposalReply: Codable, Sendable {
+  public enum Kind: UInt8, Codable, Sendable { case applied, unchanged, conflict, staleEpoch, limit, invalid }
+  public var kind: Kind
+  /// The revision, the current epoch, or the number of the limit or reason.
+  public var number: UInt64
+
+  public init(_ outcome: Outcome) {
+    switch outcome {
+    case .applied(let revision): (kind, number) = (.applied, revision.number)
+    case .unchanged(let revision): (kind, number) = (.unchanged, revision.number)
+    case .conflict(let revision): (kind, number) = (.conflict, revision.number)
+    case .staleEpoch(let epoch): (kind, number) = (.staleEpoch, epoch.number)
+    case .limit(let limit): (kind, number) = (.limit, UInt64(limit.rawValue))
+    case .invalid(let reason): (kind, number) = (.invalid, UInt64(reason.rawValue))
+    }
+  }
+
+  public var outcome: Outcome {
+    switch kind {
+    case .applied: .applied(revision: LogIndex(number))
+    case .unchanged: .unchanged(revision: LogIndex(number))
+    case .conflict: .conflict(revision: LogIndex(number))
+    case .staleEpoch: .staleEpoch(current: RoleEpoch(number))
+    case .limit: .limit(Outcome.Limit(rawValue: UInt8(truncatingIfNeeded: number)) ?? .allBytes)
+    case .invalid: .invalid(Outcome.Reason(rawValue: UInt8(truncatingIfNeeded: number)) ?? .duplicateKey)
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import Membership
+import Primitives
+
+/// What a workload asks of its node: to be fronted, watched and published.
+public struct WorkloadRegistration: Sendable, Hashable {
+  public var name: DNSLabel
+  public var namespace: DNSLabel
+  public var service: DNSLabel
+  public var serviceAccount: DNSLabel
+  public var labels: [WorkloadRow.Label]
+  /// IPv4 or IPv6 address at which the application listens.
+  public var address: String
+  public var port: WorkloadRow.Port
+  public var weight: UInt32
+  /// HTTP path that must answer 2xx; nil asks for a TCP connect only.
+  public var healthPath: String?
+  /// The outbound port the application was told before, if any.
+  public var outboundPort: UInt16?
+
+  public init(
+    name: DNSLabel, namespace: DNSLabel, service: DNSLabel, serviceAccount: DNSLabel, labels: [WorkloadRow.Label],
+    address: String, port: WorkloadRow.Port, weight: UInt32, healthPath: String?, outboundPort: UInt16?
+  ) {
+    self.name = name
+    self.namespace = namespace
+    self.service = service
+    self.serviceAccount = serviceAccount
+    self.labels = labels
+    self.address = address
+    self.port = port
+    self.weight = weight
+    self.healthPath = healthPath
+    self.outboundPort = outboundPort
+  }
+
+  public var key: WorkloadKey { WorkloadKey(namespace: namespace, name: name) }
+}
+
+/// Names a workload of this node.
+public struct WorkloadKey: Hashable, Comparable, Sendable, CustomStringConvertible {
+  public let namespace: DNSLabel
+  public let name: DNSLabel
+  public init(namespace: DNSLabel, name: DNSLabel) {
+    self.namespace = namespace
+    self.name = name
+  }
+  public static func < (a: WorkloadKey, b: WorkloadKey) -> Bool { (a.namespace, a.name) < (b.namespace, b.name) }
+  public var description: String { "\(namespace)/\(name)" }
+}
+
+/// A step in the life of a registered workload, for whoever runs it.
+public enum WorkloadEvent: Sendable, Hashable {
+  case registered(outboundAddress: String, outboundPort: UInt16)
+  case healthy
+  case unhealthy(reason: String)
+  case withdrawn
+}
