@@ -12,6 +12,8 @@ struct MemberTable: Hashable, Sendable {
     var suspicion: Suspicion?
     /// When the member was last asked to introduce itself because of an incredible claim.
     var introductionAskedAt: Instant?
+    /// When the member was last told, because of gossip from it, that it is held for dead.
+    var correctedAt: Instant?
 
     var state: MemberState { member.state }
     var incarnation: UInt64 { member.record.incarnation }

@@ -13,6 +13,7 @@ extension Registry {
   public mutating func heard(digest: UInt64, from peer: NodeName, at now: Instant, into effects: inout [Effect]) {
     guard digest != digestHash, now >= compareAllowedAt, pulls[peer] == nil, peers.contains(peer) else { return }
     compare(with: peer, at: now, into: &effects)
+    idleComparisons += 1
   }
 
   /// Does what is due.
@@ -39,9 +40,8 @@ extension Registry {
   }
 
   private mutating func compare(with peer: NodeName, at now: Instant, into effects: inout [Effect]) {
-    let gap = configuration.compareGap * (1 << min(idleComparisons, 10))
+    let gap = configuration.compareGap * (1 << min(idleComparisons, 6))
     compareAllowedAt = now + min(gap, configuration.compareInterval)
-    idleComparisons += 1
     pulls[peer] = Pull(until: now + configuration.pullTimeout)
     sendDigest(to: peer, wantsReply: true, into: &effects)
   }

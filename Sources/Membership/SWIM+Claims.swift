@@ -14,7 +14,8 @@ extension SWIM {
     switch rumor {
     case .alive(let record): applyAlive(record, origin: .hearsay, at: now, into: &effects)
     case .suspect(let name, let incarnation, let accuser), .dead(let name, let incarnation, let accuser):
-      applyAccusation(of: name, incarnation: incarnation, accuser: accuser, at: now, into: &effects)
+      applyAccusation(
+        of: name, incarnation: incarnation, accuser: accuser, toldBy: sender, at: now, into: &effects)
     case .left(let name, let incarnation):
       applyLeft(name, incarnation: incarnation, firstHand: false, from: sender, at: now, into: &effects)
     }
@@ -95,10 +96,11 @@ extension SWIM {
 
   /// An accusation: `suspect`, or `dead`, which is no more than another member's suspicion come to its end.
   mutating func applyAccusation(
-    of name: NodeName, incarnation: UInt64, accuser: NodeName, at now: Instant, into effects: inout [Effect]
+    of name: NodeName, incarnation: UInt64, accuser: NodeName, toldBy teller: NodeName, at now: Instant,
+    into effects: inout [Effect]
   ) {
     if name == local.name {
-      refute(incarnation, accuser: accuser, at: now, into: &effects)
+      refute(incarnation, toldBy: teller, at: now, into: &effects)
       return
     }
     guard var entry = table[name], entry.state.isLive, incarnation >= entry.incarnation, accuser != local.name else { return }
@@ -140,7 +142,7 @@ extension SWIM {
     into effects: inout [Effect]
   ) {
     if name == local.name {
-      if !isLeaving { refute(incarnation, accuser: sender, at: now, into: &effects) }
+      if !isLeaving { refute(incarnation, toldBy: sender, at: now, into: &effects) }
       return
     }
     guard var entry = table[name], entry.state != .left, incarnation >= entry.incarnation else { return }
@@ -168,13 +170,15 @@ extension SWIM {
 
   // MARK: This node
 
-  /// Lifeguard: having to refute is a sign that this node was slow.
-  private mutating func refute(_ incarnation: UInt64, accuser: NodeName, at now: Instant, into effects: inout [Effect]) {
-    guard !isLeaving, incarnation >= local.incarnation else { return }
-    awareness.add(1)
-    raiseIncarnation(above: incarnation, at: now, into: &effects)
-    if let accuser = table[accuser]?.member {
-      sendDatagram(.gossip, to: accuser, telling: .alive(local), into: &effects)
+  /// Lifeguard: having to refute is a sign that this node was slow. Who tells an accusation already refuted hears the answer too.
+  private mutating func refute(_ incarnation: UInt64, toldBy teller: NodeName, at now: Instant, into effects: inout [Effect]) {
+    guard !isLeaving else { return }
+    if incarnation >= local.incarnation {
+      awareness.add(1)
+      raiseIncarnation(above: incarnation, at: now, into: &effects)
+    }
+    if let teller = table[teller]?.member {
+      sendDatagram(.gossip, to: teller, telling: .alive(local), into: &effects)
     }
   }
 

@@ -30,7 +30,7 @@ extension SWIM {
       if isAtItsAddress { relayPing(sequence: sequence, target: target, from: address, at: now, into: &effects) }
     case .acknowledgement(let sequence): acknowledged(sequence: sequence, by: message.sender, at: now, into: &effects)
     case .negativeAcknowledgement(let sequence): nacked(sequence: sequence, by: message.sender)
-    case .gossip: correct(message.sender, isAtItsAddress: isAtItsAddress, into: &effects)
+    case .gossip: correct(message.sender, isAtItsAddress: isAtItsAddress, at: now, into: &effects)
     case .introduction, .synchronisation: break
     }
     compareRegistry(with: message, into: &effects)
@@ -58,9 +58,13 @@ extension SWIM {
     compareRegistry(with: message, into: &effects)
   }
 
-  /// Gossip from a member we hold for dead or suspect: tell it, so that it refutes.
-  private mutating func correct(_ sender: NodeName, isAtItsAddress: Bool, into effects: inout [Effect]) {
+  /// Gossip from a member we hold for dead: tell it, so that it refutes. Not often: it may hold us for dead as well.
+  private mutating func correct(
+    _ sender: NodeName, isAtItsAddress: Bool, at now: Instant, into effects: inout [Effect]
+  ) {
     guard isAtItsAddress, let entry = table[sender], entry.state == .dead else { return }
+    if let corrected = entry.correctedAt, now < corrected + configuration.probeInterval { return }
+    table.update(sender) { $0.correctedAt = now }
     sendDatagram(.gossip, to: entry.member, into: &effects)
   }
 
@@ -117,7 +121,7 @@ extension SWIM {
 
   // MARK: Spreading
 
-  /// One round of gossip to random members; the recently dead are included, for they may not be.
+  /// One round of gossip to random live members.
   mutating func gossip(at now: Instant, into effects: inout [Effect]) {
     nextGossipAt = now + configuration.gossipInterval
     for entry in table.pick(configuration.gossipFanout, using: &generator, where: { $0.state.isLive }) {

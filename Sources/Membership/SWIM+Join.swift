@@ -78,7 +78,8 @@ extension SWIM {
     case .alive: applyAlive(record, origin: .hearsay, at: now, into: &effects)
     case .suspect, .dead:
       if record.name != local.name { applyAlive(record, origin: .hearsay, at: now, into: &effects) }
-      applyAccusation(of: record.name, incarnation: record.incarnation, accuser: peer, at: now, into: &effects)
+      applyAccusation(
+        of: record.name, incarnation: record.incarnation, accuser: peer, toldBy: peer, at: now, into: &effects)
     case .left:
       applyLeft(record.name, incarnation: record.incarnation, firstHand: false, from: peer, at: now, into: &effects)
     }
