@@ -1,0 +1,162 @@
+import Primitives
+
+/// The ports that one gateway workload opens and what they route (istio-api 5.1 "On gateways", 7).
+struct GatewayCompiler {
+  let catalog: ServiceCatalog
+  let book: RuleBook
+  let settings: MeshSettings
+  let objects: [StoredObject]
+  let workload: WorkloadRecord
+  /// Index into `MeshSnapshot.localWorkloads`.
+  let localWorkload: Int
+
+  private struct Listener {
+    let isHTTP: Bool
+    var gateways: [String] = []
+    var servers: [(gateway: ObjectKey, server: Gateway.Server)] = []
+  }
+
+  func compile(pool: inout ClusterPool, findings: inout [Finding]) -> [GatewayListener] {
+    var listeners: [UInt16: Listener] = [:]
+    for stored in objects.sorted(by: StoredObject.isOlder) {
+      guard case .gateway(let gateway) = stored.object.spec, Labels.match(gateway.selector, workload.labels) else { continue }
+      for (index, server) in gateway.servers.enumerated() {
+        add(server, index, of: stored.key, to: &listeners, &findings)
+      }
+    }
+    var result: [GatewayListener] = []
+    for port in listeners.keys.sorted() {
+      guard let listener = listeners[port], listener.isHTTP else { continue }
+      let table = table(listener, port: port, pool: &pool)
+      let redirects = listener.servers.filter { $0.server.tls?.httpsRedirect == true }.flatMap { item in
+        item.server.hosts.map { ServerHost($0, namespace: item.gateway.namespace).host }
+      }
+      result.append(
+        GatewayListener(
+          port: port, gateways: listener.gateways, localWorkload: localWorkload, table: table,
+          httpsRedirectHosts: Array(Set(redirects)).sorted()))
+    }
+    return result
+  }
+
+  /// The first class of protocol on a port keeps it; a later server of another class is left out.
+  private func add(
+    _ server: Gateway.Server, _ index: Int, of key: ObjectKey, to listeners: inout [UInt16: Listener],
+    _ findings: inout [Finding]
+  ) {
+    let port = listeningPort(server.port)
+    let isHTTP = server.protocol.isPlaintextHTTP
+    var listener = listeners[port] ?? Listener(isHTTP: isHTTP)
+    if listener.isHTTP != isHTTP {
+      findings.append(
+        Finding(
+          severity: .error, code: Finding.Code.conflictingGateways, object: key.description, path: "spec.servers[\(index)]",
+          reason: "port \(port) is already open for \(listener.isHTTP ? "HTTP" : "TLS or TCP") by \(listener.gateways[0])",
+          hint: "use another port"))
+      return
+    }
+    if !isHTTP {
+      findings.append(
+        Finding(
+          severity: .warning, code: Finding.Code.notEnforced, object: key.description, path: "spec.servers[\(index)]",
+          reason: "accepted, not enforced: port \(port) (\(server.protocol.rawValue)) is not opened"))
+    }
+    let name = "\(key.namespace)/\(key.name)"
+    if !listener.gateways.contains(name) { listener.gateways.append(name) }
+    listener.servers.append((key, server))
+    listeners[port] = listener
+  }
+
+  /// A server's port is the port of the gateway's Service when one is known: what is opened is the target port.
+  private func listeningPort(_ number: UInt16) -> UInt16 {
+    for entry in catalog.entries where entry.service.namespace == workload.namespace {
+      guard case .workloads(let selector) = entry.source, !selector.isEmpty, Labels.match(selector, workload.labels),
+        let index = entry.service.ports.firstIndex(where: { $0.number == number })
+      else { continue }
+      switch entry.targets[index] {
+      case .int(let target): return UInt16(clamping: target)
+      case .string(let name): return workload.ports.first { $0.name == name }?.port ?? number
+      case nil: return number
+      }
+    }
+    return number
+  }
+
+  private func table(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> RouteTable {
+    let client = ClientScope(namespace: workload.namespace, labels: workload.labels)
+    let compiler = RouteCompiler(catalog: catalog, settings: settings)
+    var rules: [String: [RuleBook.Rule]] = [:]
+    for entry in book.entries {
+      for host in hosts(of: entry, on: listener) { rules[host, default: []] += entry.http }
+    }
+    // Every rule set sees the port it was written for: the number in the Gateway.
+    let written = listener.servers.first?.server.port ?? port
+    let place = RouteCompiler.Place(client: client, gateways: Set(listener.gateways), port: written)
+    var hosts = VirtualHostTable()
+    for host in rules.keys.sorted(by: HostName.isMoreSpecific) {
+      let routes = compiler.routes(rules[host] ?? [], at: place, pool: &pool)
+      hosts.add(name: "\(host):\(port)", domains: [host], routes: Self.catchAllsLast(routes))
+    }
+    return RouteTable(ports: [hosts.portTable(port)], fallback: .notFound)
+  }
+
+  /// The more specific of each pair of a rule's host and a server's host, where one covers the other.
+  private func hosts(of entry: RuleBook.Entry, on listener: Listener) -> [String] {
+    var result: [String] = []
+    for item in listener.servers {
+      guard entry.gateways.contains("\(item.gateway.namespace)/\(item.gateway.name)"),
+        Visibility.allows(entry.exportTo, workload.namespace)
+          || Visibility.allows(entry.exportTo, item.gateway.namespace)
+      else { continue }
+      for written in item.server.hosts {
+        let server = ServerHost(written, namespace: item.gateway.namespace)
+        guard server.admits(entry.key.namespace) else { continue }
+        for host in entry.hosts {
+          if HostName.covers(server.host, host) {
+            result.append(host)
+          } else if HostName.covers(host, server.host) {
+            result.append(server.host)
+          }
+        }
+      }
+    }
+    return Array(Set(result)).sorted()
+  }
+
+  /// Routes that match everything move to the end, in their order.
+  private static func catchAllsLast(_ routes: [Route]) -> [Route] {
+    routes.filter { !$0.isCatchAll } + routes.filter(\.isCatchAll)
+  }
+}
+
+/// A host of a Gateway server: `host`, or `namespace/host` that only rules of that namespace may use.
+private struct ServerHost {
+  let host: String
+  private let namespace: String?
+
+  init(_ written: String, namespace own: String) {
+    let parts = written.lowercased().split(separator: "/", maxSplits: 1).map(String.init)
+    host = parts.last ?? written
+    namespace = parts.count == 2 && parts[0] != "*" ? (parts[0] == "." ? own : parts[0]) : nil
+  }
+
+  func admits(_ ruleNamespace: String) -> Bool { namespace == nil || namespace == ruleNamespace }
+}
+
+extension Route {
+  /// No condition, or a path condition that every path meets.
+  fileprivate var isCatchAll: Bool {
+    matches.isEmpty
+      || matches.contains { match in
+        guard match.scheme == nil, match.method == nil, match.authority == nil, match.headers.isEmpty,
+          match.withoutHeaders.isEmpty, match.queryParameters.isEmpty
+        else { return false }
+        switch match.path {
+        case nil: return true
+        case .prefix(let prefix): return prefix.isEmpty || prefix == [0x2F]
+        case .regex(let pattern): return pattern.source == ".*"
+        case .exact, .segmentPrefix: return false
+        }
+      }
+  }
+}

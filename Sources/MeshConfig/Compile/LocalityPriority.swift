@@ -1,0 +1,72 @@
+/// Which endpoints are preferred by where they are (istio-api 6.4).
+///
+/// Acts only together with outlier detection: without it a failing near endpoint would keep all traffic.
+struct LocalityPriority {
+  let client: Locality
+  let clientLabels: [String: String]
+  let setting: DestinationRule.LocalitySetting?
+
+  func apply(to endpoints: [EndpointCompiler.Labelled]) -> [Endpoint] {
+    if setting?.enabled == false || client.region.isEmpty && setting?.failoverPriority.isEmpty ?? true {
+      return endpoints.map(\.endpoint)
+    }
+    if let distribution = setting?.distribute.first(where: { Self.matches($0.from, client) }) {
+      return distribute(endpoints, distribution)
+    }
+    let priorities = endpoints.map(priority)
+    let ranks = Array(Set(priorities)).sorted()
+    return zip(endpoints, priorities).map { labelled, priority in
+      var endpoint = labelled.endpoint
+      endpoint.priority = ranks.firstIndex(of: priority) ?? 0
+      return endpoint
+    }
+  }
+
+  private func priority(_ labelled: EndpointCompiler.Labelled) -> Int {
+    if let order = setting?.failoverPriority, !order.isEmpty {
+      let matching = order.prefix { Self.labelMatches($0, clientLabels, labelled.labels) }.count
+      return order.count - matching
+    }
+    let locality = labelled.endpoint.locality
+    guard locality.region == client.region else {
+      guard let target = setting?.failover.first(where: { $0.from == client.region })?.to else { return 3 }
+      return locality.region == target ? 3 : 4
+    }
+    guard locality.zone == client.zone else { return 2 }
+    return locality.subzone == client.subzone ? 0 : 1
+  }
+
+  /// `key` compares both sides' values; `key=value` fixes the value the endpoint must have.
+  private static func labelMatches(_ label: String, _ client: [String: String], _ endpoint: [String: String]) -> Bool {
+    let parts = label.split(separator: "=", maxSplits: 1).map(String.init)
+    guard let key = parts.first else { return false }
+    let wanted = parts.count == 2 ? parts[1] : client[key]
+    return wanted != nil && endpoint[key] == wanted
+  }
+
+  /// Splits each locality's percentage over its endpoints; localities that are not listed get nothing.
+  private func distribute(
+    _ endpoints: [EndpointCompiler.Labelled], _ distribution: DestinationRule.LocalitySetting.Distribution
+  ) -> [Endpoint] {
+    var result: [Endpoint] = []
+    var taken: Set<UInt64> = []
+    for target in distribution.to where target.value > 0 {
+      let members = endpoints.filter { Self.matches(target.key, $0.endpoint.locality) && !taken.contains($0.endpoint.key) }
+      let total = members.reduce(UInt64(0)) { $0 + UInt64($1.endpoint.weight) }
+      for member in members {
+        var endpoint = member.endpoint
+        let share = UInt64(target.value) * 10_000 * UInt64(endpoint.weight) / max(1, total)
+        endpoint.weight = UInt32(clamping: max(1, share))
+        taken.insert(endpoint.key)
+        result.append(endpoint)
+      }
+    }
+    return result.sorted { ($0.key, $0.address) < ($1.key, $1.address) }
+  }
+
+  /// `*`, or parts equal from the left, each of which may be `*`.
+  private static func matches(_ pattern: String, _ locality: Locality) -> Bool {
+    let parts = pattern.split(separator: "/", omittingEmptySubsequences: false)
+    return zip(parts, [locality.region, locality.zone, locality.subzone]).allSatisfy { $0 == "*" || $0 == $1 }
+  }
+}

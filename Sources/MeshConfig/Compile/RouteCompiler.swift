@@ -1,0 +1,171 @@
+import Primitives
+
+/// Compiles the `http[]` rules that apply to one proxy and port into routes (istio-api 5.2–5.8).
+struct RouteCompiler {
+  /// The proxy whose table this is: static conditions are decided against it.
+  struct Place {
+    let client: ClientScope
+    /// `mesh`, or the gateways served, `namespace/name`.
+    let gateways: Set<String>
+    let port: UInt16
+  }
+
+  let catalog: ServiceCatalog
+  let settings: MeshSettings
+
+  func routes(_ rules: [RuleBook.Rule], at place: Place, pool: inout ClusterPool) -> [Route] {
+    rules.compactMap { route($0, at: place, pool: &pool) }
+  }
+
+  private func route(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> Route? {
+    let written = rule.route
+    let applicable = written.match.filter { applies($0, rule.namespace, at: place) }
+    let matches = applicable.compactMap(MatchCompiler.compile)
+    if matches.isEmpty && !written.match.isEmpty { return nil }
+    guard let action = action(rule, at: place, pool: &pool) else { return nil }
+    let request = HeaderCompiler.request(written.headers.request)
+    var rewrite = written.rewrite.flatMap(Self.rewrite)
+    if let authority = request.authority, rewrite?.authority == nil {
+      rewrite = RewritePolicy(uri: rewrite?.uri, authority: authority)
+    }
+    return Route(
+      name: written.name.isEmpty ? "default" : written.name, origin: rule.origin, matches: matches, action: action,
+      timeout: written.timeout.flatMap { $0 > .zero ? $0 : nil }, retry: retry(written.retries),
+      fault: written.fault.flatMap(Self.fault), mirrors: mirrors(rule, at: place, pool: &pool),
+      cors: written.corsPolicy.map(Self.cors), rewrite: rewrite, requestHeaders: request.operations,
+      responseHeaders: HeaderCompiler.response(written.headers.response))
+  }
+
+  /// Conditions on where the request enters. `gateways` replaces the object's list and switches the source conditions off.
+  private func applies(_ match: VirtualService.HTTPMatch, _ namespace: String, at place: Place) -> Bool {
+    if let port = match.port, port != place.port { return false }
+    if !match.gateways.isEmpty {
+      return match.gateways.contains { place.gateways.contains(GatewayName.resolve($0, namespace: namespace)) }
+    }
+    guard match.sourceNamespace.isEmpty || match.sourceNamespace == place.client.namespace else { return false }
+    return Labels.match(match.sourceLabels, place.client.labels)
+  }
+
+  private func action(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> RouteAction? {
+    if let redirect = rule.route.redirect { return .redirect(Self.redirect(redirect)) }
+    if let response = rule.route.directResponse {
+      return .directResponse(status: UInt16(clamping: response.status), body: response.body)
+    }
+    let written = rule.route.route
+    let weighted = written.count > 1 ? written.filter { $0.weight > 0 } : written
+    guard !weighted.isEmpty else { return nil }
+    var destinations: [WeightedDestination] = []
+    for item in weighted {
+      let target = destination(item.destination, rule.namespace, at: place, pool: &pool)
+      let request = HeaderCompiler.request(item.headers.request)
+      destinations.append(
+        WeightedDestination(
+          cluster: target.cluster, clusterName: target.name, weight: UInt32(clamping: max(1, item.weight)),
+          requestHeaders: request.withAuthority, responseHeaders: HeaderCompiler.response(item.headers.response)))
+    }
+    return .forward(destinations)
+  }
+
+  /// The explicit port, else the only one of the service, else the listener's.
+  private func destination(
+    _ written: VirtualService.Destination, _ namespace: String, at place: Place, pool: inout ClusterPool
+  ) -> (cluster: ClusterIndex?, name: String) {
+    let host = HostName.resolve(written.host, namespace: namespace, domain: settings.domain)
+    guard let service = catalog.index(ofHost: host, seenFrom: place.client.namespace) else {
+      return (nil, ClusterPool.name(host: host, port: written.port ?? place.port, subset: written.subset))
+    }
+    let ports = catalog.entries[service].service.ports
+    let number = written.port ?? (ports.count == 1 ? ports[0].number : place.port)
+    let name = ClusterPool.name(host: host, port: number, subset: written.subset)
+    guard let port = ports.firstIndex(where: { $0.number == number }) else { return (nil, name) }
+    return (pool.cluster(service: service, port: port, subset: written.subset, client: place.client), name)
+  }
+
+  private func mirrors(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> [MirrorPolicy] {
+    var result: [MirrorPolicy] = []
+    for mirror in rule.route.mirrors where mirror.percentage > 0 {
+      let target = destination(mirror.destination, rule.namespace, at: place, pool: &pool)
+      result.append(
+        MirrorPolicy(
+          cluster: target.cluster, clusterName: target.name, partsPerMillion: Self.partsPerMillion(mirror.percentage)))
+    }
+    return result
+  }
+
+  private func retry(_ written: VirtualService.Retries?) -> RetryPolicy? {
+    guard let written else { return settings.defaultRetry.attempts > 0 ? settings.defaultRetry : nil }
+    guard written.attempts > 0 else { return nil }
+    var policy = settings.defaultRetry
+    policy.attempts = written.attempts
+    policy.perTryTimeout = written.perTryTimeout.flatMap { $0 > .zero ? $0 : nil }
+    if let retryOn = written.retryOn {
+      let words = RetryWords.parse(retryOn)
+      policy.conditions = words.conditions
+      policy.statusCodes = words.statusCodes
+    }
+    policy.avoidPreviousHosts = written.retryIgnorePreviousHosts
+    policy.remoteLocalities = written.retryRemoteLocalities
+    if let backoff = written.backoff { policy.backoff = backoff }
+    return policy
+  }
+
+  /// The route of a service that no rule claims: everything to the service.
+  func defaultRoute(service: Int, port: Int, client: ClientScope, pool: inout ClusterPool) -> Route {
+    let target = catalog.entries[service].service
+    let cluster = pool.cluster(service: service, port: port, subset: nil, client: client)
+    let name = ClusterPool.name(host: target.host, port: target.ports[port].number, subset: nil)
+    return Route(
+      name: "default", origin: nil, matches: [],
+      action: .forward([WeightedDestination(cluster: cluster, clusterName: name, weight: 1)]), retry: retry(nil))
+  }
+
+  // MARK: Policies that need nothing but what is written
+
+  /// 0–100 with a grain of 0.0001.
+  static func partsPerMillion(_ percentage: Double) -> UInt32 {
+    UInt32(min(1_000_000, max(0, (percentage * 10_000).rounded())))
+  }
+
+  private static func rewrite(_ written: VirtualService.Rewrite) -> RewritePolicy? {
+    let authority = written.authority.map { Array($0.utf8) }
+    if let uri = written.uri { return RewritePolicy(uri: .replace(Array(uri.utf8)), authority: authority) }
+    guard let regex = written.uriRegexRewrite, let pattern = try? Pattern(regex.match) else {
+      return authority.map { RewritePolicy(uri: nil, authority: $0) }
+    }
+    return RewritePolicy(uri: .regex(pattern, substitution: Array(regex.rewrite.utf8)), authority: authority)
+  }
+
+  private static func redirect(_ written: VirtualService.Redirect) -> RedirectPolicy {
+    func bytes(_ text: String?) -> [UInt8]? { text.flatMap { $0.isEmpty ? nil : Array($0.utf8) } }
+    let port: RedirectPolicy.Port?
+    switch (written.port, written.derivePort) {
+    case (let number?, _): port = .number(number)
+    case (nil, .fromProtocolDefault): port = .fromProtocolDefault
+    case (nil, .fromRequestPort): port = .fromRequestPort
+    case (nil, nil): port = nil
+    }
+    return RedirectPolicy(
+      uri: bytes(written.uri), prefixRewrite: bytes(written.prefixRewrite), authority: bytes(written.authority),
+      scheme: bytes(written.scheme), port: port, status: UInt16(clamping: written.redirectCode))
+  }
+
+  private static func fault(_ written: VirtualService.Fault) -> FaultPolicy? {
+    let abort: FaultPolicy.Abort?
+    if let status = written.abort?.httpStatus {
+      abort = .http(UInt16(clamping: status))
+    } else {
+      abort = written.abort?.grpcStatus.flatMap(GRPCStatusNames.code).map { .grpc($0) }
+    }
+    return FaultPolicy(
+      delayDuration: written.delay?.fixedDelay,
+      delayPartsPerMillion: partsPerMillion(written.delay?.percentage ?? 0), abort: abort,
+      abortPartsPerMillion: partsPerMillion(written.abort?.percentage ?? 0))
+  }
+
+  private static func cors(_ written: VirtualService.CORS) -> CORSPolicy {
+    CORSPolicy(
+      allowOrigins: written.allowOrigins.compactMap(MatchCompiler.text), allowMethods: written.allowMethods,
+      allowHeaders: written.allowHeaders, exposeHeaders: written.exposeHeaders, maxAge: written.maxAge,
+      allowCredentials: written.allowCredentials, forwardUnmatchedPreflights: written.unmatchedPreflights != .ignore)
+  }
+}

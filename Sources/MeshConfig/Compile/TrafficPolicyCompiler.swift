@@ -1,0 +1,91 @@
+import Primitives
+
+/// Turns the blocks of a DestinationRule that apply to one port and subset into policies (istio-api 6.2, 6.3).
+struct TrafficPolicyCompiler {
+  let settings: MeshSettings
+
+  /// The blocks in force: subset's port, subset over destination's port, destination's port, destination.
+  static func blocks(_ rule: RuleIndex.Merged?, subset: DestinationRule.Subset?, port: UInt16) -> DestinationRule.Blocks {
+    let base = atPort(rule?.trafficPolicy, port)
+    guard let policy = subset?.trafficPolicy else { return base ?? .none }
+    if let own = policy.portLevelSettings.first(where: { $0.port == port }) { return own.blocks }
+    return DestinationRule.Blocks(
+      loadBalancer: policy.blocks.loadBalancer ?? base?.loadBalancer,
+      connectionPool: policy.blocks.connectionPool ?? base?.connectionPool,
+      outlierDetection: policy.blocks.outlierDetection ?? base?.outlierDetection, tls: policy.blocks.tls ?? base?.tls)
+  }
+
+  /// A port's settings replace the destination's as a whole; absent blocks are not inherited.
+  private static func atPort(_ policy: DestinationRule.TrafficPolicy?, _ port: UInt16) -> DestinationRule.Blocks? {
+    policy?.portLevelSettings.first { $0.port == port }?.blocks ?? policy?.blocks
+  }
+
+  func loadBalancer(_ written: DestinationRule.LoadBalancer?) -> LoadBalancerPolicy {
+    var policy = LoadBalancerPolicy(algorithm: .leastRequest, warmup: written?.warmup)
+    switch written?.simple {
+    case .random: policy.algorithm = .random
+    case .roundRobin: policy.algorithm = .roundRobin
+    case .passthrough: policy.algorithm = .passthrough
+    case .leastRequest, .leastConnections, .unspecified, nil: break
+    }
+    guard let hash = written?.consistentHash, let key = hash.key else { return policy }
+    let compiled: LoadBalancerPolicy.HashKey
+    switch key {
+    case .header(let name): compiled = .header(Array(name.lowercased().utf8))
+    case .cookie(let name, let path, let ttl): compiled = .cookie(name: Array(name.utf8), path: path, ttl: ttl)
+    case .sourceAddress: compiled = .sourceAddress
+    case .queryParameter(let name): compiled = .queryParameter(Array(name.utf8))
+    }
+    policy.algorithm = .consistentHash(compiled, minimumRingSize: hash.minimumRingSize)
+    return policy
+  }
+
+  func connectionPool(_ written: DestinationRule.ConnectionPool?) -> ConnectionPoolPolicy {
+    // Zero means "no limit of its own" for these counters in Envoy's defaults, so only positive values limit.
+    func limit(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
+    return ConnectionPoolPolicy(
+      maxConnections: limit(written?.maxConnections), connectTimeout: written?.connectTimeout ?? settings.connectTimeout,
+      maxPendingRequests: limit(written?.http1MaxPendingRequests), maxRequests: limit(written?.http2MaxRequests),
+      maxRequestsPerConnection: limit(written?.maxRequestsPerConnection), maxRetries: limit(written?.maxRetries),
+      idleTimeout: written?.httpIdleTimeout ?? written?.tcpIdleTimeout ?? .seconds(3600))
+  }
+
+  func outlierDetection(_ written: DestinationRule.OutlierDetection?) -> OutlierPolicy? {
+    guard let written else { return nil }
+    func count(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
+    return OutlierPolicy(
+      consecutive5xx: count(written.consecutive5xxErrors ?? 5),
+      consecutiveGatewayErrors: count(written.consecutiveGatewayErrors),
+      consecutiveLocalOriginFailures: written.splitExternalLocalOriginErrors
+        ? count(written.consecutiveLocalOriginFailures ?? 5) : nil,
+      interval: written.interval ?? .seconds(10), baseEjectionTime: written.baseEjectionTime ?? .seconds(30),
+      maxEjectionPercent: written.maxEjectionPercent ?? 10, minHealthPercent: written.minHealthPercent ?? 0)
+  }
+
+  func tls(_ written: DestinationRule.ClientTLS?, entryNames: [String]) -> UpstreamTLS {
+    guard let written else { return .automatic }
+    let names = written.subjectAltNames.isEmpty ? entryNames : written.subjectAltNames
+    switch written.mode {
+    case .disable: return .disabled
+    case .istioMutual: return .istioMutual
+    case .simple:
+      return .simple(
+        serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates ?? written.missingFile,
+        insecureSkipVerify: written.insecureSkipVerify)
+    case .mutual:
+      return .mutual(
+        serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates,
+        clientCertificate: written.clientCertificate ?? written.missingFile ?? "",
+        privateKey: written.privateKey ?? written.missingFile ?? "", insecureSkipVerify: written.insecureSkipVerify)
+    }
+  }
+}
+
+extension DestinationRule.Blocks {
+  fileprivate static let none = DestinationRule.Blocks(loadBalancer: nil, connectionPool: nil, outlierDetection: nil, tls: nil)
+}
+
+extension DestinationRule.ClientTLS {
+  /// A file that cannot exist stands for a credential we have no source for: connections fail closed (istio-api 6.6).
+  fileprivate var missingFile: String? { credentialName.map { "credential:\($0)" } }
+}

@@ -1,0 +1,34 @@
+/// Base64 (RFC 4648 §4) with padding.
+enum Base64Form {
+  static func decode(_ text: String) -> [UInt8]? {
+    let bytes = Array(text.utf8)
+    guard bytes.count % 4 == 0 else { return nil }
+    let padding = bytes.reversed().prefix { $0 == 0x3D }.count
+    guard padding <= 2 else { return nil }
+    var result: [UInt8] = []
+    result.reserveCapacity(bytes.count / 4 * 3)
+    var buffer: UInt32 = 0
+    var bits = 0
+    for byte in bytes.dropLast(padding) {
+      guard let value = value(byte) else { return nil }
+      buffer = (buffer << 6 | UInt32(value)) & 0xFF_FFFF
+      bits += 6
+      if bits >= 8 {
+        bits -= 8
+        result.append(UInt8(truncatingIfNeeded: buffer >> UInt32(bits)))
+      }
+    }
+    return result
+  }
+
+  private static func value(_ byte: UInt8) -> UInt8? {
+    switch byte {
+    case 0x41...0x5A: byte - 0x41
+    case 0x61...0x7A: byte - 0x61 + 26
+    case 0x30...0x39: byte - 0x30 + 52
+    case 0x2B: 62
+    case 0x2F: 63
+    default: nil
+    }
+  }
+}

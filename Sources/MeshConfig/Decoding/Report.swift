@@ -1,0 +1,40 @@
+/// Collects every finding about one document, resolving field paths to lines.
+struct Report {
+  let source: String
+  let document: YAMLNode
+  /// `VirtualService default/reviews`, as soon as it is known.
+  var object = ""
+  private(set) var findings: [Finding] = []
+
+  init(source: String, document: YAMLNode) {
+    self.source = source
+    self.document = document
+  }
+
+  var hasErrors: Bool { findings.hasErrors }
+
+  mutating func error(_ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schema) {
+    add(.error, code, path, reason, hint)
+  }
+  mutating func warning(_ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schemaWarning) {
+    add(.warning, code, path, reason, hint)
+  }
+  mutating func deprecated(_ path: FieldPath, use replacement: String) {
+    add(.warning, Finding.Code.deprecated, path, "deprecated", "use \(replacement)")
+  }
+  /// The field is kept but nothing acts on it.
+  mutating func notEnforced(_ path: FieldPath, _ consequence: String) {
+    add(.warning, Finding.Code.notEnforced, path, "accepted, not enforced: \(consequence)", nil)
+  }
+  mutating func info(_ path: FieldPath, _ reason: String, code: String) { add(.info, code, path, reason, nil) }
+
+  private mutating func add(
+    _ severity: Finding.Severity, _ code: String, _ path: FieldPath, _ reason: String, _ hint: String?
+  ) {
+    guard findings.count < ConfigLimits.findingsMax else { return }
+    findings.append(
+      Finding(
+        severity: severity, code: code, source: source, position: document.position(of: path), object: object,
+        path: path.description, reason: reason, hint: hint))
+  }
+}

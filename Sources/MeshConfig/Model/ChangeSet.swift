@@ -1,0 +1,92 @@
+/// A named piece of configuration text: a file, or a request body.
+public struct ConfigSource: Hashable, Sendable {
+  public let name: String
+  public let bytes: [UInt8]
+  public init(name: String, bytes: [UInt8]) {
+    self.name = name
+    self.bytes = bytes
+  }
+}
+
+/// A document that was read and left out.
+public struct SkippedDocument: Hashable, Sendable {
+  public let source: String
+  public let position: SourcePosition
+  /// `Deployment default/reviews-v1`
+  public let object: String
+  /// Configures Istio, so somebody may rely on it; otherwise it does not concern a mesh.
+  public let isMesh: Bool
+}
+
+/// What sources say: objects in the order written, what was left out, and everything there is to report.
+public struct ChangeSet: Sendable {
+  /// One entry a key; a later document with the same key is an error.
+  public private(set) var objects: [MeshObject] = []
+  public private(set) var skipped: [SkippedDocument] = []
+  /// In the order of sources and lines.
+  public private(set) var findings: [Finding] = []
+  public var hasErrors: Bool { findings.hasErrors }
+  private(set) var places: [ObjectKey: Place] = [:]
+
+  /// Where an object was written.
+  struct Place: Sendable {
+    let source: String
+    let document: YAMLNode
+  }
+
+  /// Parses and checks sources. Nothing throws: every problem of every source is a finding.
+  public init(_ sources: [ConfigSource], defaultNamespace: String = "default") {
+    for source in sources { add(source, defaultNamespace: defaultNamespace) }
+  }
+
+  private mutating func add(_ source: ConfigSource, defaultNamespace: String) {
+    let (documents, error) = YAMLParser.parse(source.bytes)
+    var decoder = DocumentDecoder(source: source.name, defaultNamespace: defaultNamespace)
+    var before = findings.count
+    for document in Self.expandLists(documents) {
+      guard before < ConfigLimits.findingsMax else { break }
+      let outcome = decoder.decode(document)
+      if case .object(let object, _) = outcome { add(object, document, source.name) }
+      if case .skipped(let document) = outcome { skipped.append(document) }
+      before = decoder.findings.count
+    }
+    findings += decoder.findings
+    if let error {
+      findings.append(
+        Finding(
+          severity: .error, code: Finding.Code.schema, source: source.name, position: error.position,
+          reason: error.reason, hint: "nothing after this line was read"))
+    }
+  }
+
+  private mutating func add(_ object: MeshObject, _ document: YAMLNode, _ source: String) {
+    if let earlier = places[object.key] {
+      let line = earlier.document.position.line
+      findings.append(
+        Finding(
+          severity: .error, code: Finding.Code.schema, source: source, position: document.position,
+          object: object.key.description, reason: "written twice: also at \(earlier.source):\(line)", hint: "remove one of them"
+        ))
+      return
+    }
+    places[object.key] = Place(source: source, document: document)
+    objects.append(object)
+  }
+
+  /// Replaces `List` kinds (kubectl's output) with their items, one level.
+  private static func expandLists(_ documents: [YAMLNode]) -> [YAMLNode] {
+    var result: [YAMLNode] = []
+    for document in documents {
+      if case .string(let kind)? = document["kind"]?.value, kind == "List" || kind.hasSuffix("List"),
+        case .sequence(let items)? = document["items"]?.value
+      {
+        result += items.filter { !$0.isNull }
+      } else {
+        result.append(document)
+      }
+    }
+    return result
+  }
+
+  mutating func report(_ finding: Finding) { findings.append(finding) }
+}

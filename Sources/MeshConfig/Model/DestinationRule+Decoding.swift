@@ -1,0 +1,414 @@
+extension DestinationRule: FieldDecodable {
+  init(_ fields: inout Fields) {
+    host = fields.requiredString("host")
+    trafficPolicy = fields.object("trafficPolicy")
+    subsets = fields.list("subsets")
+    exportTo = fields.strings("exportTo")
+    workloadSelector = (fields.object("workloadSelector") as LabelSelector?)?.labels
+  }
+}
+
+/// `{matchLabels: {…}}`, also spelled `labels` in ServiceEntry.
+struct LabelSelector: FieldDecodable {
+  var labels: [String: String]
+  init(_ fields: inout Fields) {
+    labels = fields.stringMap("matchLabels")
+    for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
+      if key.isEmpty || key.utf8.contains(0x2A) || value.utf8.contains(0x2A) {
+        fields.error("matchLabels", "wildcards and empty keys are not supported in a selector")
+      }
+    }
+  }
+}
+
+extension DestinationRule.Subset: FieldDecodable {
+  init(_ fields: inout Fields) {
+    name = fields.requiredString("name")
+    labels = fields.stringMap("labels")
+    trafficPolicy = fields.object("trafficPolicy")
+    if !name.isEmpty && !NameForm.isLabel(name.lowercased()) {
+      fields.error("name", "'\(name.prefix(80))' is not a subset name: use letters, digits and '-'")
+    }
+  }
+}
+
+extension DestinationRule.TrafficPolicy: FieldDecodable {
+  init(_ fields: inout Fields) {
+    blocks = DestinationRule.Blocks(shared: &fields)
+    portLevelSettings = fields.list("portLevelSettings")
+    retryBudget = fields.object("retryBudget")
+    let tunnel: Tunnel? = fields.object("tunnel")
+    let proxyProtocol: ProxyProtocol? = fields.object("proxyProtocol")
+    if tunnel != nil && proxyProtocol != nil { fields.error("tunnel", "tunnel and proxyProtocol exclude each other") }
+    if tunnel != nil { fields.report.notEnforced(fields.path / "tunnel", "connections are not tunnelled") }
+    if proxyProtocol != nil { fields.report.notEnforced(fields.path / "proxyProtocol", "no PROXY header is sent") }
+    if retryBudget != nil { fields.report.notEnforced(fields.path / "retryBudget", "maxRetries applies instead") }
+    let others = portLevelSettings.isEmpty && retryBudget == nil && tunnel == nil && proxyProtocol == nil
+    if blocks.isEmpty && others && !fields.report.hasErrors {
+      fields.error("", "the traffic policy is empty", hint: "leave it out")
+    }
+  }
+
+  private struct Tunnel: FieldDecodable {
+    init(_ fields: inout Fields) {
+      let name = fields.string("protocol") ?? "CONNECT"
+      if name != "CONNECT" && name != "POST" { fields.error("protocol", "must be CONNECT or POST") }
+      if !NameForm.isHost(fields.requiredString("targetHost")) { fields.error("targetHost", "must be a host name") }
+      _ = fields.requiredPort("targetPort")
+    }
+  }
+
+  private struct ProxyProtocol: FieldDecodable {
+    enum Version: String, CaseIterable { case v1 = "V1", v2 = "V2" }
+    init(_ fields: inout Fields) { let _: Version? = fields.name("version") }
+  }
+}
+
+extension DestinationRule.RetryBudget: FieldDecodable {
+  init(_ fields: inout Fields) {
+    percent = fields.number("percent", in: 0...100) ?? 20
+    minRetryConcurrency = fields.int("minRetryConcurrency", in: 0...Int(UInt32.max)) ?? 3
+    _ = fields.duration("budgetInterval", min: .zero)
+  }
+}
+
+extension DestinationRule.Blocks {
+  fileprivate init(shared fields: inout Fields) {
+    loadBalancer = fields.object("loadBalancer")
+    connectionPool = fields.object("connectionPool")
+    outlierDetection = fields.object("outlierDetection")
+    tls = fields.object("tls")
+  }
+}
+
+extension DestinationRule.PortPolicy: FieldDecodable {
+  init(_ fields: inout Fields) {
+    port = (fields.required("port") as PortSelector?)?.number ?? 0
+    blocks = DestinationRule.Blocks(shared: &fields)
+    if blocks.isEmpty && !fields.report.hasErrors {
+      fields.error("", "the port policy is empty", hint: "write loadBalancer, connectionPool, outlierDetection or tls")
+    }
+  }
+}
+
+extension DestinationRule.LoadBalancer: FieldDecodable {
+  init(_ fields: inout Fields) {
+    simple = fields.name("simple")
+    consistentHash = fields.object("consistentHash")
+    locality = fields.object("localityLbSetting")
+    let warmupBlock: Warmup? = fields.object("warmup")
+    let older = fields.duration("warmupDurationSecs")
+    warmup = warmupBlock?.duration ?? older
+    if older != nil { fields.report.deprecated(fields.path / "warmupDurationSecs", use: "warmup.duration") }
+    if older != nil && warmupBlock != nil {
+      fields.error("warmupDurationSecs", "warmup and warmupDurationSecs exclude each other")
+    }
+    let choices = [simple != nil, consistentHash != nil, fields.has("backendUtilization")]
+    if choices.count(where: { $0 }) > 1 {
+      fields.error("", "more than one of simple, consistentHash and backendUtilization")
+    }
+    if fields.has("backendUtilization") {
+      fields.report.notEnforced(fields.path / "backendUtilization", "LEAST_REQUEST applies instead")
+    }
+    if fields.has("zoneAwareLbSetting") {
+      fields.report.notEnforced(fields.path / "zoneAwareLbSetting", "zones do not change the choice")
+      if locality != nil { fields.error("zoneAwareLbSetting", "zoneAwareLbSetting and localityLbSetting exclude each other") }
+    }
+    if simple == .leastConnections { fields.report.deprecated(fields.path / "simple", use: "LEAST_REQUEST") }
+  }
+
+  private struct Warmup: FieldDecodable {
+    var duration: Duration?
+    init(_ fields: inout Fields) {
+      if !fields.has("duration") { fields.error("duration", "required") }
+      duration = fields.duration("duration")
+      _ = fields.number("minimumPercent", in: 0...100)
+      if let aggression = fields.number("aggression", in: 0...1_000_000), aggression == 0 {
+        fields.error("aggression", "must be above 0")
+      }
+    }
+  }
+}
+
+extension DestinationRule.ConsistentHash: FieldDecodable {
+  init(_ fields: inout Fields) {
+    let header = fields.string("httpHeaderName")
+    let cookie: Cookie? = fields.object("httpCookie")
+    let sourceAddress = fields.bool("useSourceIp") ?? false
+    let query = fields.string("httpQueryParameterName")
+    let ring: Ring? = fields.object("ringHash")
+    let maglev: Maglev? = fields.object("maglev")
+    let older = fields.int("minimumRingSize", in: 0...8_388_608)
+    minimumRingSize = ring?.minimumRingSize ?? older ?? 1024
+    if older != nil { fields.report.deprecated(fields.path / "minimumRingSize", use: "ringHash.minimumRingSize") }
+    if older != nil && ring != nil { fields.error("minimumRingSize", "minimumRingSize and ringHash exclude each other") }
+    if ring != nil && maglev != nil { fields.error("maglev", "ringHash and maglev exclude each other") }
+    if maglev != nil { fields.report.notEnforced(fields.path / "maglev", "a hash ring with the same keys applies instead") }
+
+    let written = [header != nil, cookie != nil, sourceAddress, query != nil].count { $0 }
+    if written > 1 { fields.error("", "more than one hash key") }
+    if written == 0 && !fields.report.hasErrors {
+      fields.error("", "no hash key", hint: "write httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
+    }
+    if let header {
+      key = .header(header)
+      if !NameForm.isFieldName(header) { fields.error("httpHeaderName", "not a header name") }
+    } else if let cookie {
+      key = .cookie(name: cookie.name, path: cookie.path, ttl: cookie.ttl)
+    } else if sourceAddress {
+      key = .sourceAddress
+    } else if let query {
+      key = .queryParameter(query)
+      if query.isEmpty { fields.error("httpQueryParameterName", "must not be empty") }
+    }
+  }
+
+  private struct Ring: FieldDecodable {
+    var minimumRingSize: Int?
+    /// Envoy's largest ring.
+    init(_ fields: inout Fields) { minimumRingSize = fields.int("minimumRingSize", in: 0...8_388_608) }
+  }
+
+  private struct Maglev: FieldDecodable {
+    init(_ fields: inout Fields) {
+      guard let size = fields.int("tableSize", in: 0...Int(UInt32.max)) else { return }
+      if size >= 5_000_011 { fields.error("tableSize", "must be below 5000011") }
+      if size < 5_000_011 && !Self.isPrime(size) { fields.error("tableSize", "\(size) is not a prime number") }
+    }
+
+    private static func isPrime(_ number: Int) -> Bool {
+      guard number >= 2 else { return false }
+      var divisor = 2
+      while divisor * divisor <= number {
+        if number % divisor == 0 { return false }
+        divisor += 1
+      }
+      return true
+    }
+  }
+
+  private struct Cookie: FieldDecodable {
+    var name: String
+    var path: String
+    var ttl: Duration?
+    init(_ fields: inout Fields) {
+      name = fields.requiredString("name")
+      path = fields.string("path") ?? ""
+      ttl = fields.duration("ttl", min: .zero)
+      let attributes: [Attribute] = fields.list("attributes")
+      if Set(attributes.map { $0.name.lowercased() }).count < attributes.count {
+        fields.error("attributes", "an attribute stands twice")
+      }
+      if !attributes.isEmpty { fields.report.notEnforced(fields.path / "attributes", "the cookie is sent without them") }
+    }
+  }
+
+  private struct Attribute: FieldDecodable {
+    var name: String
+    init(_ fields: inout Fields) {
+      name = fields.requiredString("name")
+      _ = fields.string("value")
+    }
+  }
+}
+
+extension DestinationRule.LocalitySetting: FieldDecodable {
+  init(_ fields: inout Fields) {
+    enabled = fields.bool("enabled")
+    distribute = fields.list("distribute")
+    failover = fields.list("failover")
+    failoverPriority = fields.strings("failoverPriority")
+    if [!distribute.isEmpty, !failover.isEmpty, !failoverPriority.isEmpty].count(where: { $0 }) > 1 {
+      fields.error("", "only one of distribute, failover and failoverPriority may be written")
+    }
+  }
+}
+
+extension DestinationRule.LocalitySetting.Distribution: FieldDecodable {
+  init(_ fields: inout Fields) {
+    from = fields.requiredString("from")
+    to = fields.intMap("to", in: 0...100)
+    if to.isEmpty || to.reduce(0, { $0 + $1.value }) != 100 { fields.error("to", "the weights must add up to 100") }
+  }
+}
+
+extension DestinationRule.LocalitySetting.Failover: FieldDecodable {
+  init(_ fields: inout Fields) {
+    from = fields.requiredString("from")
+    to = fields.requiredString("to")
+    if from == to && !from.isEmpty { fields.error("to", "a region cannot fail over to itself") }
+    for name in ["from", "to"] where (name == "from" ? from : to).utf8.contains(where: { $0 == 0x2F || $0 == 0x2A }) {
+      fields.error(name, "must name a region only")
+    }
+  }
+}
+
+extension DestinationRule.ConnectionPool: FieldDecodable {
+  init(_ fields: inout Fields) {
+    let tcp: TCP? = fields.object("tcp")
+    let http: HTTP? = fields.object("http")
+    maxConnections = tcp?.maxConnections
+    connectTimeout = tcp?.connectTimeout
+    tcpIdleTimeout = tcp?.idleTimeout
+    http1MaxPendingRequests = http?.maxPendingRequests
+    http2MaxRequests = http?.maxRequests
+    maxRequestsPerConnection = http?.maxRequestsPerConnection
+    maxRetries = http?.maxRetries
+    httpIdleTimeout = http?.idleTimeout
+    upgradesHTTP1 = http?.upgradePolicy == .upgrade
+    useClientProtocol = http?.useClientProtocol ?? false
+    if tcp == nil && http == nil && !fields.report.hasErrors {
+      fields.error("", "the connection pool is empty", hint: "write tcp or http")
+    }
+  }
+
+  private struct TCP: FieldDecodable {
+    var maxConnections: Int?
+    var connectTimeout: Duration?
+    var idleTimeout: Duration?
+    init(_ fields: inout Fields) {
+      maxConnections = fields.count32("maxConnections")
+      connectTimeout = fields.duration("connectTimeout")
+      idleTimeout = fields.duration("idleTimeout", min: .zero)
+      if fields.duration("maxConnectionDuration") != nil {
+        fields.report.notEnforced(fields.path / "maxConnectionDuration", "connections may live longer")
+      }
+      let keepalive: Keepalive? = fields.object("tcpKeepalive")
+      if keepalive != nil {
+        fields.report.notEnforced(fields.path / "tcpKeepalive", "the operating system's values apply")
+      }
+    }
+  }
+
+  private struct Keepalive: FieldDecodable {
+    init(_ fields: inout Fields) {
+      _ = fields.int("probes", in: 0...Int(UInt32.max))
+      _ = fields.duration("time")
+      _ = fields.duration("interval")
+    }
+  }
+
+  private struct HTTP: FieldDecodable {
+    enum UpgradePolicy: String, CaseIterable {
+      case byDefault = "DEFAULT"
+      case never = "DO_NOT_UPGRADE"
+      case upgrade = "UPGRADE"
+    }
+    var maxPendingRequests: Int?
+    var maxRequests: Int?
+    var maxRequestsPerConnection: Int?
+    var maxRetries: Int?
+    var idleTimeout: Duration?
+    var upgradePolicy: UpgradePolicy?
+    var useClientProtocol: Bool
+
+    init(_ fields: inout Fields) {
+      maxPendingRequests = fields.count32("http1MaxPendingRequests")
+      maxRequests = fields.count32("http2MaxRequests")
+      maxRequestsPerConnection = fields.count32("maxRequestsPerConnection")
+      maxRetries = fields.count32("maxRetries")
+      idleTimeout = fields.duration("idleTimeout")
+      upgradePolicy = fields.name("h2UpgradePolicy")
+      useClientProtocol = fields.bool("useClientProtocol") ?? false
+      if fields.count32("maxConcurrentStreams") != nil {
+        fields.report.notEnforced(fields.path / "maxConcurrentStreams", "the node's own limit applies")
+      }
+      let keepAlive: HTTP2KeepAlive? = fields.object("http2KeepAlive")
+      if keepAlive != nil { fields.report.notEnforced(fields.path / "http2KeepAlive", "the node's own interval applies") }
+      if upgradePolicy == .upgrade && useClientProtocol {
+        fields.error("useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other")
+      }
+      if upgradePolicy == .upgrade {
+        fields.report.notEnforced(fields.path / "h2UpgradePolicy", "applications are called in the protocol of their port")
+      }
+    }
+  }
+
+  private struct HTTP2KeepAlive: FieldDecodable {
+    init(_ fields: inout Fields) {
+      for name in ["interval", "timeout"] {
+        if !fields.has(name) { fields.error(name, "required") }
+        _ = fields.duration(name)
+      }
+    }
+  }
+}
+
+extension Fields {
+  /// A limit: a non-negative 32-bit number.
+  mutating func count32(_ name: String) -> Int? { int(name, in: 0...Int(Int32.max)) }
+}
+
+extension DestinationRule.OutlierDetection: FieldDecodable {
+  init(_ fields: inout Fields) {
+    consecutive5xxErrors = fields.int("consecutive5xxErrors", in: 0...Int(UInt32.max))
+    consecutiveGatewayErrors = fields.int("consecutiveGatewayErrors", in: 0...Int(UInt32.max))
+    splitExternalLocalOriginErrors = fields.bool("splitExternalLocalOriginErrors") ?? false
+    consecutiveLocalOriginFailures = fields.int("consecutiveLocalOriginFailures", in: 0...Int(UInt32.max))
+    interval = fields.duration("interval")
+    baseEjectionTime = fields.duration("baseEjectionTime")
+    maxEjectionPercent = fields.int("maxEjectionPercent", in: 0...100)
+    minHealthPercent = fields.int("minHealthPercent", in: 0...100)
+    if fields.count32("consecutiveErrors") != nil {
+      fields.report.deprecated(fields.path / "consecutiveErrors", use: "consecutive5xxErrors")
+    }
+    if !fields.ints("outlierDetectionHttpErrorCodes", in: 100...599).isEmpty {
+      fields.report.notEnforced(fields.path / "outlierDetectionHttpErrorCodes", "5xx statuses count as errors")
+    }
+    if consecutiveLocalOriginFailures != nil && !splitExternalLocalOriginErrors {
+      fields.error(
+        "consecutiveLocalOriginFailures", "needs splitExternalLocalOriginErrors",
+        hint: "set splitExternalLocalOriginErrors: true")
+    }
+  }
+}
+
+extension DestinationRule.ClientTLS: FieldDecodable {
+  init(_ fields: inout Fields) {
+    let written: Mode? = fields.name("mode")
+    mode = written ?? .disable
+    clientCertificate = fields.text("clientCertificate")
+    privateKey = fields.text("privateKey")
+    caCertificates = fields.text("caCertificates")
+    credentialName = fields.text("credentialName")
+    subjectAltNames = fields.strings("subjectAltNames")
+    sni = fields.text("sni")
+    insecureSkipVerify = fields.bool("insecureSkipVerify") ?? false
+    if fields.text("caCrl") != nil { fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are accepted") }
+    checkCertificates(&fields)
+  }
+
+  private func checkCertificates(_ fields: inout Fields) {
+    let files = [clientCertificate, privateKey, caCertificates].contains { $0 != nil }
+    switch mode {
+    case .mutual:
+      if credentialName != nil && files {
+        fields.error("credentialName", "credentialName and certificate files exclude each other")
+      } else if credentialName == nil && (clientCertificate == nil || privateKey == nil) {
+        fields.error(
+          clientCertificate == nil ? "clientCertificate" : "privateKey", "required for mode MUTUAL",
+          hint: "write clientCertificate and privateKey, or credentialName")
+      }
+    case .istioMutual:
+      if files || credentialName != nil {
+        fields.error("mode", "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
+      }
+    case .simple, .disable: break
+    }
+    if credentialName != nil {
+      fields.report.notEnforced(fields.path / "credentialName", "connections fail until certificate files are named instead")
+    }
+    if insecureSkipVerify {
+      fields.report.warning(fields.path / "insecureSkipVerify", "the server is not verified at all: anyone can pose as it")
+    } else if (mode == .simple || mode == .mutual) && caCertificates == nil && credentialName == nil {
+      fields.report.warning(
+        fields.path, "no caCertificates: the server is verified against the system's trust store",
+        code: Finding.Code.noVerificationAtDestination)
+    }
+  }
+}
+
+extension Fields {
+  /// A string; empty counts as absent.
+  mutating func text(_ name: String) -> String? { string(name).flatMap { $0.isEmpty ? nil : $0 } }
+}

@@ -1,0 +1,149 @@
+/// One document of a source: an object, or the reason why there is none.
+struct DocumentDecoder {
+  enum Outcome {
+    case object(MeshObject, SourcePosition)
+    case skipped(SkippedDocument)
+    case refused
+  }
+
+  let source: String
+  let defaultNamespace: String
+  private(set) var findings: [Finding] = []
+
+  init(source: String, defaultNamespace: String) {
+    self.source = source
+    self.defaultNamespace = defaultNamespace
+  }
+
+  mutating func decode(_ document: YAMLNode) -> Outcome {
+    var report = Report(source: source, document: document)
+    let outcome = decode(document, &report)
+    findings += report.findings
+    return outcome
+  }
+
+  private func decode(_ document: YAMLNode, _ report: inout Report) -> Outcome {
+    guard case .mapping = document.value else {
+      report.error(.root, "expected an object with apiVersion and kind, found \(document.kind)")
+      return .refused
+    }
+    guard case .string(let apiVersion)? = document["apiVersion"]?.value, case .string(let kind)? = document["kind"]?.value
+    else {
+      report.error(.root, "an object needs apiVersion and kind")
+      return .refused
+    }
+    let name = "\(kind) \(Self.label(document))"
+    report.object = name
+    switch KindRecognition(apiVersion: apiVersion, kind: kind) {
+    case .supported(let kind):
+      return decode(document, kind, &report)
+    case .notEnforced:
+      report.notEnforced(.root.field("kind"), "\(kind) objects of \(apiVersion) do nothing here yet")
+      return .skipped(SkippedDocument(source: source, position: document.position, object: name, isMesh: true))
+    case .foreign:
+      report.info(.root.field("kind"), "\(kind) does not configure the mesh: skipped", code: Finding.Code.skipped)
+      return .skipped(SkippedDocument(source: source, position: document.position, object: name, isMesh: false))
+    case .unknownVersion(let kind, let expected):
+      let versions = expected.map { kind.group.isEmpty ? $0 : "\(kind.group)/\($0)" }.joined(separator: ", ")
+      report.error(.root.field("apiVersion"), "'\(apiVersion)' is not a version of \(kind.rawValue)", hint: "use \(versions)")
+      return .refused
+    case .unknownKind(let hint):
+      report.error(.root.field("kind"), "'\(kind.prefix(80))' is not a kind of \(apiVersion)", hint: hint)
+      return .refused
+    }
+  }
+
+  private static func label(_ document: YAMLNode) -> String {
+    guard let metadata = document["metadata"], case .string(let name)? = metadata["name"]?.value else { return "(no name)" }
+    guard case .string(let namespace)? = metadata["namespace"]?.value else { return name }
+    return "\(namespace)/\(name)"
+  }
+
+  private func decode(_ document: YAMLNode, _ kind: ObjectKind, _ report: inout Report) -> Outcome {
+    var meta = ObjectMeta(name: "", namespace: "", labels: [:], annotations: [:])
+    if let node = document["metadata"] {
+      meta = Fields.decode(node, at: .root.field("metadata"), into: &report) ?? meta
+    } else {
+      report.error(.root.field("metadata"), "required")
+    }
+    if kind.isNamespaced && meta.namespace.isEmpty { meta.namespace = defaultNamespace }
+    if !kind.isNamespaced { meta.namespace = "" }
+    let key = ObjectKey(kind: kind, namespace: meta.namespace, name: meta.name)
+    report.object = key.description
+
+    guard case .mapping(let entries) = document.value else { return .refused }
+    if !kind.group.isEmpty { reportUnknownTopLevel(entries, &report) }
+    let spec = Self.spec(kind, document["spec"] ?? YAMLNode(.mapping([]), at: document.position), &report)
+    if let spec { ObjectRules.check(spec, meta: meta, into: &report) }
+    guard let spec, !report.hasErrors else { return .refused }
+    let canonical = JSONText.canonical(Self.canonicalTree(document, kind: kind, namespace: meta.namespace))
+    return .object(MeshObject(key: key, meta: meta, spec: spec, canonical: canonical), document.position)
+  }
+
+  private func reportUnknownTopLevel(_ entries: [YAMLEntry], _ report: inout Report) {
+    var fields = Fields(entries, path: .root, report: report)
+    fields.ignore("apiVersion", "kind", "metadata", "spec", "status")
+    fields.reportUnknownFields(into: &report)
+  }
+
+  private static func spec(_ kind: ObjectKind, _ node: YAMLNode, _ report: inout Report) -> MeshObject.Spec? {
+    func decode<T: FieldDecodable>(_ wrap: (T) -> MeshObject.Spec) -> MeshObject.Spec? {
+      Fields.decode(node, at: .spec, into: &report).map(wrap)
+    }
+    switch kind {
+    case .virtualService: return decode(MeshObject.Spec.virtualService)
+    case .destinationRule: return decode(MeshObject.Spec.destinationRule)
+    case .gateway: return decode(MeshObject.Spec.gateway)
+    case .serviceEntry: return decode(MeshObject.Spec.serviceEntry)
+    case .service: return decode(MeshObject.Spec.service)
+    case .serviceAccount: return .serviceAccount
+    case .namespace: return .namespace
+    }
+  }
+
+  /// The document without what a server adds, with its namespace written out and Istio's versions as `v1`.
+  private static func canonicalTree(_ document: YAMLNode, kind: ObjectKind, namespace: String) -> YAMLNode {
+    guard case .mapping(let entries) = document.value else { return document }
+    var kept = entries.filter { $0.key != "status" && $0.key != "metadata" && $0.key != "apiVersion" }
+    let start = document.position
+    let version = kind.group.isEmpty ? "v1" : "\(kind.group)/v1"
+    kept.append(YAMLEntry(key: "apiVersion", position: start, value: YAMLNode(.string(version), at: start)))
+    var metadata: [YAMLEntry] = []
+    if case .mapping(let entries)? = document["metadata"]?.value {
+      metadata = entries.filter { ["name", "labels"].contains($0.key) }
+      if let annotations = entries.first(where: { $0.key == "annotations" }), case .mapping(let items) = annotations.value.value
+      {
+        let own = items.filter { $0.key != "kubectl.kubernetes.io/last-applied-configuration" }
+        let node = YAMLNode(.mapping(own), at: annotations.value.position)
+        if !own.isEmpty { metadata.append(YAMLEntry(key: "annotations", position: annotations.position, value: node)) }
+      }
+    }
+    if kind.isNamespaced {
+      metadata.append(YAMLEntry(key: "namespace", position: start, value: YAMLNode(.string(namespace), at: start)))
+    }
+    kept.append(YAMLEntry(key: "metadata", position: start, value: YAMLNode(.mapping(metadata), at: start)))
+    return YAMLNode(.mapping(kept), at: start)
+  }
+}
+
+extension MeshObject {
+  /// Reads an object back from its canonical bytes; the findings say why it cannot be.
+  public static func decode(canonical: [UInt8]) throws(CanonicalError) -> MeshObject {
+    let (documents, error) = YAMLParser.parse(canonical)
+    if let error { throw CanonicalError(reason: error.reason) }
+    guard documents.count == 1, let document = documents.first else { throw CanonicalError(reason: "not one object") }
+    var decoder = DocumentDecoder(source: "stored", defaultNamespace: "default")
+    guard case .object(let object, _) = decoder.decode(document) else {
+      throw CanonicalError(reason: decoder.findings.first { $0.severity == .error }?.description ?? "not a mesh object")
+    }
+    return object
+  }
+
+  /// The object as YAML that can be applied again.
+  public var yaml: String { YAMLParser.parse(canonical).documents.first.map(YAMLText.document) ?? "" }
+}
+
+/// Why stored bytes are no object.
+public struct CanonicalError: Error, Hashable, Sendable {
+  public let reason: String
+}

@@ -1,0 +1,69 @@
+/// Names one object of the configuration.
+public struct ObjectKey: Hashable, Sendable, Codable, Comparable, CustomStringConvertible {
+  public let kind: ObjectKind
+  /// Empty for kinds without namespace.
+  public let namespace: String
+  public let name: String
+
+  public init(kind: ObjectKind, namespace: String, name: String) {
+    self.kind = kind
+    self.namespace = namespace
+    self.name = name
+  }
+
+  /// `VirtualService default/reviews`
+  public var description: String { namespace.isEmpty ? "\(kind.rawValue) \(name)" : "\(kind.rawValue) \(namespace)/\(name)" }
+
+  public static func < (a: ObjectKey, b: ObjectKey) -> Bool {
+    (a.kind.rawValue, a.namespace, a.name) < (b.kind.rawValue, b.namespace, b.name)
+  }
+}
+
+/// `metadata` of an object, as far as the mesh reads it.
+public struct ObjectMeta: Hashable, Sendable {
+  public var name: String
+  public var namespace: String
+  public var labels: [String: String]
+  public var annotations: [String: String]
+}
+
+/// An accepted object: its typed content and its canonical bytes.
+public struct MeshObject: Hashable, Sendable {
+  public let key: ObjectKey
+  public let meta: ObjectMeta
+  public let spec: Spec
+  /// The whole document as JSON with sorted keys, without status and server-side metadata: equal objects have equal bytes.
+  /// `MeshObject.decode(canonical:)` reads it back.
+  public let canonical: [UInt8]
+
+  public enum Spec: Hashable, Sendable {
+    case virtualService(VirtualService)
+    case destinationRule(DestinationRule)
+    case gateway(Gateway)
+    case serviceEntry(ServiceEntry)
+    case service(KubernetesService)
+    case serviceAccount
+    case namespace
+  }
+
+  public static func == (a: MeshObject, b: MeshObject) -> Bool { a.key == b.key && a.canonical == b.canonical }
+  public func hash(into hasher: inout Hasher) { hasher.combine(key) }
+}
+
+/// An object in the configuration state with its age.
+public struct StoredObject: Hashable, Sendable {
+  public let object: MeshObject
+  /// Revision of the first accepted write: Istio's creation time. An update keeps it.
+  public let created: UInt64
+
+  public init(_ object: MeshObject, created: UInt64) {
+    self.object = object
+    self.created = created
+  }
+  public var key: ObjectKey { object.key }
+
+  /// Oldest first, then name, then namespace (istio-api 1.3).
+  static func isOlder(_ a: StoredObject, _ b: StoredObject) -> Bool {
+    (a.created, a.key.name, a.key.namespace) < (b.created, b.key.name, b.key.namespace)
+  }
+}

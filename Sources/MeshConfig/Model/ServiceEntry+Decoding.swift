@@ -1,0 +1,72 @@
+extension ServiceEntry: FieldDecodable {
+  init(_ fields: inout Fields) {
+    hosts = fields.strings("hosts")
+    addresses = fields.strings("addresses")
+    ports = fields.list("ports")
+    location = fields.name("location") ?? .meshExternal
+    resolution = fields.name("resolution") ?? .none
+    endpoints = fields.list("endpoints")
+    workloadSelector = (fields.object("workloadSelector") as Selector?)?.labels
+    subjectAltNames = fields.strings("subjectAltNames")
+    exportTo = fields.strings("exportTo")
+  }
+
+  private struct Selector: FieldDecodable {
+    var labels: [String: String]
+    init(_ fields: inout Fields) {
+      labels = fields.stringMap("labels")
+      for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
+        if key.isEmpty || key.utf8.contains(0x2A) || value.utf8.contains(0x2A) {
+          fields.error("labels", "wildcards and empty keys are not supported in a selector")
+        }
+        if value.utf8.count > 63 { fields.error("labels", "a label value has at most 63 bytes") }
+      }
+    }
+  }
+}
+
+extension ServiceEntry.Port: FieldDecodable {
+  private enum ProtocolName: String, CaseIterable {
+    case http = "HTTP"
+    case https = "HTTPS"
+    case grpc = "GRPC"
+    case grpcWeb = "GRPC-WEB"
+    case http2 = "HTTP2"
+    case mongo = "MONGO"
+    case redis = "REDIS"
+    case mysql = "MYSQL"
+    case tcp = "TCP"
+    case udp = "UDP"
+    case tls = "TLS"
+  }
+
+  init(_ fields: inout Fields) {
+    number = fields.requiredPort("number")
+    name = fields.requiredString("name")
+    `protocol` = (fields.protocolName("protocol") as ProtocolName?)?.rawValue ?? ""
+    targetPort = fields.port("targetPort")
+  }
+}
+
+extension WorkloadEntry: FieldDecodable {
+  init(_ fields: inout Fields) {
+    address = fields.string("address") ?? ""
+    ports = fields.intMap("ports", in: 1...65535)
+    labels = fields.stringMap("labels")
+    locality = fields.string("locality") ?? ""
+    weight = fields.int("weight", in: 0...Int(UInt32.max)) ?? 1
+    serviceAccount = fields.string("serviceAccount") ?? ""
+    let network = fields.text("network")
+    if network != nil { fields.report.notEnforced(fields.path / "network", "the endpoint is called directly") }
+    if address.isEmpty && network == nil { fields.error("address", "required") }
+    if address.hasPrefix("unix://") {
+      let path = address.dropFirst("unix://".count)
+      if path.first != "/" && path.first != "@" { fields.error("address", "a Unix socket path starts with '/' or '@'") }
+      if path.last == "/" { fields.error("address", "a Unix socket path does not end with '/'") }
+      if !ports.isEmpty { fields.error("ports", "a Unix socket has no ports") }
+    }
+    for entry in ports where !NameForm.isLabel(entry.key.lowercased()) {
+      fields.error("ports", "'\(entry.key.prefix(80))' is not a port name")
+    }
+  }
+}

@@ -1,0 +1,162 @@
+/// Rules between objects: what a route names must exist (istio-api 20.2, "Ours in addition").
+public enum ReferenceRules {
+  /// What checks need to know of the mesh.
+  public struct Settings: Hashable, Sendable {
+    public var domain: String
+    public var rootNamespace: String
+    /// Fully qualified hosts that exist by registration.
+    public var registeredHosts: Set<String>
+
+    public init(domain: String = "cluster.local", rootNamespace: String = "istio-system", registeredHosts: Set<String> = []) {
+      self.domain = domain
+      self.rootNamespace = rootNamespace
+      self.registeredHosts = registeredHosts
+    }
+  }
+
+  /// Checks the objects of a change set against the state it leads to.
+  static func check(_ changeSet: ChangeSet, in state: [MeshObject], settings: Settings) -> [Finding] {
+    let state = State(state, settings: settings)
+    return changeSet.objects.flatMap { object -> [Finding] in
+      let place = changeSet.places[object.key]
+      return state.problems(of: object).map { problem in
+        Finding(
+          severity: problem.severity, code: problem.code, source: place?.source ?? "",
+          position: place?.document.position(of: problem.path), object: object.key.description,
+          path: problem.path.description, reason: problem.reason, hint: problem.hint)
+      }
+    }
+  }
+
+  /// Checks a whole state, as after a deletion.
+  static func checkState(_ objects: [MeshObject], settings: Settings) -> [Finding] {
+    let state = State(objects, settings: settings)
+    return objects.sorted { $0.key < $1.key }.flatMap { object in
+      state.problems(of: object).map { problem in
+        Finding(
+          severity: problem.severity, code: problem.code, object: object.key.description, path: problem.path.description,
+          reason: problem.reason, hint: problem.hint)
+      }
+    }
+  }
+
+  fileprivate struct Problem {
+    let severity: Finding.Severity
+    let code: String
+    let path: FieldPath
+    let reason: String
+    let hint: String?
+  }
+
+  /// Names that exist in a state.
+  fileprivate struct State {
+    private let settings: Settings
+    private var hosts: Set<String>
+    private var wildcardHosts: [String] = []
+    private var gateways: Set<String> = []
+    private var delegates: Set<String> = []
+    /// Subset names by host of the rule.
+    private var subsets: [String: Set<String>] = [:]
+
+    init(_ objects: [MeshObject], settings: Settings) {
+      self.settings = settings
+      hosts = Set(settings.registeredHosts.map { $0.lowercased() })
+      for object in objects { add(object) }
+      wildcardHosts = hosts.filter { $0.hasPrefix("*") }.sorted()
+    }
+
+    private mutating func add(_ object: MeshObject) {
+      let key = object.key
+      switch object.spec {
+      case .service: hosts.insert("\(key.name).\(key.namespace).svc.\(settings.domain)")
+      case .serviceEntry(let entry): hosts.formUnion(entry.hosts.map { $0.lowercased() })
+      case .gateway: gateways.insert("\(key.namespace)/\(key.name)")
+      case .virtualService(let service): if service.hosts.isEmpty { delegates.insert("\(key.namespace)/\(key.name)") }
+      case .destinationRule(let rule):
+        let host = HostName.resolve(rule.host, namespace: key.namespace, domain: settings.domain)
+        subsets[host, default: []].formUnion(rule.subsets.map(\.name))
+      case .serviceAccount, .namespace: break
+      }
+    }
+
+    func problems(of object: MeshObject) -> [Problem] {
+      let namespace = object.key.namespace
+      switch object.spec {
+      case .virtualService(let service): return problems(of: service, namespace)
+      case .destinationRule(let rule):
+        let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
+        if isKnown(host) { return [] }
+        return [warning(Finding.Code.unknownRuleHost, .spec / "host", "no service is known as \(host)")]
+      default: return []
+      }
+    }
+
+    private func isKnown(_ host: String) -> Bool {
+      if host.hasPrefix("*") { return hosts.contains { HostName.covers(host, $0) } }
+      return hosts.contains(host) || wildcardHosts.contains { HostName.covers($0, host) }
+    }
+
+    private func warning(_ code: String, _ path: FieldPath, _ reason: String) -> Problem {
+      let hint = "it may be registered later; until then requests get 503"
+      return Problem(severity: .warning, code: code, path: path, reason: reason, hint: hint)
+    }
+
+    private func problems(of service: VirtualService, _ namespace: String) -> [Problem] {
+      var found: [Problem] = []
+      for (index, name) in service.gateways.enumerated() {
+        let gateway = GatewayName.resolve(name, namespace: namespace)
+        if gateway != GatewayName.mesh && !gateways.contains(gateway) {
+          found.append(
+            Problem(
+              severity: .warning, code: Finding.Code.referenceNotFound, path: (.spec / "gateways")[index],
+              reason: "the Gateway \(gateway) is not found", hint: nil))
+        }
+      }
+      for (index, route) in service.http.enumerated() {
+        let path = (FieldPath.spec / "http")[index]
+        if let delegate = route.delegate {
+          let name = "\(delegate.namespace.isEmpty ? namespace : delegate.namespace)/\(delegate.name)"
+          if !delegates.contains(name) {
+            found.append(
+              Problem(
+                severity: .warning, code: Finding.Code.referenceNotFound, path: path / "delegate",
+                reason: "the delegate \(name) is not found, so this route is left out", hint: nil))
+          }
+        }
+        for (position, item) in route.route.enumerated() {
+          found += problems(of: item.destination, namespace, (path / "route")[position] / "destination")
+        }
+        for (position, item) in route.mirrors.enumerated() {
+          found += problems(of: item.destination, namespace, (path / "mirrors")[position] / "destination")
+        }
+      }
+      for (name, routes) in [("tls", service.tls.map(\.route)), ("tcp", service.tcp.map(\.route))] {
+        for (index, route) in routes.enumerated() {
+          for (position, item) in route.enumerated() {
+            let path = (FieldPath.spec / name)[index] / "route"
+            found += problems(of: item.destination, namespace, path[position] / "destination")
+          }
+        }
+      }
+      return found
+    }
+
+    private func problems(of destination: VirtualService.Destination, _ namespace: String, _ path: FieldPath) -> [Problem] {
+      let host = HostName.resolve(destination.host, namespace: namespace, domain: settings.domain)
+      if let subset = destination.subset {
+        let defined = subsets.filter { HostName.covers($0.key, host) }.reduce(into: Set<String>()) { $0.formUnion($1.value) }
+        if !defined.contains(subset) {
+          let nearest = Spelling.nearest(to: subset, among: defined.sorted()).map { "did you mean '\($0)'? " } ?? ""
+          return [
+            Problem(
+              severity: .error, code: Finding.Code.referenceNotFound, path: path / "subset",
+              reason: "no DestinationRule for \(host) defines the subset '\(subset)'",
+              hint: nearest + "apply the DestinationRule first or together with this object")
+          ]
+        }
+      }
+      if isKnown(host) { return [] }
+      return [warning(Finding.Code.referenceNotFound, path / "host", "no service is known as \(host)")]
+    }
+  }
+}
