@@ -21,11 +21,16 @@ static inline long cossl_bio_bytes(BIO *bio, char **bytes) { return BIO_get_mem_
 
 static inline long cossl_set_min_version(SSL_CTX *ctx, int version) { return SSL_CTX_set_min_proto_version(ctx, version); }
 static inline long cossl_set_session_min_version(SSL *ssl, int version) { return SSL_set_min_proto_version(ssl, version); }
-static inline long cossl_set_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_set_mode(ctx, mode); }
-static inline long cossl_disable_session_cache(SSL_CTX *ctx) {
-  return SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+static inline void cossl_set_peer_chain_bytes(SSL_CTX *ctx, long max) { SSL_CTX_set_max_cert_list(ctx, max); }
+/// No resumption, tickets, renegotiation or compression; writes may be partial and repeated from another address.
+static inline void cossl_harden(SSL_CTX *ctx) {
+  SSL_CTX_set_options(
+      ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+  SSL_CTX_set_num_tickets(ctx, 0);
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_read_ahead(ctx, 1);
 }
-static inline long cossl_set_read_ahead(SSL_CTX *ctx) { return SSL_CTX_set_read_ahead(ctx, 1); }
 static inline long cossl_add_chain_certificate(SSL_CTX *ctx, X509 *certificate) {
   return SSL_CTX_add1_chain_cert(ctx, certificate);
 }
@@ -44,11 +49,15 @@ static inline int cossl_name_count(const GENERAL_NAMES *names) { return names ? 
 static inline GENERAL_NAME *cossl_name_at(const GENERAL_NAMES *names, int index) {
   return sk_GENERAL_NAME_value(names, index);
 }
-/// The bytes of a URI name (they may hold NUL), or null for a name of another type.
-static inline const unsigned char *cossl_name_uri(const GENERAL_NAME *name, int *length) {
-  if (name->type != GEN_URI) return NULL;
-  *length = ASN1_STRING_length(name->d.uniformResourceIdentifier);
-  return ASN1_STRING_get0_data(name->d.uniformResourceIdentifier);
+/// The bytes of a URI or DNS name (they may hold NUL), or null for a name of another type.
+static inline const unsigned char *cossl_name_bytes(const GENERAL_NAME *name, int *length) {
+  if (name->type != GEN_URI && name->type != GEN_DNS) return NULL;
+  *length = ASN1_STRING_length(name->d.ia5);
+  return ASN1_STRING_get0_data(name->d.ia5);
+}
+static inline int cossl_name_is_uri(const GENERAL_NAME *name) { return name->type == GEN_URI; }
+static inline int cossl_print_name(BIO *bio, const X509_NAME *name) {
+  return X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0;
 }
 static inline void cossl_names_free(GENERAL_NAMES *names) { GENERAL_NAMES_free(names); }
 

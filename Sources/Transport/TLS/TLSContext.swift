@@ -1,0 +1,170 @@
+import COpenSSL
+import Primitives
+
+/// Whom a TLS side says it is: certificates, leaf first, and the leaf's key.
+public struct TLSIdentity: Sendable {
+  /// The leaf and the intermediates a peer needs to reach a root it trusts.
+  public let chain: [Certificate]
+  public let key: PrivateKey
+
+  /// Refuses an empty chain, one longer than peers accept, and a key that is not the leaf's.
+  public init(chain: [Certificate], key: PrivateKey) throws(CertificateError) {
+    guard let leaf = chain.first else { throw .noCertificate }
+    guard chain.count <= TransportLimits.chainCertificatesMax else { throw .chainTooLong }
+    guard try leaf.publicKey == key.publicKey else { throw .keyMismatch }
+    self.chain = chain
+    self.key = key
+  }
+}
+
+/// How a TLS side decides whether the peer is to be trusted.
+public enum TLSTrust: Sendable {
+  /// A server that asks for no certificate; a client that trusts anybody (`insecureSkipVerify`).
+  case nobody
+  /// A mesh member: a SPIFFE id under the bundle. A server refuses clients without a certificate when `required`.
+  case members(TrustBundle, required: Bool = true)
+  /// Asks for a certificate, reports what verification says of it, and lets the connection be made whatever it says.
+  ///
+  /// For cluster links, where a joining node proves itself inside the connection before anything else is believed.
+  case reported(TrustBundle)
+  /// The system's authorities, as a client of servers outside the mesh (`SSL_CERT_FILE` is honoured).
+  case system
+  /// An operator's authorities, for servers outside the mesh and for clients of a gateway.
+  case authorities([Certificate])
+}
+
+/// Which peer a connection is for, beyond being trusted.
+public enum ExpectedPeer: Sendable {
+  /// Whoever is trusted. For servers, and for `TLSTrust.nobody`.
+  case any
+  /// One of these members.
+  case members(Set<SPIFFEID>)
+  /// A server whose certificate holds one of these: DNS names (with wildcards as in RFC 6125), IP addresses, or URIs.
+  case names([String])
+}
+
+/// The lowest TLS version a side accepts.
+public enum TLSVersion: Sendable {
+  case tls12
+  case tls13
+}
+
+/// The immutable settings of many TLS connections: identity, trust, protocols. Make a new one when a certificate, a bundle
+/// or a policy changes; connections that exist keep the one they began with. Nothing is ever resumed across contexts.
+///
+/// Unchecked because OpenSSL's context is only read after `init`, which OpenSSL allows from several threads.
+public final class TLSContext: @unchecked Sendable {
+  public let role: PeerRole
+  public let identity: TLSIdentity?
+  public let trust: TLSTrust
+  /// Application protocols in order of preference (RFC 7301); a peer that offers others only is refused by a server.
+  public let protocols: [[UInt8]]
+  let minimum: TLSVersion
+  /// Chooses by the server name asked for, lower-cased and empty when there is none; nil refuses the handshake.
+  let selectByName: (@Sendable ([UInt8]) -> TLSContext?)?
+  let pointer: OpaquePointer
+
+  /// Settings of connections this process accepts. `identity` may be absent only when `selectByName` chooses another context.
+  public static func server(
+    identity: TLSIdentity?, trust: TLSTrust, protocols: [String], minimum: TLSVersion = .tls13,
+    selectByName: (@Sendable ([UInt8]) -> TLSContext?)? = nil
+  ) throws(TLSError) -> TLSContext {
+    guard identity != nil || selectByName != nil else { throw .configuration("a server needs a certificate") }
+    if case .system = trust { throw .configuration("clients are not verified with the system's authorities") }
+    return try TLSContext(.server, identity, trust, protocols, minimum, selectByName)
+  }
+
+  /// Settings of connections this process makes.
+  public static func client(
+    identity: TLSIdentity?, trust: TLSTrust, protocols: [String], minimum: TLSVersion = .tls13
+  ) throws(TLSError) -> TLSContext {
+    try TLSContext(.client, identity, trust, protocols, minimum, nil)
+  }
+
+  private init(
+    _ role: PeerRole, _ identity: TLSIdentity?, _ trust: TLSTrust, _ protocols: [String], _ minimum: TLSVersion,
+    _ selectByName: (@Sendable ([UInt8]) -> TLSContext?)?
+  ) throws(TLSError) {
+    guard let made = SSL_CTX_new(role == .server ? TLS_server_method() : TLS_client_method()) else {
+      throw .configuration(OpenSSLErrors.words())
+    }
+    pointer = made
+    self.role = role
+    self.identity = identity
+    self.trust = trust
+    self.protocols = protocols.map { Array($0.utf8) }
+    self.minimum = minimum
+    self.selectByName = selectByName
+    cossl_harden(made)
+    try setProtocol()
+    try setIdentity()
+    try setTrust()
+    try setApplicationProtocols()
+  }
+
+  deinit { SSL_CTX_free(pointer) }
+
+  private func check(_ done: Bool) throws(TLSError) {
+    guard done else { throw .configuration(OpenSSLErrors.words()) }
+  }
+
+  /// AES-128 first: as safe here, and cheaper. The older version's list is Istio's (istio.io, "TLS configuration").
+  private func setProtocol() throws(TLSError) {
+    let old =
+      "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+    let new = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+    try check(cossl_set_min_version(pointer, minimum.number) == 1)
+    try check(SSL_CTX_set_cipher_list(pointer, old) == 1)
+    try check(SSL_CTX_set_ciphersuites(pointer, new) == 1)
+    try check(cossl_set_groups(pointer, "X25519:P-256:P-384") == 1)
+    cossl_set_peer_chain_bytes(pointer, TransportLimits.peerChainBytesMax)
+  }
+
+  private func setIdentity() throws(TLSError) {
+    guard let identity, let leaf = identity.chain.first else { return }
+    try check(SSL_CTX_use_certificate(pointer, leaf.handle.pointer) == 1)
+    try check(SSL_CTX_use_PrivateKey(pointer, identity.key.handle.pointer) == 1)
+    for certificate in identity.chain.dropFirst() {
+      try check(cossl_add_chain_certificate(pointer, certificate.handle.pointer) == 1)
+    }
+  }
+
+  private func setTrust() throws(TLSError) {
+    switch trust {
+    case .nobody, .members, .reported: break
+    case .system: try check(SSL_CTX_set_default_verify_paths(pointer) == 1)
+    case .authorities(let certificates):
+      for certificate in certificates {
+        try check(X509_STORE_add_cert(SSL_CTX_get_cert_store(pointer), certificate.handle.pointer) == 1)
+      }
+    }
+    SSL_CTX_set_verify(pointer, verifyMode, nil)
+    SSL_CTX_set_cert_verify_callback(pointer, PeerVerification.callback, nil)
+  }
+
+  var verifyMode: Int32 {
+    switch trust {
+    case .nobody: SSL_VERIFY_NONE
+    case .reported, .members(_, required: false): SSL_VERIFY_PEER
+    case .members, .system, .authorities: SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+    }
+  }
+
+  private func setApplicationProtocols() throws(TLSError) {
+    guard protocols.allSatisfy({ (1...255).contains($0.count) }) else {
+      throw .configuration("the name of an application protocol has 1 to 255 bytes")
+    }
+    if role == .server {
+      SSL_CTX_set_client_hello_cb(pointer, ServerNameSelection.callback, nil)
+      if !protocols.isEmpty { SSL_CTX_set_alpn_select_cb(pointer, ApplicationProtocolSelection.callback, nil) }
+    } else if !protocols.isEmpty {
+      let wire = protocols.flatMap { [UInt8(truncatingIfNeeded: $0.count)] + $0 }
+      // Returns 0 on success, unlike its kin.
+      try check(SSL_CTX_set_alpn_protos(pointer, wire, UInt32(wire.count)) == 0)
+    }
+  }
+}
+
+extension TLSVersion {
+  var number: Int32 { self == .tls13 ? TLS1_3_VERSION : TLS1_2_VERSION }
+}
