@@ -29,8 +29,8 @@ public struct RequestHead: Sendable {
   public internal(set) var expectsContinue = false
   /// `Connection: upgrade` with an `Upgrade` field was sent.
   public internal(set) var wantsUpgrade = false
-  /// The scheme of an absolute-form target; nil otherwise.
-  public internal(set) var scheme: Range<Int>?
+  /// `http` or `https`: what the target says, else `http`, unless a TLS listener sets it.
+  public internal(set) var scheme: Range<Int> = 0..<0
   /// Bytes of the head as received.
   public internal(set) var receivedBytes = 0
 
@@ -65,6 +65,12 @@ public struct RequestHead: Sendable {
     headers.remove(.host)
     return true
   }
+
+  public mutating func setScheme(secure: Bool) {
+    scheme = headers.append((secure ? Self.https : Self.http).span)
+  }
+  private static let http = Array("http".utf8)
+  private static let https = Array("https".utf8)
 
   private static func isTarget(_ bytes: Span<UInt8>) -> Bool {
     let table = ByteClass.table

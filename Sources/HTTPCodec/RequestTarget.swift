@@ -4,8 +4,8 @@ extension RequestParser {
   /// Takes the target apart by its form (RFC 9112 3.2), makes the path canonical and settles the one authority.
   func parseTarget(_ raw: Range<Int>, _ head: inout RequestHead) throws(MessageError) {
     let host = try soleHost(head)
-    head.scheme = nil
     head.query = nil
+    head.setScheme(secure: false)
     let first = head.headers.bytes[raw.lowerBound]
     if head.method == .connect {
       head.form = .authority
@@ -58,7 +58,7 @@ extension RequestParser {
     while end < raw.upperBound, bytes[end] != 0x2F, bytes[end] != 0x3F { end += 1 }
     let hasPath = end < raw.upperBound && bytes[end] == 0x2F
     head.form = .absolute
-    head.scheme = raw.lowerBound..<(raw.lowerBound + schemeLength)
+    head.setScheme(secure: schemeLength == 5)
     if hasPath {
       try setPath(end..<raw.upperBound, &head)
     } else {

@@ -1,0 +1,91 @@
+import CLinux
+import Glibc
+import Primitives
+import Transport
+
+/// The bytes of one connection, with or without TLS. Closing is explicit; what is forgotten closes at the end of the value.
+struct ByteStream: ~Copyable {
+  enum Handshake {
+    case done
+    case wouldBlock
+    case failed(String)
+  }
+
+  let descriptor: Int32
+  private let session: TLSSession?
+  private(set) var isHandshaking: Bool
+  private var isOpen = true
+
+  /// Plaintext.
+  init(_ socket: consuming Socket) {
+    descriptor = socket.release()
+    session = nil
+    isHandshaking = false
+  }
+
+  /// TLS in the context's role.
+  init(
+    _ socket: consuming Socket, _ context: TLSContext, serverName: String? = nil, expecting: ExpectedPeer = .any
+  ) throws(TLSError) {
+    session = try TLSSession(context, descriptor: socket.descriptor, serverName: serverName, expecting: expecting)
+    descriptor = socket.release()
+    isHandshaking = true
+  }
+
+  deinit { if isOpen { Glibc.close(descriptor) } }
+
+  var isTLS: Bool { session != nil }
+  /// Why TLS failed after the handshake, for example because the peer refused our certificate.
+  var tlsFailure: TLSError? { session?.failure }
+
+  /// Who the client proved to be, after the handshake on the mesh port.
+  var meshPeer: MeshPeer? {
+    guard let session, let identity = try? session.peerIdentity(), let name = session.serverName else { return nil }
+    return MeshPeer(
+      identity: identity, serverName: Array(name.utf8), certificateHash: hexString(session.peerChain.first?.fingerprint ?? []))
+  }
+
+  mutating func handshake() -> Handshake {
+    guard let session, isHandshaking else { return .done }
+    switch session.handshake() {
+    case .done:
+      isHandshaking = false
+      return .done
+    case .wantRead, .wantWrite: return .wouldBlock
+    case .failed(let error): return .failed(error.description)
+    }
+  }
+
+  borrowing func read(into buffer: UnsafeMutableRawBufferPointer) -> IOResult {
+    session?.read(into: buffer) ?? Socket.read(descriptor, into: buffer)
+  }
+
+  borrowing func write(_ buffer: UnsafeRawBufferPointer) -> IOResult {
+    session?.write(buffer) ?? Socket.write(descriptor, buffer)
+  }
+
+  /// Says that nothing more comes from here.
+  borrowing func shutdownWrite() {
+    session?.shutdown()
+    Glibc.shutdown(descriptor, Int32(SHUT_WR))
+  }
+
+  /// Makes closing look like a failure to the peer.
+  borrowing func resetOnClose() { _ = cl_set_reset_on_close(descriptor) }
+
+  mutating func close(orderly: Bool = true) {
+    guard isOpen else { return }
+    isOpen = false
+    if orderly, !isHandshaking { session?.shutdown() }
+    Glibc.close(descriptor)
+  }
+}
+
+/// Who is on the other end of a mesh connection, from its verified certificate.
+struct MeshPeer: Hashable {
+  var identity: SPIFFEID
+  /// The server name the client asked for: `<port>.<workload>.<namespace>.workload.mesh`.
+  var serverName: [UInt8]
+  /// SHA-256 of the certificate, in hexadecimal.
+  var certificateHash: String
+}

@@ -1,0 +1,384 @@
+import Glibc
+import HTTPCodec
+import Primitives
+import Transport
+
+/// One connection from a client: reads requests in order, hands each to its exchange, writes what the exchange answers.
+///
+/// Confined to its worker's thread. At most one request is under way; pipelined bytes wait in the read buffer.
+final class DownstreamConnection: EventHandler, TimerHandler {
+  enum Phase {
+    case handshake
+    /// Waiting for, or reading, a request head.
+    case head
+    /// A request is under way.
+    case exchange
+    /// Bytes go both ways untouched.
+    case tunnel
+    /// Answers are still to be written, then the connection ends.
+    case closing
+    /// Everything is written; what the client still sends is swallowed, so that a reset does not destroy the answer.
+    case lingering
+    case closed
+  }
+
+  let worker: Worker
+  let port: ListeningPort
+  private(set) var stream: ByteStream
+  private(set) var phase: Phase
+  private var registration: Registration?
+  private var parser: RequestParser
+  private let exchange: Exchange
+  private var decoder = BodyDecoder(.none)
+  private var input: ReadBuffer?
+  var output = OutputBuffer()
+
+  private var canRead = true
+  private var isProcessing = false
+  private var mustProcessAgain = false
+  private var peerClosed = false
+  private var lingered = 0
+  private var wasAborted = false
+  private var timer = TimerToken.none
+  /// The moment at which the present phase is given up; checked when the timer fires, so that progress costs nothing.
+  private var deadline = Instant.distantFuture
+  private var timerAt = Instant.distantFuture
+  private(set) var headBegan = Instant.zero
+
+  let peerAddress: SocketAddress
+  private(set) lazy var peerAddressText: String = peerAddress.description
+  private(set) lazy var localAddressText: String = localAddress?.description ?? ""
+  private var localAddress: SocketAddress? { localAddressOf(stream.descriptor) }
+  /// Who speaks, on the mesh port: known after the handshake.
+  private(set) var peer: MeshPeer?
+
+  init(_ stream: consuming ByteStream, peer: SocketAddress, port: ListeningPort, worker: Worker) {
+    self.worker = worker
+    self.port = port
+    peerAddress = peer
+    phase = stream.isHandshaking ? .handshake : .head
+    self.stream = stream
+    var options = RequestParser.Options()
+    if case .gateway = port.listener.kind { options.allowUnderscores = false }
+    parser = RequestParser(options: options)
+    exchange = Exchange(worker: worker)
+  }
+
+  func open() {
+    exchange.connection = self
+    do {
+      registration = try worker.loop.register(stream.descriptor, self)
+    } catch {
+      close()
+      return
+    }
+    let options = worker.state.options
+    setDeadline(phase == .handshake ? options.handshakeTimeout : options.headerTimeout)
+    process()
+  }
+
+  // MARK: Events
+
+  func ready(_ readiness: Readiness) {
+    if readiness.contains(.readable) { canRead = true }
+    if readiness.contains(.peerClosed) || readiness.contains(.hangup) { peerClosed = true }
+    if readiness.contains(.writable) { flush() }
+    process()
+  }
+
+  func timerFired(_ token: TimerToken) {
+    guard token == timer else { return }
+    timer = .none
+    timerAt = .distantFuture
+    guard phase != .closed else { return }
+    if worker.loop.now < deadline { return arm() }
+    expire()
+  }
+
+  private func expire() {
+    switch phase {
+    case .head where input?.isEmpty == false:
+      worker.counters.headerTimeouts += 1
+      exchange.refuse(status: 408, details: "request_header_timeout")
+      process()
+    case .exchange:
+      exchange.streamIdle()
+      process()
+    default: close()
+    }
+  }
+
+  /// Gives the present phase `duration` from now. The timer moves only when the new deadline is earlier than it.
+  func setDeadline(_ duration: Duration?) {
+    deadline = duration.map { worker.loop.now + $0 } ?? .distantFuture
+    if deadline < timerAt { arm() }
+  }
+
+  private func arm() {
+    if timer != .none { worker.loop.cancel(timer) }
+    timer = .none
+    timerAt = deadline
+    guard deadline != .distantFuture else { return }
+    timer = worker.loop.schedule(at: deadline, self)
+  }
+
+  // MARK: Progress
+
+  /// Does all there is to do now. Called again from within, it only notes that there may be more.
+  func process() {
+    guard !isProcessing else {
+      mustProcessAgain = true
+      return
+    }
+    isProcessing = true
+    var served = 0
+    repeat {
+      mustProcessAgain = false
+      step(&served)
+    } while mustProcessAgain && phase != .closed
+    isProcessing = false
+    flush()
+    releaseInputIfIdle()
+  }
+
+  private func step(_ served: inout Int) {
+    while true {
+      switch phase {
+      case .handshake:
+        guard continueHandshake() else { return }
+      case .head:
+        guard output.pending < ProxyLimits.outputHighWater, readHead() else { return }
+        served += 1
+        if served > ProxyLimits.requestsPerTurn {
+          worker.resumeNextTurn(self)
+          return
+        }
+      case .exchange:
+        exchange.pumpRequestBody()
+        if phase == .exchange, peerClosed { noticeClientGone() }
+        if phase == .exchange { return }
+      case .tunnel:
+        exchange.pumpTunnel()
+        return
+      case .lingering:
+        linger()
+        return
+      case .closing, .closed: return
+      }
+    }
+  }
+
+  /// True when the handshake is over and the connection can go on.
+  private func continueHandshake() -> Bool {
+    switch stream.handshake() {
+    case .wouldBlock: return false
+    case .failed(let reason):
+      worker.counters.handshakeFailures += 1
+      worker.noteHandshakeFailure(reason)
+      close()
+      return false
+    case .done:
+      guard let peer = stream.meshPeer else {
+        worker.counters.handshakeFailures += 1
+        close()
+        return false
+      }
+      self.peer = peer
+      phase = .head
+      canRead = true
+      setDeadline(worker.state.options.headerTimeout)
+      return true
+    }
+  }
+
+  /// Parses the next head and begins its exchange; false when bytes are missing.
+  private func readHead() -> Bool {
+    while true {
+      if let input, !input.isEmpty {
+        if headBegan == .zero {
+          headBegan = worker.loop.now
+          setDeadline(worker.state.options.headerTimeout)
+        }
+        do throws(MessageError) {
+          let bytes = input.bytes
+          if let used = try parser.parse(bytes.span, from: 0, into: &exchange.head) {
+            input.consume(used)
+            phase = .exchange
+            decoder = BodyDecoder(exchange.head.framing)
+            setDeadline(worker.state.options.streamIdleTimeout)
+            exchange.begin(at: headBegan)
+            headBegan = .zero
+            return true
+          }
+        } catch {
+          phase = .exchange
+          exchange.refuse(error)
+          return true
+        }
+      }
+      guard fill() else { return false }
+    }
+  }
+
+  /// Reads once into the buffer; false when nothing came. The end of the stream closes or marks the connection.
+  private func fill() -> Bool {
+    guard canRead, phase != .closed else { return false }
+    let buffer = input ?? worker.readBuffers.take()
+    input = buffer
+    switch buffer.fill(from: stream) {
+    case .bytes: return true
+    case .wouldBlock:
+      canRead = false
+      return false
+    case .endOfStream, .failed:
+      canRead = false
+      peerClosed = true
+      if phase == .head { output.isEmpty ? close() : beginClosing() }
+      return false
+    }
+  }
+
+  private func noticeClientGone() {
+    if decoder.isComplete || !canRead { exchange.clientGone() }
+  }
+
+  // MARK: What the exchange uses
+
+  /// The next event of the request body; `needMore` when nothing can be read now.
+  func nextBodyEvent() throws(MessageError) -> BodyDecoder.Event {
+    while true {
+      if let input {
+        let bytes = input.bytes
+        var position = 0
+        let event = try decoder.next(bytes.span, from: &position)
+        if case .data(let range) = event {
+          exchange.requestBody(UnsafeBufferPointer(rebasing: bytes[range]))
+          input.consume(position)
+          return event
+        }
+        input.consume(position)
+        if event == .end { return .end }
+      } else if decoder.isComplete {
+        return .end
+      }
+      guard fill() else { return .needMore }
+    }
+  }
+
+  var requestTrailers: HeaderBlock? { decoder.trailers }
+  var requestIsComplete: Bool { decoder.isComplete }
+
+  /// The exchange is over: the next request, or the end.
+  func exchangeEnded(keepAlive: Bool) {
+    guard phase == .exchange || phase == .tunnel else { return }
+    let isUsable = keepAlive && decoder.isComplete && !port.isDraining && !peerClosed
+    if isUsable {
+      phase = .head
+      setDeadline(worker.state.options.idleTimeout)
+      process()
+    } else {
+      beginClosing()
+    }
+  }
+
+  func beginTunnel() { phase = .tunnel }
+
+  /// Takes tunnelled bytes from the client; false when none are there now.
+  func readTunnel(_ body: (UnsafeBufferPointer<UInt8>) -> Void) -> Bool {
+    if let input, !input.isEmpty {
+      body(input.bytes)
+      input.removeAll()
+      return true
+    }
+    guard fill(), let input else { return false }
+    body(input.bytes)
+    input.removeAll()
+    return true
+  }
+
+  var hasEnded: Bool { peerClosed && !canRead }
+
+  private func beginClosing() {
+    phase = .closing
+    setDeadline(ProxyLimits.lingerTime)
+    flush()
+  }
+
+  /// Ends at once; a response under way is seen as cut, never as complete.
+  func abort() {
+    stream.resetOnClose()
+    wasAborted = true
+    close()
+  }
+
+  /// Writes what is queued, and acts on what that makes possible.
+  func flush() {
+    guard phase != .closed, phase != .handshake, !isProcessing else { return }
+    let hadMuch = output.pending >= ProxyLimits.outputHighWater
+    switch output.flush(to: stream) {
+    case .bytes:
+      if phase == .closing { finishClosing() }
+    case .wouldBlock: break
+    case .endOfStream, .failed:
+      let wasExchanging = phase == .exchange || phase == .tunnel
+      close()
+      if wasExchanging { exchange.clientGone() }
+      return
+    }
+    if hadMuch, output.pending <= ProxyLimits.outputLowWater, phase == .exchange || phase == .tunnel {
+      exchange.clientCanTakeMore()
+    } else if hadMuch, output.pending <= ProxyLimits.outputLowWater, phase == .head {
+      process()
+    }
+  }
+
+  /// All answers are out. With request bytes unread, closing now would reset the connection and could destroy them.
+  private func finishClosing() {
+    if peerClosed || (decoder.isComplete && input?.isEmpty ?? true && !canRead) {
+      close()
+      return
+    }
+    phase = .lingering
+    stream.shutdownWrite()
+    linger()
+  }
+
+  private func linger() {
+    while phase == .lingering {
+      input?.removeAll()
+      guard fill() else { break }
+      lingered += input?.count ?? 0
+      if lingered > ProxyLimits.lingerBytes { break }
+    }
+    if peerClosed || lingered > ProxyLimits.lingerBytes { close() }
+  }
+
+  // MARK: The end
+
+  /// The listener goes: finish what is under way, take nothing new.
+  func drain() {
+    if phase == .head, input?.isEmpty ?? true { close() }
+  }
+
+  func close() {
+    guard phase != .closed else { return }
+    let wasExchanging = phase == .exchange || phase == .tunnel
+    phase = .closed
+    if timer != .none { worker.loop.cancel(timer) }
+    timer = .none
+    if let registration { worker.loop.deregister(registration) }
+    registration = nil
+    stream.close(orderly: !wasAborted)
+    if let input { worker.readBuffers.give(input) }
+    input = nil
+    if wasExchanging { exchange.clientGone() }
+    exchange.connection = nil
+    worker.downstreamClosed(self)
+  }
+
+  private func releaseInputIfIdle() {
+    guard phase == .head, let buffer = input, buffer.isEmpty else { return }
+    worker.readBuffers.give(buffer)
+    input = nil
+  }
+}

@@ -1,0 +1,216 @@
+import HTTPCodec
+import MeshConfig
+import Primitives
+import Telemetry
+import Traffic
+import Transport
+
+/// One request from its head to its log line. A client connection owns one and uses it for request after request.
+///
+/// What happens is in `RequestPath.swift`, in order; how an upstream's answer comes back is in `ResponsePath.swift`.
+final class Exchange {
+  enum Phase {
+    case idle
+    /// A decision, a delay or a name is awaited; nothing was sent upstream.
+    case deciding
+    /// A connection is being made for the current try.
+    case connecting
+    /// The request goes out; no response yet.
+    case sending
+    /// The response head was passed on.
+    case responding
+    case tunnel
+  }
+
+  let worker: Worker
+  var connection: DownstreamConnection?
+  var phase = Phase.idle
+  /// The state this request began with; it keeps it to its end.
+  var state: ServingState
+  var head = RequestHead()
+  var plan = RoutePlan(route: nil, outcome: .notFound)
+
+  // Who calls whom.
+  var source: WorkloadIndex?
+  var sourceLocal: Int?
+  var inbound: InboundTarget?
+  var cluster: ClusterIndex?
+  var clusterState: ClusterState?
+  /// Where the current try goes.
+  var endpoint: Endpoint?
+  var ticket: HostTicket?
+  var destination: WorkloadIndex?
+  /// A cookie of the balancer's own, for the response.
+  var setCookie: [UInt8]?
+
+  // The current try.
+  var upstream: UpstreamConnection?
+  var attempts = 0
+  var repicks = 0
+  var tried: [UInt64] = []
+  /// The try is counted in the cluster's load, and as a retry.
+  var isCounted = false
+  var isRetryCounted = false
+  var usedReusedConnection = false
+  /// The kept connection failed this request; the next one is new.
+  var mustOpenNew = false
+  var retries = 0
+  var tryBegan = Instant.zero
+
+  // The request body.
+  var replay: [UInt8] = []
+  var replayIsWhole = true
+  var bodyEnded = false
+  var upstreamReady = false
+
+  // Timers.
+  var totalTimer = TimerToken.none
+  var tryTimer = TimerToken.none
+  var pauseTimer = TimerToken.none
+  var resumesWith: Pause = .none
+
+  /// What a pause ends with.
+  enum Pause { case none, fault, retry }
+
+  var deadline = Instant.distantFuture
+
+  // What is recorded.
+  var began = Instant.zero
+  var startMilliseconds: UInt64 = 0
+  var requestEnded = Instant.zero
+  var status: UInt16 = 0
+  var flags: ResponseFlags = []
+  var details = ""
+  var transportFailure = ""
+  var requestBodyBytes: UInt64 = 0
+  var responseBodyBytes: UInt64 = 0
+  var responseHeadBytes: UInt64 = 0
+  var serviceMilliseconds: UInt64?
+  var originalTarget: Range<Int>?
+  var grpcStatus: UInt8?
+  var isGRPC = false
+  var responseChunked = false
+  var upstreamAddressText = ""
+  var upstreamLocalText = ""
+
+  init(worker: Worker) {
+    self.worker = worker
+    state = worker.state
+  }
+
+  /// Makes ready for another request; storage is kept.
+  func reset(at began: Instant) {
+    state = worker.state
+    plan = RoutePlan(route: nil, outcome: .notFound)
+    source = nil
+    sourceLocal = nil
+    inbound = nil
+    cluster = nil
+    clusterState = nil
+    endpoint = nil
+    ticket = nil
+    setCookie = nil
+    destination = nil
+    upstream = nil
+    attempts = 0
+    repicks = 0
+    tried.removeAll(keepingCapacity: true)
+    isCounted = false
+    isRetryCounted = false
+    usedReusedConnection = false
+    mustOpenNew = false
+    retries = 0
+    replay.removeAll(keepingCapacity: replay.capacity <= ProxyLimits.readBufferBytes)
+    replayIsWhole = true
+    bodyEnded = false
+    upstreamReady = false
+    resumesWith = .none
+    deadline = .distantFuture
+    self.began = began
+    startMilliseconds = wallClockMilliseconds()
+    requestEnded = .zero
+    status = 0
+    flags = []
+    details = ""
+    transportFailure = ""
+    requestBodyBytes = 0
+    responseBodyBytes = 0
+    responseHeadBytes = 0
+    serviceMilliseconds = nil
+    originalTarget = nil
+    grpcStatus = nil
+    isGRPC = false
+    responseChunked = false
+    upstreamAddressText = ""
+    upstreamLocalText = ""
+  }
+
+  var now: Instant { worker.loop.now }
+  var snapshot: MeshSnapshot { state.snapshot }
+
+  /// The route of the plan, when one matched.
+  var route: Route? {
+    guard let reference = plan.route, let table = routeTable else { return nil }
+    return table[reference]
+  }
+
+  var routeTable: RouteTable? {
+    guard let connection else { return nil }
+    switch connection.port.listener.kind {
+    case .meshInbound: return nil
+    case .gateway:
+      let index = connection.port.gateway
+      return snapshot.gateways.indices.contains(index) ? snapshot.gateways[index].table : nil
+    case .outbound:
+      guard let sourceLocal else { return nil }
+      let index = snapshot.localWorkloads[sourceLocal].outbound
+      return snapshot.outbound.indices.contains(index) ? snapshot.outbound[index] : nil
+    }
+  }
+
+  var isGateway: Bool {
+    if case .gateway = connection?.port.listener.kind { true } else { false }
+  }
+
+  /// What answers call this proxy: `istio-envoy` inbound and at gateways, `envoy` outbound.
+  var serverName: StaticString { inbound != nil || isGateway ? "istio-envoy" : "envoy" }
+
+  // MARK: Timers
+
+  func cancelTimers() {
+    for token in [totalTimer, tryTimer, pauseTimer] where token != .none { worker.loop.cancel(token) }
+    totalTimer = .none
+    tryTimer = .none
+    pauseTimer = .none
+  }
+
+  func pause(_ duration: Duration, then: Pause) {
+    resumesWith = then
+    pauseTimer = worker.loop.schedule(after: duration, self)
+  }
+}
+
+extension Exchange: TimerHandler {
+  func timerFired(_ token: TimerToken) {
+    guard phase != .idle else { return }
+    switch token {
+    case pauseTimer:
+      pauseTimer = .none
+      let then = resumesWith
+      resumesWith = .none
+      switch then {
+      case .none: break
+      case .fault: afterDelay()
+      case .retry: beginTry()
+      }
+    case totalTimer:
+      totalTimer = .none
+      timedOut(.requestTimeout)
+    case tryTimer:
+      tryTimer = .none
+      tryTimedOut()
+    default: break
+    }
+    connection?.flush()
+  }
+}

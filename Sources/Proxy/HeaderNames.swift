@@ -1,0 +1,45 @@
+import HTTPCodec
+import Primitives
+
+/// Field names and values the data plane writes, made ready once.
+enum Names {
+  static let connection = name(.connection)
+  static let requestID = name(.requestID)
+  static let forwardedFor = name(.forwardedFor)
+  static let forwardedProto = name(.forwardedProto)
+  static let forwardedClientCert = name(.forwardedClientCert)
+  static let attemptCount = name(.attemptCount)
+  static let serviceTime = name(.upstreamServiceTime)
+  static let originalPath = name(.originalPath)
+  static let notProcessed = name(.notProcessed)
+  static let meshSource = name(.meshSource)
+  static let server = name(.server)
+  static let setCookie = name(.setCookie)
+  static let location = name(.location)
+
+  static let yes = Array("true".utf8)
+  static let http = Array("http".utf8)
+  static let upgradeValue = Array("upgrade".utf8)
+  static let envoyPrefix = Array("x-envoy-".utf8)
+  static let istioEnvoy = Array("istio-envoy".utf8)
+  static let envoy = Array("envoy".utf8)
+
+  /// Fields with a meaning inside the mesh, or that only the proxy writes.
+  static let neverFromClients: [KnownHeader] = [
+    .originalPath, .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource,
+  ]
+
+  private static func name(_ known: KnownHeader) -> HeaderName {
+    guard let name = HeaderName(known) else { preconditionFailure("\(known) has no name") }
+    return name
+  }
+}
+
+extension Bytes {
+  /// ASCII case-insensitive prefix test with lower-case bytes.
+  static func hasPrefix(lowercase bytes: Span<UInt8>, _ prefix: [UInt8]) -> Bool {
+    guard bytes.count >= prefix.count else { return false }
+    for i in prefix.indices where ASCII.lowercased(bytes[i]) != prefix[i] { return false }
+    return true
+  }
+}

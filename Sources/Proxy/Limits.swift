@@ -1,0 +1,67 @@
+import Primitives
+
+/// Bounds of the data plane. What a client or an application can make grow is counted here, with its unit and reason.
+public enum ProxyLimits {
+  /// Bytes of a connection's first read buffer: holds the head and small body of nearly every request.
+  static let readBufferBytes = 16 * 1024
+  /// Bytes a read buffer may grow to, for long heads; also the step in which bodies are relayed.
+  static let readBufferBytesMax = 64 * 1024
+  /// Idle read buffers a worker keeps for reuse; 4 MiB.
+  static let pooledReadBuffers = 256
+  /// Queued bytes towards one peer above which its source is no longer read.
+  static let outputHighWater = 64 * 1024
+  /// Queued bytes below which the source is read again.
+  static let outputLowWater = 16 * 1024
+  /// An output buffer that grew beyond this is given back when it is empty.
+  static let outputKeptBytes = 32 * 1024
+  /// Request body bytes kept for another try; a longer body makes the request unrepeatable (Envoy's per-try default is 1 MiB;
+  /// this is per connection and there may be tens of thousands).
+  static let retryBodyBytes = 64 * 1024
+  /// Requests served in one turn from one client's pipelined bytes before others get theirs.
+  static let requestsPerTurn = 64
+  /// Connections accepted from one listener in one turn.
+  static let acceptsPerTurn = 128
+  /// Descriptors kept free for the node's own links, files and snapshots.
+  static let reservedDescriptors = 128
+  /// Interim (1xx) responses passed on for one request; more is a flood (security checklist A19).
+  static let interimResponses = 8
+  /// Idle upstream connections a worker keeps for one endpoint and identity.
+  static let idleUpstreamsPerKey = 64
+  /// Idle upstream connections a worker keeps in all.
+  static let idleUpstreams = 4096
+  /// An idle connection older than this is checked for a close before a request is put on it.
+  static let idleCheckAfter: Duration = .milliseconds(200)
+  /// Pause of `accept` when the process is out of descriptors.
+  static let acceptPause: Duration = .milliseconds(100)
+  /// Unread bytes swallowed after a final answer, so that the client can read it before the connection is reset.
+  static let lingerBytes = 256 * 1024
+  static let lingerTime: Duration = .seconds(2)
+  /// Bytes of access-log lines gathered before they are handed to the sink within a turn.
+  static let logBatchBytes = 64 * 1024
+  /// Bytes of a status server's request.
+  static let statusRequestBytes = 8 * 1024
+  /// Names the resolver remembers; addresses kept of one answer.
+  static let resolvedNames = 4096
+  static let addressesPerName = 32
+  /// How long an address is used before it is asked for again, and how long after a failure.
+  static let resolvedFor: Duration = .seconds(30)
+  static let unresolvedFor: Duration = .seconds(2)
+}
+
+/// What the operator may set, and tests shorten.
+public struct ProxyOptions: Sendable {
+  /// Time from the first byte of a head to its end (slow clients, security checklist C12).
+  public var headerTimeout: Duration = .seconds(15)
+  /// Time a client connection may stay open between requests.
+  public var idleTimeout: Duration = .seconds(3600)
+  /// Time without any byte in either direction while a request or response is under way; nil = none.
+  public var streamIdleTimeout: Duration? = .seconds(300)
+  /// Time for a TLS handshake with a client.
+  public var handshakeTimeout: Duration = .seconds(10)
+  /// Client connections of one worker; beyond it new ones are closed.
+  public var connectionsPerWorker = 20_000
+  /// Writes one line a request to the sink when set. Called on worker threads with whole lines; must not block for long.
+  public var accessLog: (@Sendable ([UInt8]) -> Void)?
+
+  public init() {}
+}

@@ -1,0 +1,92 @@
+import MeshConfig
+import Primitives
+import Transport
+
+/// One listening socket of one worker; connections on it keep it to know what they are for.
+final class ListeningPort: EventHandler, TimerHandler {
+  let listener: ProxyListener
+  /// Where it really listens.
+  let address: SocketAddress
+  private(set) var isDraining = false
+  /// Index of the local workload it serves, for outbound and gateway ports; −1 while the state names none.
+  private(set) var localWorkload = -1
+  /// Index into the snapshot's gateways; −1 when this is no gateway port or the gateway is gone.
+  private(set) var gateway = -1
+
+  private let worker: Worker
+  private var socket: Listener?
+  private var registration: Registration?
+  private var pause = TimerToken.none
+
+  init(_ socket: consuming Listener, for listener: ProxyListener, worker: Worker) {
+    address = socket.address
+    self.socket = consume socket
+    self.listener = listener
+    self.worker = worker
+  }
+
+  func open() throws(SystemError) {
+    guard let descriptor = socket?.descriptor else { return }
+    registration = try worker.loop.register(descriptor, self)
+    acceptAll()
+  }
+
+  /// Finds what the state says about this port.
+  func resolve(in state: ServingState) {
+    localWorkload = -1
+    gateway = -1
+    switch listener.kind {
+    case .outbound(let key): localWorkload = state.localWorkload(key: key) ?? -1
+    case .gateway(let port):
+      guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else { return }
+      gateway = index
+      localWorkload = state.snapshot.gateways[index].localWorkload
+    case .meshInbound: break
+    }
+  }
+
+  func ready(_ readiness: Readiness) { acceptAll() }
+
+  func timerFired(_ token: TimerToken) {
+    guard token == pause else { return }
+    pause = .none
+    acceptAll()
+  }
+
+  private func acceptAll() {
+    guard pause == .none else { return }
+    for _ in 0..<ProxyLimits.acceptsPerTurn {
+      guard socket != nil, acceptOne() else { return }
+    }
+    // More may wait, and no edge will come for those.
+    pause = worker.loop.schedule(after: .zero, self)
+  }
+
+  /// False when nobody waits, or accepting has to pause.
+  private func acceptOne() -> Bool {
+    guard let result = socket?.accept() else { return false }
+    switch consume result {
+    case .accepted(let client, let peer):
+      worker.accepted(client, from: peer, on: self)
+      return true
+    case .wouldBlock: return false
+    case .exhausted:
+      worker.counters.acceptsExhausted += 1
+      pause = worker.loop.schedule(after: ProxyLimits.acceptPause, self)
+      return false
+    case .failed: return false
+    }
+  }
+
+  /// Takes who already waits in the kernel's queue, then stops listening; connections end after their request.
+  func drain() {
+    guard !isDraining else { return }
+    while acceptOne() {}
+    isDraining = true
+    if pause != .none { worker.loop.cancel(pause) }
+    pause = .none
+    if let registration { worker.loop.deregister(registration) }
+    registration = nil
+    socket = nil
+  }
+}

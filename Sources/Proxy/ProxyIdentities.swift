@@ -1,0 +1,94 @@
+import MeshConfig
+import Primitives
+import Traffic
+import Transport
+
+/// The TLS material of the data plane: one pair of contexts for each local workload, by `WorkloadFacts.key`.
+public struct ProxyIdentities: Sendable {
+  /// What a workload shows as a server on the mesh port, and as a client of other nodes.
+  public struct Workload: Sendable {
+    public var server: TLSContext
+    public var client: TLSContext
+
+    /// - Parameters:
+    ///   - identity: the workload's certificate chain and key.
+    ///   - bundle: whom it trusts, in both directions.
+    public init(identity: TLSIdentity, bundle: TrustBundle) throws(TLSError) {
+      server = try .server(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
+      client = try .client(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
+    }
+  }
+
+  public var workloads: [String: Workload]
+
+  public init(_ workloads: [String: Workload] = [:]) { self.workloads = workloads }
+}
+
+/// What is spoken on the mesh port (ALPN): Istio's name for HTTP/1.1 between proxies.
+enum MeshProtocol {
+  static let names = ["istio-http/1.1"]
+}
+
+/// The contexts a state needs, made once when it is built.
+struct TLSMaterial: Sendable {
+  /// Of the mesh port: the certificate follows the server name; nil while no local workload has one.
+  let inbound: TLSContext?
+  /// By index of the local workload.
+  let clients: [TLSContext?]
+  /// For servers outside the mesh, by what the DestinationRule says; a failure stays one until the next state.
+  let originations: [UpstreamTLS: Result<TLSContext, TLSError>]
+
+  init(_ snapshot: MeshSnapshot, _ identities: ProxyIdentities, inboundNames: [(key: [UInt8], value: Int)]) {
+    let own = snapshot.localWorkloads.map { local in
+      snapshot.workloads.indices.contains(local.workload)
+        ? identities.workloads[snapshot.workloads[local.workload].key] : nil
+    }
+    clients = own.map { $0?.client }
+    let servers: [(key: [UInt8], value: TLSContext)] = inboundNames.compactMap { name in
+      own[name.value].map { (name.key, $0.server) }
+    }
+    inbound = Self.inboundContext(servers)
+    var originations: [UpstreamTLS: Result<TLSContext, TLSError>] = [:]
+    for cluster in snapshot.clusters where originations[cluster.tls] == nil {
+      originations[cluster.tls] = Self.origination(cluster.tls)
+    }
+    self.originations = originations
+  }
+
+  private static func inboundContext(_ servers: [(key: [UInt8], value: TLSContext)]) -> TLSContext? {
+    guard let first = servers.first else { return nil }
+    let byName = ByteTable(servers)
+    return try? .server(
+      identity: nil, trust: first.value.trust, protocols: MeshProtocol.names, selectByName: { byName[$0] })
+  }
+
+  private static func origination(_ tls: UpstreamTLS) -> Result<TLSContext, TLSError>? {
+    switch tls {
+    case .automatic, .disabled, .istioMutual: nil
+    case .simple(_, _, let authorities, let insecure): client(nil, trust(authorities, insecure: insecure))
+    case .mutual(_, _, let authorities, let certificate, let key, let insecure):
+      client(Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure))
+    }
+  }
+
+  private static func clientIdentity(_ certificate: String, _ key: String) throws -> TLSIdentity {
+    try TLSIdentity(chain: Certificate.load(certificate), key: PrivateKey(contentsOf: key))
+  }
+
+  private static func trust(_ authorities: String?, insecure: Bool) -> Result<TLSTrust, any Error> {
+    if insecure { return .success(.nobody) }
+    guard let authorities else { return .success(.system) }
+    return Result { .authorities(try Certificate.load(authorities)) }
+  }
+
+  private static func client(
+    _ identity: Result<TLSIdentity, any Error>?, _ trust: Result<TLSTrust, any Error>
+  ) -> Result<TLSContext, TLSError> {
+    do {
+      return .success(
+        try .client(identity: identity?.get(), trust: trust.get(), protocols: ["http/1.1"], minimum: .tls12))
+    } catch {
+      return .failure(error as? TLSError ?? .configuration("\(error)"))
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import HTTPCodec
+import MeshConfig
+import Primitives
+import Synchronization
+import Telemetry
+import Transport
+
+/// The data plane as the control side sees it: workers, and the state they serve.
+///
+/// Safe to use from any task. `publish` calls must not overlap; whoever owns the runtime orders them.
+public final class ProxyRuntime: Sendable {
+  private let workers: [LoopBound<Worker>]
+  private let resolver: Resolver
+  private let book = Mutex(Book())
+
+  private struct Book {
+    var open: [ProxyListener: SocketAddress] = [:]
+    var generation: UInt64 = 0
+  }
+
+  /// Starts so many worker threads, serving `state` but for its listeners, which `publish` opens.
+  public init(workers count: Int, serving state: ProxyState, seed: UInt64 = UInt64.random(in: .min ... .max))
+    throws(SystemError)
+  {
+    ProcessSettings.ignoreBrokenPipe()
+    resolver = try Resolver()
+    let first = ServingState(state, generation: 0)
+    var workers: [LoopBound<Worker>] = []
+    for index in 0..<max(1, count) {
+      let loop = try EventLoop(name: "mesh-worker-\(index)")
+      let worker = Worker(loop: loop, index: index, state: first, resolver: resolver, seed: seed &+ UInt64(index))
+      let bound = LoopBound(worker, on: loop)
+      try loop.start()
+      loop.post { bound.value.install(first) }
+      workers.append(bound)
+    }
+    self.workers = workers
+  }
+
+  /// Makes every worker serve `state`: opens new listeners, closes those that are gone, swaps the snapshot.
+  ///
+  /// Returns when all workers serve it. A listener that cannot be opened is reported and does not stop the rest. Requests
+  /// under way finish on the state they began with.
+  public func publish(_ state: ProxyState) async -> PublishResult {
+    let (serving, known) = book.withLock { book in
+      book.generation += 1
+      return (ServingState(state, generation: book.generation), book.open)
+    }
+    let wanted = Set(state.listeners)
+    let gone = known.keys.filter { !wanted.contains($0) }
+    // The snapshot first: a new listener never meets a state that does not know it.
+    await onEachWorker { worker in
+      worker.install(serving)
+      for listener in gone { worker.close(listener) }
+    }
+    book.withLock { book in for listener in gone { book.open[listener] = nil } }
+    var statuses: [ListenerStatus] = []
+    for listener in state.listeners {
+      if let address = known[listener] {
+        statuses.append(ListenerStatus(listener: listener, address: address))
+      } else {
+        statuses.append(await open(listener))
+      }
+    }
+    return PublishResult(
+      revision: state.snapshot.revision, registryVersion: state.snapshot.registryVersion, listeners: statuses)
+  }
+
+  /// Binds one socket a worker, all to the port that the first one got.
+  private func open(_ listener: ProxyListener) async -> ListenerStatus {
+    var address = listener.address
+    for worker in workers {
+      let wanted = address
+      let result = await Self.on(worker) { worker in
+        Result { () throws(SystemError) in try worker.open(listener, at: wanted) }
+      }
+      switch result {
+      case .success(let bound): address = bound
+      case .failure(let error):
+        await onEachWorker { $0.close(listener) }
+        return ListenerStatus(listener: listener, error: error)
+      }
+    }
+    let bound = address
+    book.withLock { $0.open[listener] = bound }
+    return ListenerStatus(listener: listener, address: bound)
+  }
+
+  /// Stops accepting and lets requests finish, at most until `deadline` has passed. True when all did.
+  public func drain(within deadline: Duration) async -> Bool {
+    book.withLock { $0.open = [:] }
+    await onEachWorker { $0.drain() }
+    let end = EventLoop.monotonicNow() + deadline
+    while EventLoop.monotonicNow() < end {
+      if await openConnections() == 0 { return true }
+      try? await Task.sleep(for: .milliseconds(20))
+    }
+    return await openConnections() == 0
+  }
+
+  /// Ends all connections and threads.
+  public func stop() async {
+    await onEachWorker { $0.shutDown() }
+    for worker in workers { worker.loop.stop() }
+    resolver.stop()
+  }
+
+  public func openConnections() async -> Int {
+    await collect { $0.openConnections }.reduce(0, +)
+  }
+
+  /// Counts since the start, and the metrics of all workers added up.
+  public func statistics() async -> ProxyStatistics {
+    let parts = await collect { ($0.counters, $0.openConnections, $0.telemetry.metrics.snapshot) }
+    var statistics = ProxyStatistics()
+    for (counters, connections, _) in parts {
+      statistics.counters.add(counters)
+      statistics.openConnections += connections
+    }
+    statistics.metrics = MetricFamily.merged(parts.map(\.2))
+    return statistics
+  }
+
+  // MARK: Workers
+
+  private func onEachWorker(_ body: @escaping @Sendable (Worker) -> Void) async {
+    _ = await collect { body($0) }
+  }
+
+  private func collect<Result: Sendable>(_ body: @escaping @Sendable (Worker) -> Result) async -> [Result] {
+    var results: [Result] = []
+    for worker in workers { results.append(await Self.on(worker, body)) }
+    return results
+  }
+
+  private static func on<Result: Sendable>(
+    _ worker: LoopBound<Worker>, _ body: @escaping @Sendable (Worker) -> Result
+  ) async -> Result {
+    await withCheckedContinuation { continuation in
+      worker.loop.post { continuation.resume(returning: body(worker.value)) }
+    }
+  }
+}
+
+/// What the data plane counted.
+public struct ProxyStatistics: Sendable {
+  public var counters = ProxyCounters()
+  public var openConnections = 0
+  /// Istio's standard metrics of all workers, ready for `Exposition`.
+  public var metrics: [MetricFamily] = []
+}

@@ -1,0 +1,141 @@
+import MeshConfig
+import Primitives
+import Transport
+
+/// Everything the data plane shall be: workers compare it with what they are and change the difference.
+public struct ProxyState: Sendable {
+  public var snapshot: MeshSnapshot
+  public var listeners: [ProxyListener]
+  public var identities: ProxyIdentities
+  public var options: ProxyOptions
+
+  public init(
+    snapshot: MeshSnapshot, listeners: [ProxyListener] = [], identities: ProxyIdentities = ProxyIdentities(),
+    options: ProxyOptions = ProxyOptions()
+  ) {
+    self.snapshot = snapshot
+    self.listeners = listeners
+    self.identities = identities
+    self.options = options
+  }
+}
+
+/// One address the proxy serves, and what connections there are.
+public struct ProxyListener: Sendable, Hashable {
+  public enum Kind: Sendable, Hashable {
+    /// The explicit outbound port of one local workload, by `WorkloadFacts.key`: the source identity is certain.
+    case outbound(workload: String)
+    /// A port of this node's gateway workload, as `GatewayListener.port` names it.
+    case gateway(port: UInt16)
+    /// The mesh port: mTLS, the destination workload chosen by server name.
+    case meshInbound
+  }
+  public var kind: Kind
+  /// Port 0 lets the kernel choose; the result tells.
+  public var address: SocketAddress
+
+  public init(_ kind: Kind, on address: SocketAddress) {
+    self.kind = kind
+    self.address = address
+  }
+}
+
+/// What became of one wanted listener.
+public struct ListenerStatus: Sendable, Hashable {
+  public var listener: ProxyListener
+  /// Where it listens, with the port the kernel chose; nil when it could not be opened.
+  public var address: SocketAddress?
+  /// Why it could not be opened; tried again with the next state.
+  public var error: SystemError?
+}
+
+/// What `publish` came to: every worker serves the state, but for the listeners that say otherwise.
+public struct PublishResult: Sendable, Hashable {
+  public var revision: UInt64
+  public var registryVersion: UInt64
+  public var listeners: [ListenerStatus]
+
+  public var failures: [ListenerStatus] { listeners.filter { $0.error != nil } }
+  /// The address of the first open listener of a kind.
+  public func address(of kind: ProxyListener.Kind) -> SocketAddress? {
+    listeners.first { $0.listener.kind == kind && $0.address != nil }?.address
+  }
+}
+
+/// The state with its lookups made ready; built once, shared by all workers.
+final class ServingState: Sendable {
+  let snapshot: MeshSnapshot
+  let tls: TLSMaterial
+  let options: ProxyOptions
+  /// Counts published states; what workers cache by index is valid for one number.
+  let generation: UInt64
+  /// Index into `snapshot.localWorkloads` by `WorkloadFacts.key`.
+  private let localByKey: ByteTable<Int>
+  /// Where a server name of the mesh port leads.
+  private let inboundByName: ByteTable<InboundTarget>
+  /// Index into `snapshot.localWorkloads` by index into `snapshot.workloads`.
+  private let localByWorkload: [WorkloadIndex: Int]
+
+  init(_ state: ProxyState, generation: UInt64) {
+    snapshot = state.snapshot
+    options = state.options
+    self.generation = generation
+    var local: [(key: [UInt8], value: Int)] = []
+    var inbound: [(key: [UInt8], value: InboundTarget)] = []
+    var byWorkload: [WorkloadIndex: Int] = [:]
+    let services = Self.servicesOfLocalPorts(snapshot)
+    for (index, workload) in snapshot.localWorkloads.enumerated() {
+      guard snapshot.workloads.indices.contains(workload.workload) else { continue }
+      let facts = snapshot.workloads[workload.workload]
+      local.append((Array(facts.key.utf8), index))
+      byWorkload[workload.workload] = index
+      for port in workload.ports {
+        let name = "\(port.port).\(facts.name).\(facts.namespace).workload.mesh"
+        inbound.append(
+          (
+            Array(name.utf8),
+            InboundTarget(
+              localWorkload: index, port: port.port, service: services[LocalPort(workload: workload.workload, port: port.port)])
+          ))
+      }
+    }
+    localByKey = ByteTable(local)
+    inboundByName = ByteTable(inbound)
+    tls = TLSMaterial(
+      state.snapshot, state.identities, inboundNames: inbound.map { ($0.key, $0.value.localWorkload) })
+    localByWorkload = byWorkload
+  }
+
+  private struct LocalPort: Hashable {
+    var workload: WorkloadIndex
+    var port: UInt16
+  }
+
+  /// The first service, in the snapshot's order, that each port of this node's workloads stands behind.
+  private static func servicesOfLocalPorts(_ snapshot: MeshSnapshot) -> [LocalPort: Int] {
+    var services: [LocalPort: Int] = [:]
+    for cluster in snapshot.clusters {
+      guard let service = cluster.service else { continue }
+      for endpoint in cluster.endpoints where endpoint.isLocal {
+        guard let workload = endpoint.workload else { continue }
+        let port = LocalPort(workload: workload, port: endpoint.port)
+        if services[port] == nil { services[port] = service }
+      }
+    }
+    return services
+  }
+
+  func localWorkload(key: String) -> Int? { localByKey[Array(key.utf8)] }
+  func localWorkload(of workload: WorkloadIndex) -> Int? { localByWorkload[workload] }
+  func inboundTarget(serverName: [UInt8]) -> InboundTarget? { inboundByName[serverName] }
+  func gateway(port: UInt16) -> GatewayListener? { snapshot.gateways.first { $0.port == port } }
+}
+
+/// A port of a workload on this node.
+struct InboundTarget: Sendable, Hashable {
+  /// Index into `MeshSnapshot.localWorkloads`.
+  var localWorkload: Int
+  var port: UInt16
+  /// The service it stands behind, an index into `MeshSnapshot.services`; nil when no service names it.
+  var service: Int?
+}

@@ -1,0 +1,412 @@
+import HTTPCodec
+import MeshConfig
+import Primitives
+import Telemetry
+import Traffic
+import Transport
+
+// The life of a request, in order: identify, normalise, authorise, route, pick, connect or reuse, send. Its answer comes
+// back in ResponsePath.swift.
+extension Exchange {
+  /// The head is parsed and canonical; from here on every decision reads those same bytes.
+  func begin(at firstByte: Instant) {
+    reset(at: firstByte)
+    phase = .deciding
+    worker.counters.requests += 1
+    guard identify() else { return }
+    normalise()
+    guard authorise() else { return reply(.accessDenied(policy: nil)) }
+    decide()
+  }
+
+  // MARK: Identify
+
+  /// Finds who calls, from the connection and never from the request's own words.
+  private func identify() -> Bool {
+    guard let connection else { return false }
+    isGRPC = head.headers.value(.contentType).map { Self.isGRPC(head.headers.copy($0)) } ?? false
+    if head.method == .connect {
+      reply(
+        ProxyReply(
+          LocalReply(status: 405, body: "", flags: .downstreamProtocolError, details: "connect_not_configured"), closes: true))
+      return false
+    }
+    switch connection.port.listener.kind {
+    case .outbound, .gateway:
+      let local = connection.port.localWorkload
+      guard snapshot.localWorkloads.indices.contains(local) else {
+        reply(ProxyReply(LocalReply(status: 503, body: "", flags: .noClusterFound, details: "workload_not_registered")))
+        return false
+      }
+      sourceLocal = local
+      source = snapshot.localWorkloads[local].workload
+    case .meshInbound:
+      guard let peer = connection.peer, let target = state.inboundTarget(serverName: peer.serverName) else {
+        reply(.notProcessed)
+        return false
+      }
+      inbound = target
+      destination = snapshot.localWorkloads[target.localWorkload].workload
+      source = meshSource(of: peer)
+    }
+    return true
+  }
+
+  /// The peer's workload: its own word for which one it is, believed only as far as its certificate allows.
+  private func meshSource(of peer: MeshPeer) -> WorkloadIndex? {
+    guard let value = head.headers.value(.meshSource) else { return nil }
+    let key = head.headers.copy(value)
+    guard let index = snapshot.workloadsByKey[key] else { return nil }
+    return snapshot.workloads[index].principal == peer.identity.description ? index : nil
+  }
+
+  private static func isGRPC(_ type: [UInt8]) -> Bool {
+    let name = Array("application/grpc".utf8)
+    return type.starts(with: name) && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
+  }
+
+  // MARK: Normalise
+
+  /// Takes away what the client may not say, then adds what the mesh says. Hop-by-hop fields go first, so that a client's
+  /// `Connection` field cannot take ours away (security checklist B8).
+  private func normalise() {
+    head.headers.removeHopByHop(keepingUpgrade: head.wantsUpgrade)
+    if head.wantsUpgrade { head.headers.add(Names.connection, Names.upgradeValue) }
+    for name in Names.neverFromClients { head.headers.remove(name) }
+    if isGateway {
+      head.headers.removeAll { _, name in Bytes.hasPrefix(lowercase: name, Names.envoyPrefix) }
+      head.headers.remove(.requestID)
+      head.headers.remove(.forwardedClientCert)
+      appendForwardedFor()
+      head.headers.set(Names.forwardedProto, Names.http)
+    } else if inbound == nil {
+      head.headers.remove(.forwardedClientCert)
+    }
+    if !head.headers.contains(.forwardedProto) { head.headers.add(Names.forwardedProto, Names.http) }
+    if !head.headers.contains(.requestID) {
+      var text: [UInt8] = []
+      RequestID(using: &worker.draws).append(to: &text)
+      head.headers.add(Names.requestID, text)
+    }
+    if let inbound, let peer = connection?.peer { appendClientCertificate(peer, inbound) }
+  }
+
+  private func appendForwardedFor() {
+    guard let ip = connection?.peerAddress.ip else { return }
+    var value = head.headers.value(.forwardedFor).map { head.headers.copy($0) } ?? []
+    if !value.isEmpty { value.append(contentsOf: ", ".utf8) }
+    value.append(contentsOf: ip.description.utf8)
+    head.headers.set(Names.forwardedFor, value)
+  }
+
+  /// `x-forwarded-client-cert` in Istio's APPEND_FORWARD form: who called, as the certificate says.
+  private func appendClientCertificate(_ peer: MeshPeer, _ target: InboundTarget) {
+    var value = head.headers.value(.forwardedClientCert).map { head.headers.copy($0) } ?? []
+    if !value.isEmpty { value.append(0x2C) }
+    let own = snapshot.localWorkloads[target.localWorkload].identity
+    value.append(contentsOf: "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)".utf8)
+    head.headers.set(Names.forwardedClientCert, value)
+  }
+
+  // MARK: Authorise
+
+  /// Where authorisation policies are evaluated, on the canonical request. No policy exists in the snapshot yet, and Istio
+  /// allows what no policy speaks about.
+  private func authorise() -> Bool { true }
+
+  // MARK: Route
+
+  private func decide() {
+    guard inbound == nil else { return beginTry() }
+    guard let connection else { return }
+    if isGateway {
+      guard snapshot.gateways.indices.contains(connection.port.gateway) else { return reply(.noRoute) }
+      plan = Router.route(head, in: snapshot.gateways[connection.port.gateway], isHTTPS: false, draws: &worker.draws)
+    } else {
+      guard let table = routeTable else { return reply(.noRoute) }
+      let isHTTPS = head.form == .absolute && head.scheme.count == 5
+      let context = RequestContext(port: head.port ?? (isHTTPS ? 443 : 80), isHTTPS: isHTTPS)
+      plan = Router.route(head, context, in: table, draws: &worker.draws)
+    }
+    follow()
+  }
+
+  private func follow() {
+    switch plan.outcome {
+    case .forward(let cluster, _):
+      self.cluster = cluster
+      clusterState = worker.balancing[cluster]
+      armTotalTimer()
+      guard let delay = plan.fault.delay else { return afterDelay() }
+      flags.insert(.delayInjected)
+      pause(delay, then: .fault)
+    case .passthrough(let cluster):
+      self.cluster = cluster
+      beginTry()
+    case .noCluster(_, let isGatewayAPI): reply(.noCluster(isGatewayAPI: isGatewayAPI))
+    case .notFound: reply(.noRoute)
+    case .blackHole: reply(.blackHole)
+    case .redirect, .redirectToHTTPS, .directResponse, .preflight: replyByRoute()
+    }
+  }
+
+  /// The route's limit, capped by a gRPC caller's own.
+  private func armTotalTimer() {
+    let caller = isGRPC ? head.headers.value(.grpcTimeout) : nil
+    let callerLimit = caller.flatMap { RequestTimeouts.grpcTimeout(head.headers.copy($0).span) }
+    guard let total = RequestTimeouts.total(route: route?.timeout, caller: callerLimit) else { return }
+    deadline = began + total
+    totalTimer = worker.loop.schedule(at: deadline, self)
+  }
+
+  /// The injected delay, if any, is over; then the injected abort.
+  func afterDelay() {
+    if let abort = plan.fault.abort { return reply(.faultAbort(abort)) }
+    applyRequestChanges()
+    beginTry()
+  }
+
+  // MARK: Pick
+
+  /// Chooses where this try goes and gets a connection there.
+  func beginTry() {
+    phase = .connecting
+    upstreamReady = false
+    tryBegan = now
+    attempts += 1
+    if let inbound { return connectInbound(inbound) }
+    guard let cluster, snapshot.clusters.indices.contains(cluster) else { return reply(.noCluster(isGatewayAPI: false)) }
+    let target = snapshot.clusters[cluster]
+    if target.discovery == .originalDestination { return connectOriginal(target) }
+    guard let clusterState else { return reply(.noCluster(isGatewayAPI: false)) }
+    guard clusterState.load.admitsRequest(target.connectionPool) else { return reply(.overflow) }
+    guard let chosen = pickEndpoint(target, clusterState) else { return reply(.noHealthyUpstream) }
+    endpoint = chosen
+    destination = chosen.workload
+    tried.append(chosen.key)
+    countTry(clusterState)
+    armTryTimer()
+    connect(to: chosen, in: target)
+  }
+
+  private func pickEndpoint(_ cluster: Cluster, _ clusterState: ClusterState) -> Endpoint? {
+    let policy = route?.retry
+    let mustAvoid = attempts > 1 && policy?.avoidPreviousHosts ?? true
+    let request = PickRequest(
+      hash: stickyHash(cluster), tried: mustAvoid ? tried : [], prefersRemote: policy?.remoteLocalities ?? false)
+    guard case .endpoint(let ticket) = clusterState.balancer.pick(request, now: now, draws: &worker.draws) else { return nil }
+    self.ticket = ticket
+    let endpoints = cluster.endpoints
+    if endpoints.indices.contains(ticket.index), endpoints[ticket.index].key == ticket.key { return endpoints[ticket.index] }
+    if let found = endpoints.first(where: { $0.key == ticket.key }) { return found }
+    // The balancer already knows a newer snapshot than this request.
+    var newer = worker.state.snapshot.clusters.first { $0.name == cluster.name }?.endpoints.first { $0.key == ticket.key }
+    newer?.workload = nil
+    return newer
+  }
+
+  private func stickyHash(_ cluster: Cluster) -> UInt64? {
+    guard case .consistentHash(let key, _) = cluster.loadBalancer.algorithm else { return nil }
+    let sticky = StickyKey(head, key, sourceAddress: connection?.peerAddress.ip?.bytes ?? [], draws: &worker.draws)
+    if case .newCookie(_, let cookie) = sticky { setCookie = cookie }
+    return sticky.hash
+  }
+
+  private func countTry(_ clusterState: ClusterState) {
+    isCounted = true
+    clusterState.load.activeRequests += 1
+    if retries > 0 {
+      isRetryCounted = true
+      clusterState.load.activeRetries += 1
+    }
+    if let ticket { clusterState.balancer.started(ticket) }
+  }
+
+  private func armTryTimer() {
+    guard let limit = route?.retry?.perTryTimeout, limit > .zero else { return }
+    tryTimer = worker.loop.schedule(after: limit, self)
+  }
+
+  // MARK: Connect or reuse
+
+  private func connect(to endpoint: Endpoint, in cluster: Cluster) {
+    if endpoint.isLocal {
+      connect(key: UpstreamKey(source: -1, endpoint: endpoint.key, security: .plain), endpoint.address, endpoint.port, cluster)
+    } else if let mesh = endpoint.mesh, cluster.tls.usesMeshIdentity {
+      let key = UpstreamKey(source: Int32(truncatingIfNeeded: sourceLocal ?? -1), endpoint: endpoint.key, security: .mesh)
+      connect(key: key, mesh.address, mesh.port, cluster, .mesh(mesh, source: sourceLocal))
+    } else {
+      connectPlainOrOriginating(endpoint, cluster)
+    }
+  }
+
+  private func connectPlainOrOriginating(_ endpoint: Endpoint, _ cluster: Cluster) {
+    let security = UpstreamSecurity(cluster.tls, host: cluster.host)
+    let key = UpstreamKey(
+      source: -1, endpoint: endpoint.key, security: security == .plain ? .plain : .origination)
+    connect(key: key, endpoint.address, endpoint.port, cluster, security)
+  }
+
+  /// To the application on this node that the mesh peer asked for.
+  private func connectInbound(_ target: InboundTarget) {
+    let workload = snapshot.localWorkloads[target.localWorkload]
+    let key = UpstreamKey(
+      source: -1, endpoint: UInt64(target.port) << 32 | UInt64(UInt32(truncatingIfNeeded: workload.workload)),
+      security: .plain)
+    connect(key: key, workload.address, target.port, nil)
+  }
+
+  /// To the request's own host and port (`PassthroughCluster`).
+  private func connectOriginal(_ cluster: Cluster) {
+    let host = head.headers.text(head.host)
+    let port = head.port ?? 80
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    for byte in host.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0100_0000_01B3 }
+    let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
+    connect(key: UpstreamKey(source: -2, endpoint: hash ^ UInt64(port), security: .plain), name, port, cluster)
+  }
+
+  private func connect(
+    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity = .plain
+  ) {
+    var key = key
+    key.allowsReuse = !head.wantsUpgrade
+    let mustBeFresh = !head.method.isIdempotent
+    if key.allowsReuse, !mustOpenNew,
+      let idle = worker.upstreams.take(key, now: now, mustBeFresh: mustBeFresh)
+    {
+      upstream = idle
+      usedReusedConnection = true
+      return send(on: idle)
+    }
+    usedReusedConnection = false
+    if let address = IPAddress(host) { return open(key, .ip(address, port: port), cluster, security) }
+    resolve(host) { exchange, address in
+      guard let address else {
+        return exchange.tryFailed(.connect(.dns))
+      }
+      exchange.open(key, .ip(address, port: port), cluster, security)
+    }
+  }
+
+  private func resolve(_ name: String, then: @escaping (Exchange, IPAddress?) -> Void) {
+    let token = tryBegan
+    let bound = LoopBound((exchange: self, then: then), on: worker.loop)
+    let known = worker.resolver.addresses(of: name, now: now) { addresses in
+      bound.loop.post {
+        let (exchange, then) = bound.value
+        // The client may have gone, or another request have begun, while the name was looked up.
+        guard exchange.phase == .connecting, exchange.tryBegan == token, exchange.upstream == nil else { return }
+        then(exchange, addresses.first)
+        exchange.connection?.flush()
+      }
+    }
+    if let known { then(self, known.isEmpty ? nil : known[attempts % known.count]) }
+  }
+
+  private func open(_ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity) {
+    let timeout = cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout
+    worker.counters.upstreamConnects += 1
+    do throws(ProxyError.ConnectFailure) {
+      let stream = try worker.upstreamStream(to: address, security, state)
+      let connection = UpstreamConnection(stream, to: address, key: key, worker: worker)
+      worker.counters.upstreamConnections += 1
+      upstream = connection
+      try connection.open(for: self, within: timeout)
+    } catch {
+      upstream?.cancel()
+      upstream = nil
+      tryFailed(.connect(error))
+    }
+  }
+
+  // MARK: Send
+
+  /// Puts head and known body bytes on the connection.
+  func send(on connection: UpstreamConnection) {
+    phase = .sending
+    upstreamReady = true
+    upstreamAddressText = connection.addressText
+    connection.begin(for: self, method: head.method)
+    if inbound == nil { head.headers.set(Names.attemptCount, number: UInt64(max(1, attempts))) }
+    if connection.key.security == .mesh, let source {
+      head.headers.set(Names.meshSource, Array(snapshot.workloads[source].key.utf8))
+    }
+    let chunked = head.framing == .chunked
+    let body = replay
+    connection.write { output in
+      head.write(into: &output, chunked: chunked)
+      appendBody(body.span, to: &output)
+    }
+    if bodyEnded {
+      finishBody(on: connection)
+    } else {
+      if !replayIsWhole { replay = [] }
+      pumpRequestBody()
+    }
+    connection.flush()
+  }
+
+  private func appendBody(_ bytes: Span<UInt8>, to output: inout [UInt8]) {
+    guard !bytes.isEmpty else { return }
+    if head.framing == .chunked { ChunkedEncoder.write(bytes, into: &output) } else { output.append(bytes) }
+  }
+
+  private func finishBody(on upstream: UpstreamConnection) {
+    if head.framing == .chunked {
+      let trailers = connection?.requestTrailers
+      upstream.write { ChunkedEncoder.writeEnd(trailers: trailers, into: &$0) }
+    }
+    upstream.requestEnded()
+  }
+
+  /// Moves request body bytes as far as the upstream, or the replay buffer, has room.
+  func pumpRequestBody() {
+    guard phase != .idle, phase != .tunnel, !bodyEnded, let connection else { return }
+    do throws(MessageError) {
+      loop: while canTakeBody {
+        switch try connection.nextBodyEvent() {
+        case .data: continue
+        case .needMore: break loop
+        case .end:
+          bodyEnded = true
+          requestEnded = now
+          if upstreamReady, let upstream { finishBody(on: upstream) }
+          break loop
+        }
+      }
+    } catch {
+      return requestBodyFailed(error)
+    }
+    upstream?.flush()
+  }
+
+  private var canTakeBody: Bool {
+    if upstreamReady, let upstream { return upstream.pendingOutput < ProxyLimits.outputHighWater }
+    return replay.count < ProxyLimits.retryBodyBytes
+  }
+
+  /// Body bytes from the client.
+  func requestBody(_ bytes: UnsafeBufferPointer<UInt8>) {
+    requestBodyBytes += UInt64(bytes.count)
+    connection?.setDeadline(state.options.streamIdleTimeout)
+    if upstreamReady, replay.count + bytes.count > ProxyLimits.retryBodyBytes {
+      replayIsWhole = false
+      replay = []
+    }
+    if replayIsWhole { replay.append(contentsOf: bytes) }
+    if upstreamReady, let upstream { upstream.write { appendBody(bytes.span, to: &$0) } }
+  }
+
+  /// A malformed body ends the request as an error, never as a shorter body (security checklist A8).
+  private func requestBodyFailed(_ error: MessageError) {
+    dropUpstream()
+    if phase == .responding {
+      flags.insert(.downstreamProtocolError)
+      finish()
+      connection?.abort()
+    } else {
+      reply(ProxyReply(error))
+    }
+  }
+}

@@ -1,0 +1,106 @@
+import HTTPCodec
+import MeshConfig
+import Primitives
+import Telemetry
+
+/// A worker's metrics, with the labels of each flow resolved once per state.
+struct RequestTelemetry {
+  private struct Key: Hashable {
+    var reporter: UInt8
+    var isSecure: Bool
+    /// Indices into the snapshot; −1 for unknown.
+    var source: Int32
+    var destination: Int32
+    var service: Int32
+  }
+
+  private(set) var metrics = RequestMetrics()
+  private var flows: [Key: FlowID] = [:]
+  private var generation: UInt64 = 0
+
+  /// Forgets what was resolved by index: another state has other indices. Counts stay.
+  mutating func install(_ state: ServingState) {
+    generation = state.generation
+    flows.removeAll(keepingCapacity: true)
+  }
+
+  /// Counts one finished request on one side.
+  mutating func record(_ hop: Hop, _ state: ServingState, _ finished: FinishedRequest) {
+    let flow = flow(hop, state)
+    let security: ConnectionSecurity =
+      hop.reporter == .source ? .unknown : hop.isSecure ? .mutualTLS : .none
+    metrics.record(
+      flow,
+      RequestOutcome(
+        requestProtocol: finished.isGRPC ? .grpc : .http, responseCode: finished.status, grpcStatus: finished.grpcStatus,
+        flags: finished.flags, security: security),
+      duration: finished.duration, requestBytes: finished.requestBytes, responseBytes: finished.responseBytes)
+  }
+
+  private mutating func flow(_ hop: Hop, _ state: ServingState) -> FlowID {
+    // A request that began on an older state, or for a host only the client knows, is resolved by its names.
+    guard state.generation == generation, hop.unregisteredHost == nil else { return metrics.flow(labels(hop, state)) }
+    let key = Key(
+      reporter: hop.reporter.rawValue, isSecure: hop.isSecure, source: Int32(truncatingIfNeeded: hop.source ?? -1),
+      destination: Int32(truncatingIfNeeded: hop.destination ?? -1), service: Int32(truncatingIfNeeded: hop.service ?? -1))
+    if let known = flows[key] { return known }
+    let flow = metrics.flow(labels(hop, state))
+    flows[key] = flow
+    return flow
+  }
+
+  private func labels(_ hop: Hop, _ state: ServingState) -> FlowLabels {
+    let snapshot = state.snapshot
+    var service = ServiceLabels.unknown
+    if let index = hop.service, snapshot.services.indices.contains(index) {
+      let found = snapshot.services[index]
+      service = ServiceLabels(host: found.host, name: found.name, namespace: found.namespace)
+    } else if let host = hop.unregisteredHost {
+      service = ServiceLabels(host: host, name: hop.unregisteredName, namespace: "", isRegistered: false)
+    }
+    return FlowLabels(
+      reporter: hop.reporter, source: workload(hop.source, hop, snapshot, fallback: hop.sourcePrincipal),
+      destination: workload(hop.destination, hop, snapshot, fallback: nil), service: service)
+  }
+
+  private func workload(
+    _ index: WorkloadIndex?, _ hop: Hop, _ snapshot: MeshSnapshot, fallback principal: SPIFFEID?
+  ) -> WorkloadLabels {
+    guard let index, snapshot.workloads.indices.contains(index) else {
+      guard let principal else { return .unknown }
+      return WorkloadLabels(
+        workload: "", namespace: principal.workload?.namespace ?? "", principal: principal.description)
+    }
+    let facts = snapshot.workloads[index]
+    return WorkloadLabels(
+      workload: facts.name, namespace: facts.namespace, principal: hop.isSecure ? facts.principal : "", app: facts.app,
+      version: facts.version, canonicalService: facts.canonicalService, canonicalRevision: facts.canonicalRevision,
+      cluster: snapshot.settings.cluster)
+  }
+}
+
+/// Who called whom, seen from one side.
+struct Hop {
+  var reporter: Reporter
+  /// Identities of both ends are certain: mTLS, or both on this node.
+  var isSecure: Bool
+  var source: WorkloadIndex?
+  /// What the peer's certificate says, where the workload itself is not known.
+  var sourcePrincipal: SPIFFEID?
+  var destination: WorkloadIndex?
+  var service: Int?
+  var unregisteredHost: String?
+  var unregisteredName = "PassthroughCluster"
+}
+
+/// The numbers of a finished request that metrics count.
+struct FinishedRequest {
+  var status: UInt16
+  var isGRPC: Bool
+  var grpcStatus: UInt8?
+  var flags: ResponseFlags
+  var duration: Duration
+  /// On the wire, heads included.
+  var requestBytes: UInt64
+  var responseBytes: UInt64
+}

@@ -1,0 +1,443 @@
+import Glibc
+import HTTPCodec
+import Primitives
+import Traffic
+import Transport
+
+/// Why an upstream connection could not carry a request to its end.
+enum UpstreamFailure: Equatable {
+  /// No connection came about: refused, unreachable, timed out, or TLS failed. Nothing was sent.
+  case connect(ProxyError.ConnectFailure)
+  /// The peer closed in an orderly way before the response was complete.
+  case closed
+  /// The connection broke.
+  case reset
+  /// The response was not valid HTTP.
+  case malformed(MessageError)
+}
+
+/// What an exchange is told by the connection that carries it. All calls come on the worker's thread.
+protocol UpstreamObserver: AnyObject {
+  func upstreamConnected()
+  /// An interim (1xx) response.
+  func upstreamInterim(_ head: borrowing ResponseHead)
+  func upstreamResponded()
+  func upstreamBody(_ bytes: UnsafeBufferPointer<UInt8>)
+  /// The response is complete; the connection looks after itself.
+  func upstreamEnded(trailers: HeaderBlock?)
+  func upstreamFailed(_ failure: UpstreamFailure)
+  /// Room for more of the request body.
+  func upstreamCanTakeMore()
+  /// Writes to the client what the calls before have queued.
+  func flushClient()
+  /// Bytes of a protocol that was switched to.
+  func upstreamTunnel(_ bytes: UnsafeBufferPointer<UInt8>)
+}
+
+/// One HTTP/1.1 connection to an endpoint: connects, carries one request at a time, and goes back to its pool when clean.
+final class UpstreamConnection: EventHandler, TimerHandler {
+  private enum Phase { case connecting, handshake, idle, busy, tunnel, closed }
+
+  private let worker: Worker
+  let key: UpstreamKey
+  private(set) var stream: ByteStream
+  private var phase: Phase
+  private var registration: Registration?
+  /// Held while a request is carried; cleared at its end, so the two do not keep each other.
+  private var observer: (any UpstreamObserver)?
+  private var timer = TimerToken.none
+
+  private var output = OutputBuffer()
+  private var input: ReadBuffer?
+  private var parser = ResponseParser()
+  var head = ResponseHead()
+  private var decoder: BodyDecoder?
+  private var method = HTTPMethod.get
+  private var interims = 0
+  private var canRead = true
+  private var isReading = false
+  private var isPaused = false
+  private var requestIsWhole = false
+
+  /// It carried a request before this one.
+  private(set) var isReused = false
+  /// A byte of this request was handed to the kernel.
+  private(set) var hasSent = false
+  /// A byte of a response came.
+  private(set) var hasReceived = false
+  private(set) var idleSince = Instant.zero
+  private(set) var requestsCarried = 0
+  let address: SocketAddress
+  private(set) lazy var addressText: String = address.description
+  private(set) lazy var localAddressText: String = localAddressOf(stream.descriptor)?.description ?? ""
+
+  init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, worker: Worker) {
+    self.stream = stream
+    self.address = address
+    self.key = key
+    self.worker = worker
+    phase = .connecting
+  }
+
+  /// Watches the connecting socket; the observer hears whether it succeeded.
+  func open(for observer: any UpstreamObserver, within timeout: Duration) throws(ProxyError.ConnectFailure) {
+    self.observer = observer
+    do throws(SystemError) {
+      registration = try worker.loop.register(stream.descriptor, self)
+    } catch {
+      throw .unreachable
+    }
+    timer = worker.loop.schedule(after: timeout, self)
+  }
+
+  // MARK: Carrying a request
+
+  var pendingOutput: Int { output.pending }
+  var isBusy: Bool { phase == .busy }
+
+  /// Takes a request; the head follows through `write`.
+  func begin(for observer: any UpstreamObserver, method: HTTPMethod) {
+    self.observer = observer
+    self.method = method
+    isReused = requestsCarried > 0
+    requestsCarried += 1
+    hasSent = false
+    hasReceived = false
+    requestIsWhole = false
+    decoder = nil
+    interims = 0
+    isPaused = false
+    phase = .busy
+  }
+
+  /// Queues request bytes through `body`.
+  func write(_ body: (inout [UInt8]) -> Void) { body(&output.bytes) }
+
+  /// Says that the request is complete, so the connection may serve another once the response is.
+  func requestEnded() { requestIsWhole = true }
+
+  func flush() {
+    guard phase == .busy || phase == .tunnel, !output.isEmpty else { return }
+    let hadMuch = output.pending >= ProxyLimits.outputHighWater
+    let before = output.pending
+    let result = output.flush(to: stream)
+    if output.pending < before { hasSent = true }
+    switch result {
+    case .bytes, .wouldBlock: break
+    case .endOfStream, .failed:
+      // A response may have been sent before the connection broke, for example 413 while the body was still flowing.
+      canRead = true
+      output.removeAll()
+      readNow()
+      if phase == .busy || phase == .tunnel { fail(.reset) }
+      return
+    }
+    if hadMuch, output.pending <= ProxyLimits.outputLowWater { observer?.upstreamCanTakeMore() }
+  }
+
+  /// Stops reading until `resume`: the client takes bytes more slowly than they come.
+  func pause() { isPaused = true }
+
+  func resume() {
+    guard isPaused else { return }
+    isPaused = false
+    readNow()
+  }
+
+  /// The exchange gives up; what the connection still carries can reach nobody.
+  func cancel() {
+    observer = nil
+    close()
+  }
+
+  /// Whether the peer closed or spoke while the connection lay idle, as far as the kernel knows now.
+  func isStale() -> Bool {
+    var byte: UInt8 = 0
+    if stream.isTLS { return isStaleTLS() }
+    let count = recv(stream.descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+    return count >= 0 || (errno != EAGAIN && errno != EINTR)
+  }
+
+  /// TLS records may wait that carry no data (session tickets): the session has to look.
+  private func isStaleTLS() -> Bool {
+    var byte: UInt8 = 0
+    return withUnsafeMutableBytes(of: &byte) { stream.read(into: $0) } != .wouldBlock
+  }
+
+  // MARK: Events
+
+  func ready(_ readiness: Readiness) {
+    if readiness.contains(.readable) { canRead = true }
+    switch phase {
+    case .connecting:
+      guard !readiness.isDisjoint(with: [.writable, .error, .hangup]) else { return }
+      finishConnect()
+    case .handshake: continueHandshake()
+    case .idle:
+      // An idle peer has nothing to say: a close, or bytes that answer no request (security checklist A19).
+      if readiness.contains(.readable), idlePeerSpoke() {
+        worker.upstreams.remove(self)
+        close()
+      }
+    case .busy, .tunnel:
+      if readiness.contains(.writable) { flush() }
+      if canRead { readNow() }
+    case .closed: break
+    }
+  }
+
+  private func idlePeerSpoke() -> Bool { isStale() }
+
+  func timerFired(_ token: TimerToken) {
+    guard token == timer else { return }
+    timer = .none
+    switch phase {
+    case .connecting, .handshake: fail(.connect(.timedOut))
+    case .idle:
+      worker.upstreams.remove(self)
+      close()
+    case .busy, .tunnel, .closed: break
+    }
+  }
+
+  private func finishConnect() {
+    let code = pendingSocketError(stream.descriptor)
+    guard code == 0 else { return fail(.connect(connectFailure(code))) }
+    if stream.isHandshaking {
+      phase = .handshake
+      continueHandshake()
+    } else {
+      connected()
+    }
+  }
+
+  private func continueHandshake() {
+    switch stream.handshake() {
+    case .wouldBlock: return
+    case .failed(let reason): fail(.connect(.tls(reason)))
+    case .done: connected()
+    }
+  }
+
+  private func connected() {
+    worker.loop.cancel(timer)
+    timer = .none
+    phase = .idle
+    canRead = true
+    let observer = observer
+    self.observer = nil
+    if let observer { observer.upstreamConnected() } else { close() }
+  }
+
+  // MARK: Reading
+
+  private func readNow() {
+    guard !isReading else { return }
+    isReading = true
+    var wasPaused: Bool
+    repeat {
+      readUntilPaused()
+      wasPaused = isPaused
+      observer?.flushClient()
+      // The client took everything at once: go on here, not deeper in the stack.
+    } while wasPaused && !isPaused && (phase == .busy || phase == .tunnel)
+    isReading = false
+  }
+
+  private func readUntilPaused() {
+    while phase == .busy || phase == .tunnel, !isPaused {
+      if let input, !input.isEmpty {
+        guard use(input) else { return }
+        continue
+      }
+      guard canRead else { return }
+      let buffer = input ?? worker.readBuffers.take()
+      input = buffer
+      guard fill(buffer) else { return }
+    }
+  }
+
+  /// Reads once; false when nothing came or the connection ended.
+  private func fill(_ buffer: ReadBuffer) -> Bool {
+    switch buffer.fill(from: stream) {
+    case .bytes:
+      hasReceived = true
+      return true
+    case .wouldBlock:
+      canRead = false
+      return false
+    case .endOfStream:
+      ended()
+      return false
+    case .failed:
+      // A server that refuses our certificate says so only now (TLS 1.3), and has seen no request.
+      if let refusal = stream.tlsFailure, !hasReceived, requestsCarried == 1 {
+        fail(.connect(.tls(refusal.description)))
+      } else {
+        fail(.reset)
+      }
+      return false
+    }
+  }
+
+  private func ended() {
+    guard phase == .busy, var body = decoder else { return fail(.closed) }
+    do throws(MessageError) {
+      try body.finish()
+      decoder = body
+      finish(trailers: nil, reusable: false)
+    } catch {
+      fail(.closed)
+    }
+  }
+
+  /// Uses buffered bytes; false when more are needed first or nothing is left to do.
+  private func use(_ input: ReadBuffer) -> Bool {
+    if phase == .tunnel {
+      let bytes = input.bytes
+      observer?.upstreamTunnel(bytes)
+      input.removeAll()
+      return true
+    }
+    do throws(MessageError) {
+      return decoder == nil ? try useHead(input) : try useBody(input)
+    } catch {
+      fail(.malformed(error))
+      return false
+    }
+  }
+
+  private func useHead(_ input: ReadBuffer) throws(MessageError) -> Bool {
+    let bytes = input.bytes
+    guard let used = try parser.parse(bytes.span, from: 0, answering: method, into: &head) else { return needMore(input) }
+    input.consume(used)
+    if head.isInterim {
+      interims += 1
+      guard interims <= ProxyLimits.interimResponses else { throw MessageError(.extraBytes, status: 502) }
+      observer?.upstreamInterim(head)
+      return true
+    }
+    if head.status == 101 {
+      phase = .tunnel
+      observer?.upstreamResponded()
+      return true
+    }
+    decoder = BodyDecoder(head.framing)
+    observer?.upstreamResponded()
+    guard phase == .busy else { return false }
+    if decoder?.isComplete == true {
+      finish(trailers: nil, reusable: true)
+      return false
+    }
+    return true
+  }
+
+  private func useBody(_ input: ReadBuffer) throws(MessageError) -> Bool {
+    let bytes = input.bytes
+    var position = 0
+    // Taken out while it works: its line buffer would be copied otherwise.
+    guard var decoder = decoder.take() else { return false }
+    loop: while true {
+      let event: BodyDecoder.Event
+      do throws(MessageError) {
+        event = try decoder.next(bytes.span, from: &position)
+      } catch {
+        throw error
+      }
+      switch event {
+      case .data(let range): observer?.upstreamBody(UnsafeBufferPointer(rebasing: bytes[range]))
+      case .needMore: break loop
+      case .end:
+        input.consume(position)
+        let trailers = decoder.trailers
+        self.decoder = decoder
+        finish(trailers: trailers, reusable: true)
+        return false
+      }
+      guard phase == .busy else { return false }
+    }
+    self.decoder = decoder
+    input.consume(position)
+    return true
+  }
+
+  private func needMore(_ input: ReadBuffer) -> Bool {
+    guard canRead else { return false }
+    return fill(input)
+  }
+
+  // MARK: Ends
+
+  /// The response is complete. Only a connection on which nothing is left over may carry another request.
+  private func finish(trailers: HeaderBlock?, reusable: Bool) {
+    let isClean =
+      reusable && head.keepsAlive && requestIsWhole && output.isEmpty && input?.isEmpty ?? true && key.allowsReuse
+    let observer = observer
+    self.observer = nil
+    if isClean {
+      phase = .idle
+      idleSince = worker.loop.now
+      if let input { worker.readBuffers.give(input) }
+      input = nil
+      worker.upstreams.give(self)
+    } else {
+      close()
+    }
+    observer?.upstreamEnded(trailers: trailers)
+    observer?.flushClient()
+  }
+
+  private func fail(_ failure: UpstreamFailure) {
+    let observer = observer
+    self.observer = nil
+    close()
+    observer?.upstreamFailed(failure)
+    observer?.flushClient()
+  }
+
+  /// Starts the clock after which an idle connection is closed.
+  func setIdleTimer(_ duration: Duration) {
+    if timer == .none { timer = worker.loop.schedule(after: duration, self) }
+  }
+
+  func stopIdleTimer() {
+    if timer != .none { worker.loop.cancel(timer) }
+    timer = .none
+  }
+
+  func close() {
+    guard phase != .closed else { return }
+    phase = .closed
+    stopIdleTimer()
+    if let registration { worker.loop.deregister(registration) }
+    registration = nil
+    stream.close()
+    if let input { worker.readBuffers.give(input) }
+    input = nil
+    worker.counters.upstreamConnections -= 1
+  }
+}
+
+/// What an `errno` of a connect means to a client.
+func connectFailure(_ code: Int32) -> ProxyError.ConnectFailure {
+  switch code {
+  case ECONNREFUSED: .refused
+  case ETIMEDOUT: .timedOut
+  default: .unreachable
+  }
+}
+
+/// The error a socket holds, 0 for none.
+func pendingSocketError(_ descriptor: Int32) -> Int32 {
+  let socket = Socket(adopting: descriptor)
+  let code = socket.pendingError
+  _ = socket.release()
+  return code
+}
+
+func localAddressOf(_ descriptor: Int32) -> SocketAddress? {
+  let socket = Socket(adopting: descriptor)
+  let address = socket.localAddress
+  _ = socket.release()
+  return address
+}

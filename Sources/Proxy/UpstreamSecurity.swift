@@ -1,0 +1,86 @@
+import MeshConfig
+import Primitives
+import Traffic
+import Transport
+
+/// How the connection of one try is secured.
+enum UpstreamSecurity: Equatable {
+  case plain
+  /// mTLS to another node's mesh port, with the identity of a local workload (an index into the snapshot's).
+  case mesh(Endpoint.MeshRoute, source: Int?)
+  /// TLS to a server outside the mesh, which has to prove the name.
+  case origination(serverName: String, tls: UpstreamTLS)
+
+  /// What a DestinationRule asks for towards an endpoint outside the mesh.
+  init(_ tls: UpstreamTLS, host: String) {
+    switch tls {
+    case .automatic, .disabled, .istioMutual: self = .plain
+    case .simple(let serverName, _, _, _), .mutual(let serverName, _, _, _, _, _):
+      self = .origination(serverName: serverName ?? host, tls: tls)
+    }
+  }
+}
+
+extension UpstreamTLS {
+  /// Whether mesh endpoints are reached with workload identities.
+  var usesMeshIdentity: Bool { self == .automatic || self == .istioMutual }
+
+  /// Names of which the server's certificate must hold one; empty when any will do.
+  func expectedNames(_ serverName: String) -> [String] {
+    switch self {
+    case .simple(_, let names, _, let insecure), .mutual(_, let names, _, _, _, let insecure):
+      insecure ? [] : names.isEmpty ? [serverName] : names
+    default: []
+    }
+  }
+}
+
+extension Worker {
+  /// The stream of a new client: TLS on the mesh port, plaintext elsewhere. Nil when there is no certificate to show.
+  func downstreamStream(_ socket: consuming Socket, on port: ListeningPort) -> ByteStream? {
+    guard case .meshInbound = port.listener.kind else { return ByteStream(socket) }
+    guard let context = state.tls.inbound else {
+      noteHandshakeFailure("no workload of this node has a certificate yet")
+      return nil
+    }
+    do throws(TLSError) {
+      return try ByteStream(socket, context)
+    } catch {
+      noteHandshakeFailure(error.description)
+      return nil
+    }
+  }
+
+  /// Begins to connect, with the security asked for.
+  func upstreamStream(
+    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState
+  ) throws(ProxyError.ConnectFailure) -> ByteStream {
+    let socket: Socket
+    do throws(SystemError) {
+      socket = try Socket.connect(to: address)
+    } catch {
+      throw connectFailure(error.code)
+    }
+    do throws(TLSError) {
+      switch security {
+      case .plain: return ByteStream(socket)
+      case .mesh(let route, let source):
+        guard let source, state.tls.clients.indices.contains(source), let context = state.tls.clients[source] else {
+          throw TLSError.configuration("the workload has no certificate yet")
+        }
+        return try ByteStream(socket, context, serverName: route.serverName, expecting: .members([route.identity]))
+      case .origination(let serverName, let tls):
+        let names = tls.expectedNames(serverName)
+        guard let context = try state.tls.originations[tls]?.get() else {
+          throw TLSError.configuration("no TLS settings for \(serverName)")
+        }
+        return try ByteStream(
+          socket, context, serverName: serverName, expecting: names.isEmpty ? .any : .names(names))
+      }
+    } catch {
+      throw .tls(error.description)
+    }
+  }
+}
+
+extension ProxyError.ConnectFailure: Error {}

@@ -1,0 +1,176 @@
+import Glibc
+import HTTPCodec
+import MeshConfig
+import Primitives
+import Telemetry
+import Traffic
+import Transport
+
+/// One thread of the data plane with everything it needs: listeners, connections, pools, balancers, counters.
+///
+/// Nothing here is shared with another thread but the immutable state; there is no lock on the way of a request.
+final class Worker: TurnHandler {
+  let loop: EventLoop
+  let index: Int
+  private(set) var state: ServingState
+  let resolver: Resolver
+
+  private(set) var ports: [ProxyListener: ListeningPort] = [:]
+  private var connections: [ObjectIdentifier: DownstreamConnection] = [:]
+  private var resumed: [DownstreamConnection] = []
+  private(set) var isDraining = false
+
+  var readBuffers = ReadBufferPool()
+  var upstreams = UpstreamPool()
+  var balancing = Balancing()
+  var telemetry: RequestTelemetry
+  var counters = ProxyCounters()
+  var draws: SeededGenerator
+  private var logWriter = AccessLogWriter(.text)
+  private var logBytes: [UInt8] = []
+  private var isTurnEndAsked = false
+
+  init(loop: EventLoop, index: Int, state: ServingState, resolver: Resolver, seed: UInt64) {
+    self.loop = loop
+    self.index = index
+    self.state = state
+    self.resolver = resolver
+    draws = SeededGenerator(seed: seed)
+    telemetry = RequestTelemetry()
+  }
+
+  // MARK: State
+
+  /// Serves `state` from now on. Requests under way finish on the state they began with.
+  func install(_ new: ServingState) {
+    state = new
+    balancing.install(new.snapshot, now: loop.now)
+    telemetry.install(new)
+    for port in ports.values { port.resolve(in: new) }
+  }
+
+  /// Listens at `address`; returns it with the port the kernel chose.
+  func open(_ listener: ProxyListener, at address: SocketAddress) throws(SystemError) -> SocketAddress {
+    let port = ListeningPort(try Listener(on: address, reusePort: true), for: listener, worker: self)
+    ports[listener] = port
+    port.resolve(in: state)
+    try port.open()
+    return port.address
+  }
+
+  func close(_ listener: ProxyListener) {
+    guard let port = ports.removeValue(forKey: listener) else { return }
+    port.drain()
+    for connection in connections.values where connection.port === port { connection.drain() }
+  }
+
+  /// No new connections; idle ones end now, busy ones after their request.
+  func drain() {
+    isDraining = true
+    for listener in Array(ports.keys) { close(listener) }
+  }
+
+  var isIdle: Bool { connections.isEmpty }
+
+  /// Ends everything at once.
+  func shutDown() {
+    drain()
+    for connection in Array(connections.values) { connection.close() }
+    for connection in upstreams.removeAll() { connection.close() }
+    turnEnded()
+  }
+
+  // MARK: Connections
+
+  func accepted(_ socket: consuming Socket, from peer: SocketAddress, on port: ListeningPort) {
+    guard connections.count < state.options.connectionsPerWorker else {
+      counters.connectionsRefused += 1
+      return
+    }
+    counters.connectionsAccepted += 1
+    guard let stream = downstreamStream(socket, on: port) else {
+      counters.handshakeFailures += 1
+      return
+    }
+    let connection = DownstreamConnection(stream, peer: peer, port: port, worker: self)
+    connections[ObjectIdentifier(connection)] = connection
+    connection.open()
+  }
+
+  func downstreamClosed(_ connection: DownstreamConnection) {
+    connections[ObjectIdentifier(connection)] = nil
+  }
+
+  var openConnections: Int { connections.count }
+
+  /// Lets others run before a client's next pipelined requests.
+  func resumeNextTurn(_ connection: DownstreamConnection) {
+    resumed.append(connection)
+    askForTurnEnd()
+  }
+
+  // MARK: Log
+
+  /// Appends a line; lines leave together at the end of the turn.
+  func log(_ record: AccessLogRecord, _ texts: Exchange) {
+    logWriter.append(record, texts, to: &logBytes)
+    if logBytes.count >= ProxyLimits.logBatchBytes { flushLog() } else { askForTurnEnd() }
+  }
+
+  private func flushLog() {
+    guard !logBytes.isEmpty else { return }
+    state.options.accessLog?(logBytes)
+    logBytes.removeAll(keepingCapacity: true)
+  }
+
+  func noteHandshakeFailure(_ reason: String) { counters.lastHandshakeFailure = reason }
+
+  private func askForTurnEnd() {
+    guard !isTurnEndAsked else { return }
+    isTurnEndAsked = true
+    loop.atEndOfTurn(self)
+  }
+
+  func turnEnded() {
+    isTurnEndAsked = false
+    flushLog()
+    let waiting = resumed
+    resumed = []
+    for connection in waiting { connection.process() }
+  }
+}
+
+/// Plain counts of one worker; added up over workers for `status` and metrics.
+public struct ProxyCounters: Sendable, Hashable {
+  public var connectionsAccepted: UInt64 = 0
+  /// Closed at once because a worker has all it may have.
+  public var connectionsRefused: UInt64 = 0
+  public var acceptsExhausted: UInt64 = 0
+  public var handshakeFailures: UInt64 = 0
+  public var headerTimeouts: UInt64 = 0
+  public var requests: UInt64 = 0
+  public var requestsRefused: UInt64 = 0
+  public var localReplies: UInt64 = 0
+  public var retries: UInt64 = 0
+  public var upstreamConnects: UInt64 = 0
+  public var upstreamConnectFailures: UInt64 = 0
+  /// Open now, idle ones included.
+  public var upstreamConnections: Int64 = 0
+  public var lastHandshakeFailure: String?
+
+  mutating func add(_ other: ProxyCounters) {
+    connectionsAccepted &+= other.connectionsAccepted
+    connectionsRefused &+= other.connectionsRefused
+    acceptsExhausted &+= other.acceptsExhausted
+    handshakeFailures &+= other.handshakeFailures
+    headerTimeouts &+= other.headerTimeouts
+    requests &+= other.requests
+    requestsRefused &+= other.requestsRefused
+    localReplies &+= other.localReplies
+    retries &+= other.retries
+    upstreamConnects &+= other.upstreamConnects
+    upstreamConnectFailures &+= other.upstreamConnectFailures
+    upstreamConnections &+= other.upstreamConnections
+    lastHandshakeFailure = lastHandshakeFailure ?? other.lastHandshakeFailure
+  }
+}
