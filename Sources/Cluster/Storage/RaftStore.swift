@@ -1,0 +1,201 @@
+import Consensus
+import Glibc
+import Primitives
+
+/// The durable half of a Raft server: term, vote, log and snapshot in one SQLite file, `raft.db`.
+///
+/// Every row carries a checksum that is verified when it is loaded. Confined to whoever opened it.
+final class RaftStore {
+  private static let format: UInt64 = 1
+  private let database: Database
+  private var file: String { database.file }
+
+  /// Opens or creates the store of `node` in `cluster`; the directory's lock is held by the caller.
+  init(directory: String, cluster: String, node: NodeName) throws(StorageError) {
+    let file = directory + "/raft.db"
+    let marker = directory + "/raft.initialised"
+    let isUsed = access(marker, F_OK) == 0
+    // SQLite takes an empty file for a new database; a server that forgot its vote could vote twice.
+    if isUsed && Self.byteCount(of: file) == 0 { throw .missing(file: file) }
+    database = try Database(file: file)
+    try createTables()
+    try checkIdentity(isNew: !isUsed, cluster: cluster, node: node)
+    if !isUsed { try Self.create(marker) }
+  }
+
+  private static func byteCount(of file: String) -> Int {
+    var status = stat()
+    return stat(file, &status) == 0 ? Int(status.st_size) : 0
+  }
+
+  private static func create(_ marker: String) throws(StorageError) {
+    let descriptor = open(marker, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+    guard descriptor >= 0, fsync(descriptor) == 0 else {
+      throw .io(file: marker, detail: String(cString: strerror(errno)))
+    }
+    close(descriptor)
+  }
+
+  private func createTables() throws(StorageError) {
+    let tables = [
+      "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+      "CREATE TABLE IF NOT EXISTS hard_state(id INTEGER PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL)",
+      "CREATE TABLE IF NOT EXISTS snapshot(id INTEGER PRIMARY KEY, head BLOB NOT NULL, crc INTEGER NOT NULL, state BLOB NOT NULL)",
+      "CREATE TABLE IF NOT EXISTS entries(idx INTEGER PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL)",
+    ]
+    try database.transaction { () throws(StorageError) in
+      for table in tables { try database.execute(table) }
+    }
+  }
+
+  private func checkIdentity(isNew: Bool, cluster: String, node: NodeName) throws(StorageError) {
+    var found: [String: [UInt8]] = [:]
+    try database.execute("SELECT key, value FROM meta") { row in
+      if case .text(let key) = row[0], case .blob(let value) = row[1] { found[key] = value }
+    }
+    let expected = [("cluster", cluster), ("node", node.string)]
+    if found.isEmpty && isNew {
+      return try database.transaction { () throws(StorageError) in
+        try keep("format", "\(Self.format)")
+        for (key, value) in expected { try keep(key, value) }
+      }
+    }
+    guard let version = found["format"].flatMap({ parseDecimal($0) }) else {
+      throw .corrupt(file: file, detail: "its format number is missing")
+    }
+    guard version <= Self.format else { throw .newerFormat(file: file, found: version) }
+    for (key, value) in expected where found[key] != Array(value.utf8) {
+      let text = String(decoding: found[key] ?? [], as: UTF8.self)
+      throw .foreign(file: file, what: key, found: text, expected: value)
+    }
+  }
+
+  private func keep(_ key: String, _ value: String) throws(StorageError) {
+    try database.execute("INSERT INTO meta(key, value) VALUES(?, ?)", [.text(key), .blob(Array(value.utf8))])
+  }
+
+  // MARK: Writing
+
+  /// One transaction, on the disk when it returns.
+  func write(_ persistence: Persistence) throws(StorageError) {
+    try database.transaction { () throws(StorageError) in
+      if let snapshot = persistence.snapshot { try write(snapshot, resetsLog: persistence.resetsLog) }
+      if let from = persistence.truncateFrom {
+        try database.execute("DELETE FROM entries WHERE idx >= ?", [.integer(from.number)])
+      }
+      for entry in persistence.entries { try write(entry) }
+      if let hardState = persistence.hardState { try write(hardState) }
+    }
+  }
+
+  private func write(_ entry: LogEntry) throws(StorageError) {
+    var writer = ByteWriter(reserving: 64)
+    writer.uint64(entry.index.number)
+    writer.uint64(entry.term.number)
+    entry.payload.encode(to: &writer)
+    try database.execute(
+      "INSERT INTO entries(idx, body, crc) VALUES(?, ?, ?)",
+      [.integer(entry.index.number), .blob(writer.bytes), checksum(writer.bytes)])
+  }
+
+  private func write(_ hardState: HardState) throws(StorageError) {
+    var writer = ByteWriter(reserving: 80)
+    writer.uint64(hardState.term.number)
+    writer.string(hardState.vote?.string ?? "")
+    try database.execute(
+      "INSERT OR REPLACE INTO hard_state(id, body, crc) VALUES(1, ?, ?)", [.blob(writer.bytes), checksum(writer.bytes)])
+  }
+
+  private func write(_ snapshot: Snapshot, resetsLog: Bool) throws(StorageError) {
+    var head = ByteWriter(reserving: 256)
+    head.uint64(snapshot.position.index.number)
+    head.uint64(snapshot.position.term.number)
+    head.raw(snapshot.digest.bytes)
+    LogEntry.Payload.configuration(snapshot.configuration).encode(to: &head)
+    try database.execute(
+      "INSERT OR REPLACE INTO snapshot(id, head, crc, state) VALUES(1, ?, ?, ?)",
+      [.blob(head.bytes), checksum(head.bytes), .blob(snapshot.state)])
+    if resetsLog {
+      try database.execute("DELETE FROM entries")
+    } else {
+      try database.execute("DELETE FROM entries WHERE idx <= ?", [.integer(snapshot.position.index.number)])
+    }
+  }
+
+  private func checksum(_ bytes: [UInt8]) -> Database.Value { .integer(UInt64(CRC32C.checksum(of: bytes))) }
+
+  // MARK: Loading
+
+  /// Reads and verifies everything.
+  func load() throws(StorageError) -> RecoveredState {
+    let state = RecoveredState(hardState: try loadHardState(), snapshot: try loadSnapshot(), entries: try loadEntries())
+    let start = state.snapshot?.position ?? .zero
+    if let first = state.entries.first, first.index != start.index.next {
+      throw .corrupt(file: file, detail: "the log starts at \(first.index) where \(start.index.next) is expected")
+    }
+    guard (state.entries.last?.term ?? start.term) <= state.hardState.term else {
+      throw .corrupt(file: file, detail: "the log has entries of a later term than the server's")
+    }
+    return state
+  }
+
+  private func loadHardState() throws(StorageError) -> HardState {
+    var bodies: [[UInt8]] = []
+    try database.execute("SELECT body, crc FROM hard_state") { (row) throws(StorageError) in
+      bodies.append(try verified(row[0], row[1], what: "the term and vote"))
+    }
+    guard let body = bodies.first else { return HardState() }
+    var reader = ByteReader(body)
+    do {
+      let term = Term(try reader.uint64())
+      let vote = try reader.string(max: NodeName.bytesMax)
+      return HardState(term: term, vote: try? NodeName(vote))
+    } catch { throw .corrupt(file: file, detail: "the term and vote cannot be read") }
+  }
+
+  private func loadSnapshot() throws(StorageError) -> Snapshot? {
+    var rows: [(head: [UInt8], state: Database.Value)] = []
+    try database.execute("SELECT head, crc, state FROM snapshot") { (row) throws(StorageError) in
+      rows.append((try verified(row[0], row[1], what: "the snapshot"), row[2]))
+    }
+    guard let row = rows.first else { return nil }
+    guard case .blob(let state) = row.state, let snapshot = Self.snapshot(head: row.head, state: state), snapshot.isIntact
+    else { throw .corrupt(file: file, detail: "the snapshot does not match its checksum") }
+    return snapshot
+  }
+
+  private static func snapshot(head: [UInt8], state: [UInt8]) -> Snapshot? {
+    var reader = ByteReader(head)
+    guard let index = try? reader.uint64(), let term = try? reader.uint64(),
+      let digest = (try? reader.bytes(count: Digest.byteCount)).flatMap({ Digest(bytes: $0) }),
+      case .configuration(let configuration)? = try? LogEntry.Payload(from: &reader)
+    else { return nil }
+    let position = LogPosition(index: LogIndex(index), term: Term(term))
+    return Snapshot(position: position, configuration: configuration, state: state, digest: digest)
+  }
+
+  private func loadEntries() throws(StorageError) -> [LogEntry] {
+    var entries: [LogEntry] = []
+    try database.execute("SELECT idx, body, crc FROM entries ORDER BY idx") { (row) throws(StorageError) in
+      let body = try verified(row[1], row[2], what: "a log entry after \(entries.last?.index ?? .zero)")
+      var reader = ByteReader(body)
+      guard let index = try? reader.uint64(), let term = try? reader.uint64(), row[0] == .integer(index),
+        let payload = try? LogEntry.Payload(from: &reader), reader.isAtEnd
+      else { throw .corrupt(file: file, detail: "a log entry after \(entries.last?.index ?? .zero) cannot be read") }
+      if let last = entries.last, last.index.next != LogIndex(index) || last.term > Term(term) {
+        throw .corrupt(file: file, detail: "the log has no entry \(last.index.next)")
+      }
+      entries.append(LogEntry(index: LogIndex(index), term: Term(term), payload: payload))
+    }
+    return entries
+  }
+
+  private func verified(
+    _ body: Database.Value, _ crc: Database.Value, what: String
+  ) throws(StorageError) -> [UInt8] {
+    guard case .blob(let bytes) = body, crc == checksum(bytes) else {
+      throw .corrupt(file: file, detail: "the checksum of \(what) does not match")
+    }
+    return bytes
+  }
+}
