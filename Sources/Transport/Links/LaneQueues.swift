@@ -56,25 +56,17 @@ struct LaneQueues: Sendable {
     }
   }
 
-  /// Queues the whole message or nothing.
+  /// Queues the whole message or nothing. New calls leave a quarter of their lane to replies.
   mutating func append(_ frame: Frame) -> SendResult {
     guard frame.body.count <= frame.kind.bodyBytesMax else { return .tooLong }
     let fragments = max(1, (frame.body.count + LinkLimits.fragmentBytesMax - 1) / LinkLimits.fragmentBytesMax)
-    let total = frame.body.count + fragments * FrameHeader.byteCount
-    return append(frame.encoded(), bytes: total, lane: frame.lane)
-  }
-
-  /// Queues one frame that already has its header.
-  mutating func append(encoded frame: [UInt8], lane: Lane) -> SendResult {
-    append(CollectionOfOne(frame), bytes: frame.count, lane: lane)
-  }
-
-  private mutating func append(_ frames: some Collection<[UInt8]>, bytes added: Int, lane: Lane) -> SendResult {
-    let index = Int(lane.rawValue)
-    guard queues[index].count + frames.count <= LinkLimits.laneFramesMax,
-      queues[index].bytes + added <= Self.bytesMax(lane)
-    else { return .queueFull }
-    queues[index].frames.append(contentsOf: frames)
+    let added = frame.body.count + fragments * FrameHeader.byteCount
+    let index = Int(frame.lane.rawValue)
+    var framesMax = LinkLimits.laneFramesMax
+    var bytesMax = Self.bytesMax(frame.lane)
+    if frame.kind == .request { (framesMax, bytesMax) = (framesMax / 4 * 3, bytesMax / 4 * 3) }
+    guard queues[index].count + fragments <= framesMax, queues[index].bytes + added <= bytesMax else { return .queueFull }
+    queues[index].frames.append(contentsOf: frame.encoded())
     queues[index].bytes += added
     bytes += added
     return .queued

@@ -27,7 +27,7 @@ public enum LinkLimits {
   /// Bytes waiting in the bulk lane of one link: two snapshots.
   public static let bulkBytesMax = 64 << 20
   /// Bytes handed to TLS before more are taken from the lanes, so a late urgent frame overtakes the rest.
-  public static let writeBatchBytes = 65_536
+  public static let writeBatchBytes = 16_384
   /// Bytes read from one link before the event loop serves others.
   public static let readBatchBytes = 262_144
 

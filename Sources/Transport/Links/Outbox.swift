@@ -1,0 +1,70 @@
+import Primitives
+import Synchronization
+
+/// The frames waiting for one link, filled from any thread and emptied on the loop.
+///
+/// It may exist before its link does: then it is dropped whole when the link cannot be made.
+final class Outbox: Sendable {
+  let id: LinkID
+  let node: NodeName
+  private let state = Mutex(State())
+  private let wake: @Sendable (Outbox) -> Void
+
+  private struct State {
+    var queues = LaneQueues()
+    var isClosed = false
+    /// A link will look at the queues without being woken.
+    var isAwake = true
+    /// Calls without a reply, of both directions.
+    var callsSent = 0
+    var callsReceived = 0
+  }
+
+  init(id: LinkID, node: NodeName, wake: @escaping @Sendable (Outbox) -> Void) {
+    self.id = id
+    self.node = node
+    self.wake = wake
+  }
+
+  func send(_ frame: Frame) -> SendResult {
+    let (result, shouldWake) = state.withLock { state -> (SendResult, Bool) in
+      guard !state.isClosed else { return (.closed, false) }
+      let result = state.queues.append(frame)
+      guard result == .queued else { return (result, false) }
+      if frame.kind == .request { state.callsSent += 1 }
+      if frame.kind == .reply { state.callsReceived = max(0, state.callsReceived - 1) }
+      defer { state.isAwake = true }
+      return (result, !state.isAwake)
+    }
+    if shouldWake { wake(self) }
+    return result
+  }
+
+  /// The next bytes to write. When there are none, the next send wakes the link.
+  func take() -> [UInt8] {
+    state.withLock { state in
+      var batch: [UInt8] = []
+      state.queues.take(into: &batch, limit: LinkLimits.writeBatchBytes)
+      if batch.isEmpty { state.isAwake = false }
+      return batch
+    }
+  }
+
+  func received(_ kind: FrameKind) {
+    guard kind == .request || kind == .reply else { return }
+    state.withLock { state in
+      if kind == .request { state.callsReceived += 1 } else { state.callsSent = max(0, state.callsSent - 1) }
+    }
+  }
+
+  var isIdle: Bool { state.withLock { $0.queues.isEmpty && $0.callsSent == 0 && $0.callsReceived == 0 } }
+  var queuedBytes: Int { state.withLock { $0.queues.bytes } }
+  var callsInFlight: Int { state.withLock { $0.callsSent + $0.callsReceived } }
+
+  func close() {
+    state.withLock { state in
+      state.isClosed = true
+      state.queues = LaneQueues()
+    }
+  }
+}
