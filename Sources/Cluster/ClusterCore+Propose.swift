@@ -29,24 +29,13 @@ extension ClusterCore {
   /// Why nothing can be decided now, once that has been so for long enough.
   private func lostQuorum(since started: ContinuousClock.Instant, deadline: ContinuousClock.Instant) -> MeshError? {
     let now = ContinuousClock.now
-    let status = raft.status
-    let states = status.configuration.voters.map { voter in
-      (voter, membership.members.first { $0.name == voter }?.state)
-    }
-    let alive = states.filter { $0.1?.isLive == true }
-    let isLost = alive.count < status.configuration.quorum
+    let configuration = raft.status.configuration
+    let isLost = !ClusterView.quorum(configuration, membership.members).isReachable
     guard now >= deadline || (isLost && started.duration(to: now) > ClusterLimits.quorumPatience) else { return nil }
     guard isLost else {
       return MeshError(.timeout, "the voters elected no leader in time; see: mesh-node status")
     }
-    let missing = states.filter { $0.1?.isLive != true }.map { "\($0.0) is \($0.1.map { "\($0)" } ?? "not known yet")" }
-    let present = alive.isEmpty ? "none" : alive.map(\.0.string).joined(separator: ", ")
-    return MeshError(
-      .noQuorum,
-      """
-      no quorum: \(alive.count) of \(states.count) voters alive (\(present)), \(status.configuration.quorum) needed; \
-      \(missing.joined(separator: ", ")). Nothing was changed. Routing goes on; start a missing node to write again.
-      """)
+    return ClusterView.noQuorum(configuration, membership.members)
   }
 
   /// Proposes on this node and waits until the entry is applied here.

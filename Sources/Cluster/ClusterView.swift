@@ -1,6 +1,7 @@
 import Consensus
 import Membership
 import Primitives
+import Transport
 
 /// What this node knows of its cluster at one moment. A value: whoever reads it keeps it.
 public struct ClusterView: Sendable {
@@ -20,10 +21,30 @@ public struct ClusterView: Sendable {
   public var aliveNodes: [NodeName] { members.filter { $0.state == .alive }.map(\.name) }
 
   /// Whether enough voters are alive to decide anything, and who is missing.
-  public var quorum: (isReachable: Bool, missing: [NodeName]) {
-    let voters = raft.configuration.voters
-    let missing = voters.filter { voter in member(voter)?.state.isLive != true }
-    return (voters.count - missing.count >= raft.configuration.quorum, missing)
+  public var quorum: (isReachable: Bool, missing: [NodeName]) { Self.quorum(raft.configuration, members) }
+
+  /// What to say when nothing can be decided.
+  public var noQuorum: MeshError { Self.noQuorum(raft.configuration, members) }
+
+  static func quorum(_ configuration: ClusterConfiguration, _ members: [Member]) -> (isReachable: Bool, missing: [NodeName]) {
+    let missing = configuration.voters.filter { voter in members.first { $0.name == voter }?.state.isLive != true }
+    return (configuration.voters.count - missing.count >= configuration.quorum, missing)
+  }
+
+  static func noQuorum(_ configuration: ClusterConfiguration, _ members: [Member]) -> MeshError {
+    let missing = quorum(configuration, members).missing
+    let present = configuration.voters.filter { !missing.contains($0) }
+    let words = missing.map { name in
+      let state = members.first { $0.name == name }?.state
+      return "\(name) is \(state.map { "\($0)" } ?? "not known yet")"
+    }
+    return MeshError(
+      .noQuorum,
+      """
+      no quorum: \(present.count) of \(configuration.voters.count) voters alive \
+      (\(present.isEmpty ? "none" : present.map(\.string).joined(separator: ", "))), \(configuration.quorum) needed; \
+      \(words.joined(separator: ", ")). Nothing was changed. Routing goes on; start a missing node to write again.
+      """)
   }
 }
 

@@ -14,6 +14,7 @@ public distributed actor ConfigActor: MeshActor {
   public static func authorize(_ target: MeshTarget, caller: NodeName) -> Bool { true }
 
   private let cluster: ClusterRuntime
+  private var decoded = DecodedObjects()
 
   public init(cluster: ClusterRuntime, actorSystem: SocketActorSystem) {
     self.cluster = cluster
@@ -28,7 +29,7 @@ public distributed actor ConfigActor: MeshActor {
     for attempt in 0..<Self.attemptsMax {
       guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }
       let state = cluster.view.control
-      let decision = ConfigurationDecision(change, state)
+      let decision = ConfigurationDecision(change, state, decoded.objects(of: state))
       guard !change.dryRun, decision.reply.isAccepted, decision.changesAnything else { return decision.reply }
       let entry = Consensus.ChangeSet(
         puts: decision.puts, deletes: decision.deletes, expectedRevision: state.revision,

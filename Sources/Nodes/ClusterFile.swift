@@ -24,7 +24,7 @@ public struct ClusterFile: Sendable {
   public let path: String
   /// Directory that relative paths in the file start from.
   public let directory: String
-  public var cluster: String
+  public var cluster: DNSLabel
   public var trustDomain = "cluster.local"
   public var voters = 3
   /// Pattern with `{node}`.
@@ -59,7 +59,7 @@ public struct ClusterFile: Sendable {
     self.path = path
     directory = path.contains("/") ? String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]) : "."
     var object = try ClusterFileObject(document, path: path, what: "the cluster file")
-    cluster = try object.label("cluster").string
+    cluster = try object.label("cluster")
     nodes = try object.list("nodes").map { node throws(ClusterFileError) in try Node(node, path: path) }
     if let domain = try object.optionalString("trustDomain") { trustDomain = domain }
     do { try SPIFFEID.checkTrustDomain(trustDomain.utf8) } catch { throw object.problem("trustDomain", error.description) }

@@ -16,7 +16,7 @@ public struct NodeIdentity: Sendable {
     key = try StoredKey.loadOrMake("\(directory)/node-key.pem")
     chainPath = "\(directory)/node-cert.pem"
     if fileExists(chainPath), let stored = try? Certificate.load(chainPath), let leaf = stored.first, leaf.notAfter > now + 5,
-      leaf.publicKey == key.publicKey, try leaf.spiffeID() == id
+      try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id
     {
       chain = stored
     } else {
@@ -30,7 +30,7 @@ public struct NodeIdentity: Sendable {
 
   /// Takes a renewed certificate of the same key, and keeps it on disk.
   public mutating func renew(_ chain: [Certificate]) throws {
-    guard let leaf = chain.first, leaf.publicKey == key.publicKey, try leaf.spiffeID() == id else {
+    guard let leaf = chain.first, try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id else {
       throw FileError("the issued certificate is not for this node's key and identity")
     }
     try replaceFile(chainPath, with: chain.flatMap(\.pem), mode: 0o644)

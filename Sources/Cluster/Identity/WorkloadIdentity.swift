@@ -18,7 +18,7 @@ public struct WorkloadIdentity: Sendable {
     chainPath = "\(base)-cert.pem"
     chain = []
     if fileExists(chainPath), let stored = try? Certificate.load(chainPath), let leaf = stored.first, leaf.notAfter > now,
-      leaf.publicKey == key.publicKey, try leaf.spiffeID() == id
+      try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id
     {
       chain = stored
     }
@@ -27,7 +27,7 @@ public struct WorkloadIdentity: Sendable {
   public var leaf: Certificate? { chain.first }
 
   public mutating func renew(_ chain: [Certificate]) throws {
-    guard let leaf = chain.first, leaf.publicKey == key.publicKey, try leaf.spiffeID() == id else {
+    guard let leaf = chain.first, try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id else {
       throw FileError("the issued certificate is not for the key and identity \(id)")
     }
     try replaceFile(chainPath, with: chain.flatMap(\.pem), mode: 0o644)

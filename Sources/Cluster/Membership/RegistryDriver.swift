@@ -156,10 +156,10 @@ final class RowVerifier {
       chain.append(certificate)
     }
     guard let identity = try? trust.verify(chain: chain, at: now, as: .server), identity.node == owner,
-      let first = chain.first
+      let first = chain.first, let key = try? first.publicKey
     else { return nil }
     if known.count >= Self.knownMax { known = [:] }
-    known[leaf] = (owner, first.publicKey, first.notAfter)
-    return first.publicKey
+    known[leaf] = (owner, key, first.notAfter)
+    return key
   }
 }

@@ -36,7 +36,7 @@ extension Command {
       workers: Int(try arguments.number("workers", default: cores, in: 1...256)),
       drain: try arguments.duration("drain", default: .seconds(5)), logFile: arguments.value("log"))
     do {
-      try await NodeProcess.run(file: file, node: node, options: options, signals: Signals.pollable) { Signals.pending() }
+      try await NodeProcess.run(file: file, node: node, options: options) { Signals.pending() }
     } catch let error as StartFailure {
       throw CommandFailure(error.description)
     }

@@ -3,19 +3,24 @@ import HTTPCodec
 import Primitives
 import Transport
 
-/// Serves HTTP/1.1 on a Unix socket that only the node's own user can open. Confined to its loop.
-final class AdminServer: EventHandler {
-  typealias Handler = @Sendable (HTTPRequest, AdminExchange) async -> Void
+/// Serves HTTP/1.1 to tools: the admin socket, metrics and health. One request a connection. Confined to its loop.
+///
+/// A Unix socket is served to the node's own user and to root only.
+final class SmallHTTPServer: EventHandler {
+  typealias Handler = @Sendable (HTTPRequest, HTTPExchange) async -> Void
 
   private let loop: EventLoop
   private let listener: Listener
   private let handler: Handler
+  private let bodyBytesMax: Int
   private var registration: Registration?
-  private var connections: [ObjectIdentifier: AdminConnection] = [:]
+  private var connections: [ObjectIdentifier: SmallHTTPConnection] = [:]
 
-  init(loop: EventLoop, listener: consuming Listener, handler: @escaping Handler) {
+  /// - Parameter bodyBytesMax: bytes of a request body; what has none to expect gives 0.
+  init(loop: EventLoop, listener: consuming Listener, bodyBytesMax: Int, handler: @escaping Handler) {
     self.loop = loop
     self.listener = listener
+    self.bodyBytesMax = bodyBytesMax
     self.handler = handler
   }
 
@@ -44,10 +49,11 @@ final class AdminServer: EventHandler {
   }
 
   private func admit(_ socket: consuming Socket) {
-    let credentials = try? socket.peerCredentials()
-    guard let credentials, credentials.user == getuid() || credentials.user == 0, connections.count < AdminLimits.connectionsMax
-    else { return }
-    let connection = AdminConnection(loop: loop, socket: socket, handler: handler) { [weak self] ended in
+    if case .unix = listener.address {
+      guard let credentials = try? socket.peerCredentials(), credentials.user == getuid() || credentials.user == 0 else { return }
+    }
+    guard connections.count < SmallHTTPLimits.connectionsMax else { return }
+    let connection = SmallHTTPConnection(loop: loop, socket: socket, bodyBytesMax: bodyBytesMax, handler: handler) { [weak self] ended in
       self?.connections[ObjectIdentifier(ended)] = nil
     }
     connections[ObjectIdentifier(connection)] = connection
@@ -55,11 +61,11 @@ final class AdminServer: EventHandler {
   }
 }
 
-/// Bounds of the admin socket; only the node's own user can reach them.
-enum AdminLimits {
+/// Bounds of the small servers.
+enum SmallHTTPLimits {
   /// Open connections: each `run` keeps one for its workload.
   static let connectionsMax = 1_024
-  /// Bytes of a request body: what `apply` accepts in one change, as JSON.
+  /// Bytes of a request body on the admin socket: what `apply` accepts in one change, as JSON.
   static let bodyBytesMax = 24 << 20
   /// A request that has not arrived whole by then is closed.
   static let requestTimeout: Duration = .seconds(30)
@@ -68,10 +74,10 @@ enum AdminLimits {
 }
 
 /// One request's way to answer: once, or as a stream of lines until either side closes.
-final class AdminExchange: Sendable {
-  private let connection: LoopBound<AdminConnection>
+final class HTTPExchange: Sendable {
+  private let connection: LoopBound<SmallHTTPConnection>
 
-  init(_ connection: LoopBound<AdminConnection>) { self.connection = connection }
+  init(_ connection: LoopBound<SmallHTTPConnection>) { self.connection = connection }
 
   /// Answers and closes.
   func respond(_ response: HTTPResponse) {
@@ -99,13 +105,13 @@ final class AdminExchange: Sendable {
 }
 
 /// A client of the admin socket. Confined to its loop.
-final class AdminConnection: EventHandler {
+final class SmallHTTPConnection: EventHandler {
   private let loop: EventLoop
   private let socket: Socket
-  private let handler: AdminServer.Handler
-  private let ended: (AdminConnection) -> Void
+  private let handler: SmallHTTPServer.Handler
+  private let ended: (SmallHTTPConnection) -> Void
   private var registration: Registration?
-  private var reader = RequestReader(bodyBytesMax: AdminLimits.bodyBytesMax)
+  private var reader: RequestReader
   private var output: [UInt8] = []
   private var written = 0
   private var isAnswering = false
@@ -114,8 +120,10 @@ final class AdminConnection: EventHandler {
   private var deadline: TimerToken?
 
   init(
-    loop: EventLoop, socket: consuming Socket, handler: @escaping AdminServer.Handler, ended: @escaping (AdminConnection) -> Void
+    loop: EventLoop, socket: consuming Socket, bodyBytesMax: Int, handler: @escaping SmallHTTPServer.Handler,
+    ended: @escaping (SmallHTTPConnection) -> Void
   ) {
+    reader = RequestReader(bodyBytesMax: bodyBytesMax)
     self.loop = loop
     self.socket = socket
     self.handler = handler
@@ -125,7 +133,7 @@ final class AdminConnection: EventHandler {
   func start() {
     guard let registration = try? loop.register(socket.descriptor, self) else { return ended(self) }
     self.registration = registration
-    deadline = loop.schedule(after: AdminLimits.requestTimeout) { [weak self] in self?.close() }
+    deadline = loop.schedule(after: SmallHTTPLimits.requestTimeout) { [weak self] in self?.close() }
     ready([.readable])
   }
 
@@ -154,7 +162,7 @@ final class AdminConnection: EventHandler {
       guard let request = try reader.next() else { return }
       isAnswering = true
       if let deadline { loop.cancel(deadline) }
-      let exchange = AdminExchange(LoopBound(self, on: loop))
+      let exchange = HTTPExchange(LoopBound(self, on: loop))
       let handler = handler
       Task { await handler(request, exchange) }
     } catch {
@@ -171,7 +179,7 @@ final class AdminConnection: EventHandler {
   func send(_ bytes: [UInt8]) {
     guard registration != nil else { return }
     output += bytes
-    guard output.count - written <= AdminLimits.outputBytesMax else { return close() }
+    guard output.count - written <= SmallHTTPLimits.outputBytesMax else { return close() }
     flush()
   }
 

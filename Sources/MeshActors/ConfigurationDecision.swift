@@ -1,0 +1,128 @@
+import Consensus
+import MeshConfig
+import Primitives
+
+/// What a change would do to a configuration state, decided as a value before anything is written.
+struct ConfigurationDecision {
+  let puts: [ObjectPut]
+  let deletes: [Consensus.ObjectKey]
+  let reply: ConfigurationReply
+
+  var changesAnything: Bool { !puts.isEmpty || !deletes.isEmpty }
+
+  init(_ change: ConfigurationChange, _ control: ControlState, _ current: [MeshConfig.StoredObject]) {
+    let settings = ReferenceRules.Settings()
+    let sources = change.sources.map { ConfigSource(name: $0.name, bytes: Array($0.text.utf8)) }
+    let changeSet = MeshConfig.ChangeSet(sources, defaultNamespace: change.namespace)
+    let plan: Plan
+    var problems: [Finding] = []
+    if change.deletesSources || !change.deletes.isEmpty {
+      let named = Self.keys(change.deletes, problems: &problems)
+      let written = change.deletesSources ? changeSet.objects.map(\.key) : []
+      plan = Plan(deleting: named + written, from: current, settings: settings)
+      problems += change.deletesSources ? changeSet.findings : []
+    } else {
+      plan = Plan(applying: changeSet, to: current, settings: settings)
+      if changeSet.objects.isEmpty, changeSet.skipped.isEmpty, !changeSet.hasErrors {
+        problems.append(
+          Finding(severity: .error, code: "IST0106", source: change.sources.first?.name ?? "", reason: "there is nothing in it"))
+      }
+    }
+    let findings = problems + plan.findings
+    let isAccepted = !findings.hasErrors
+    puts = isAccepted
+      ? plan.changes.filter { $0.action == .created || $0.action == .updated }
+        .map { ObjectPut(key: Consensus.ObjectKey($0.key), bytes: $0.object.canonical) } : []
+    deletes = isAccepted ? plan.changes.filter { $0.action == .deleted }.map { Consensus.ObjectKey($0.key) } : []
+    reply = ConfigurationReply(
+      isAccepted: isAccepted, revision: control.revision.number,
+      changes: plan.changes.map { ConfigurationReply.Change($0, showsDifference: change.dryRun) }
+        + changeSet.skipped.map(ConfigurationReply.Change.init),
+      findings: findings.map(ConfigurationReply.Finding.init))
+  }
+
+  /// The answer once the change stands at a revision.
+  func reply(at revision: UInt64) -> ConfigurationReply {
+    var answer = reply
+    answer.revision = revision
+    return answer
+  }
+
+  private static func keys(
+    _ names: [ConfigurationChange.ObjectName], problems: inout [Finding]
+  ) -> [MeshConfig.ObjectKey] {
+    names.compactMap { name in
+      guard let kind = ObjectKind(named: name.kind) else {
+        let known = ObjectKind.allCases.map { $0.rawValue.lowercased() }.joined(separator: ", ")
+        problems.append(
+          Finding(
+            severity: .error, code: "IST0106", object: name.kind, reason: "there is no kind '\(name.kind)'",
+            hint: "use one of \(known)"))
+        return nil
+      }
+      return MeshConfig.ObjectKey(kind: kind, namespace: kind.isNamespaced ? name.namespace : "", name: name.name)
+    }
+  }
+}
+
+/// Objects of the log decoded once, and again only when they were written anew.
+public struct DecodedObjects: Sendable {
+  private var decoded: [Consensus.ObjectKey: (version: LogIndex, object: MeshConfig.StoredObject)] = [:]
+  /// Objects of the state that this version cannot read: kept, not in force.
+  public private(set) var unreadable: [String] = []
+
+  public init() {}
+
+  /// The state's objects in the order of their keys.
+  public mutating func objects(of control: ControlState) -> [MeshConfig.StoredObject] {
+    var next: [Consensus.ObjectKey: (version: LogIndex, object: MeshConfig.StoredObject)] = [:]
+    var objects: [MeshConfig.StoredObject] = []
+    unreadable = []
+    for (key, stored) in control.sortedObjects {
+      if let known = decoded[key], known.version == stored.version {
+        next[key] = known
+        objects.append(known.object)
+        continue
+      }
+      do throws(CanonicalError) {
+        let object = MeshConfig.StoredObject(try MeshObject.decode(canonical: stored.bytes), created: stored.created.number)
+        next[key] = (stored.version, object)
+        objects.append(object)
+      } catch {
+        unreadable.append("\(key): \(error.reason)")
+      }
+    }
+    decoded = next
+    return objects
+  }
+}
+
+extension Consensus.ObjectKey {
+  init(_ key: MeshConfig.ObjectKey) {
+    self.init(group: key.kind.group, kind: key.kind.rawValue, namespace: key.namespace, name: key.name)
+  }
+}
+
+extension ConfigurationReply.Change {
+  init(_ change: Plan.Change, showsDifference: Bool) {
+    let action = change.action == .updated ? "configured" : change.action.rawValue
+    let detail = showsDifference && !change.difference.isEmpty ? change.difference.joined(separator: "\n") : nil
+    self.init(
+      kind: change.key.kind.rawValue, namespace: change.key.namespace, name: change.key.name, action: action, detail: detail)
+  }
+
+  init(_ skipped: SkippedDocument) {
+    let reason = skipped.isMesh ? "not enforced by this version: it has no effect" : "not a document that describes the mesh"
+    self.init(
+      kind: "document", namespace: "", name: "\(skipped.object)", action: "skipped",
+      detail: "\(skipped.source):\(skipped.position.line): \(reason)")
+  }
+}
+
+extension ConfigurationReply.Finding {
+  public init(_ finding: Finding) {
+    self.init(
+      severity: finding.severity.rawValue, code: finding.code, source: finding.source, line: finding.line, column: finding.column,
+      object: finding.object, path: finding.path, reason: finding.reason, hint: finding.hint)
+  }
+}

@@ -1,0 +1,78 @@
+import Cluster
+import Consensus
+import FoundationEssentials
+import Glibc
+import Membership
+import MeshActors
+import MeshConfig
+import Primitives
+import Proxy
+import Transport
+
+/// What a node is made of before anything runs: disk, identity, loop, links, cluster, data plane.
+struct NodeParts {
+  let directory: String
+  let storage: NodeStorage
+  let joinSecret: JoinSecret
+  let authority: NodeAuthority
+  let identity: NodeIdentity
+  let trust: Transport.TrustBundle
+  let incarnation: UInt64
+  let remembered: ControlState?
+  let clock: WallClock
+
+  /// Opens everything that is on the disk. What is wrong is said with the place and the remedy.
+  init(file: ClusterFile, node: ClusterFile.Node) throws {
+    clock = WallClock { UInt64(max(0, Date().timeIntervalSince1970) * 1000) }
+    directory = file.dataDirectory(of: node)
+    let pki = "\(directory)/pki"
+    do {
+      joinSecret = try JoinSecret(path: file.joinSecretPath)
+      try createDirectories(pki)
+      storage = try NodeStorage(directory: directory, cluster: file.cluster.string, node: node.name)
+      // Says whose directory this is, for people and for the demo's clean-up.
+      try replaceFile(
+        "\(directory)/node.json", with: Array("{\"cluster\": \"\(file.cluster)\", \"node\": \"\(node.name)\"}\n".utf8), mode: 0o600)
+      authority = try NodeAuthority(
+        directory: pki, trustDomain: file.trustDomain, node: node.name, now: clock.seconds,
+        lifetime: file.certificates.authority)
+      identity = try NodeIdentity(
+        directory: pki, authority: authority, node: node.name, now: clock.seconds, lifetime: file.certificates.node)
+      let before = StoredFact.number(try storage.value(StoredFact.incarnation)) ?? 0
+      incarnation = max(clock.milliseconds(), before + 1)
+      storage.set(StoredFact.incarnation, StoredFact.bytes(incarnation))
+      remembered = try storage.value(StoredFact.controlState).flatMap { try? ControlState(restoring: $0) }
+      trust = try Self.initialTrust(authority, remembered)
+    } catch let error as CertificateError {
+      throw StartFailure("the keys and certificates in \(pki): \(error)")
+    } catch {
+      throw StartFailure("\(error)")
+    }
+  }
+
+  /// What was trusted in the earlier life, and this node's own authority.
+  private static func initialTrust(_ authority: NodeAuthority, _ remembered: ControlState?) throws -> Transport.TrustBundle {
+    var authorities = remembered?.trust.anchors.compactMap { try? Certificate(der: $0.certificate) } ?? []
+    if !authorities.contains(authority.certificate) { authorities.append(authority.certificate) }
+    return try Transport.TrustBundle(
+      trustDomain: authority.trustDomain, authorities: authorities, version: remembered?.trust.version.number ?? 0)
+  }
+
+  func linkCredentials(_ identity: NodeIdentity, _ trust: Transport.TrustBundle) throws -> LinkCredentials {
+    LinkCredentials(
+      identity: try TLSIdentity(chain: identity.chain, key: identity.key), authorities: [authority.certificate], bundle: trust,
+      joinSecret: joinSecret.bytes)
+  }
+}
+
+extension ClusterFile {
+  /// This node's part in the cluster, as the file says it.
+  func clusterLocal(_ node: Node, incarnation: UInt64) throws -> ClusterLocal {
+    let voters = initialVoters
+    return ClusterLocal(
+      name: node.name, cluster: cluster, trustDomain: trustDomain, address: NodeAddress(host: node.address, port: ports.link),
+      locality: node.locality, incarnation: incarnation, meshPort: ports.mesh,
+      seeds: nodes.filter { $0.name != node.name }.map { Seed(name: $0.name, address: NodeAddress(host: $0.address, port: ports.link)) },
+      configuration: ClusterConfiguration(voters: voters, learners: nodes.map(\.name).filter { !voters.contains($0) }))
+  }
+}
