@@ -31,9 +31,9 @@ enum AddressForm {
   private static func ipv6(_ text: String) -> [UInt8]? {
     guard text.utf8.count <= 45, text.utf8.contains(0x3A) else { return nil }
     let halves = splitAtDoubleColon(text)
-    guard let head = groups(halves.head) else { return nil }
+    guard let head = groups(halves.head, allowsIPv4: halves.tail == nil) else { return nil }
     guard let tailText = halves.tail else { return head.count == 16 ? head : nil }
-    guard let tail = groups(tailText), head.count + tail.count <= 14 else { return nil }
+    guard let tail = groups(tailText, allowsIPv4: true), head.count + tail.count <= 14 else { return nil }
     return head + [UInt8](repeating: 0, count: 16 - head.count - tail.count) + tail
   }
 
@@ -50,12 +50,12 @@ enum AddressForm {
     return (text[...], nil)
   }
 
-  private static func groups(_ text: Substring) -> [UInt8]? {
+  private static func groups(_ text: Substring, allowsIPv4: Bool) -> [UInt8]? {
     if text.isEmpty { return [] }
     var bytes: [UInt8] = []
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
     for (index, part) in parts.enumerated() {
-      if index == parts.count - 1, part.utf8.contains(0x2E) {
+      if allowsIPv4, index == parts.count - 1, part.utf8.contains(0x2E) {
         guard let tail = ipv4(part) else { return nil }
         bytes += tail
         continue

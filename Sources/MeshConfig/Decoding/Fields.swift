@@ -124,7 +124,8 @@ struct Fields {
       return nil
     }
     guard let value = Int(exactly: number), range.contains(value) else {
-      error(name, "\(number) is out of range: must be \(range.lowerBound)–\(range.upperBound)")
+      let what = range == 1...65535 ? "port must be" : "must be"
+      error(name, "\(number) is out of range: \(what) between \(range.lowerBound)-\(range.upperBound)")
       return nil
     }
     return value

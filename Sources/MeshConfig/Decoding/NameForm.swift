@@ -27,12 +27,12 @@ enum NameForm {
     return trimmed.split(separator: ".", omittingEmptySubsequences: false).allSatisfy(isHostLabel)
   }
 
-  /// A DNS name, or `*`, or `*.` before a DNS name. (`*-x.example.com` is accepted by Istio; so it is here.)
+  /// A DNS name whose first label may be `*`, or begin with it (`*-x.example.com`).
   static func isWildcardHost(_ text: String) -> Bool {
-    if text == "*" { return true }
-    if text.hasPrefix("*.") { return isHost(String(text.dropFirst(2))) }
-    if text.hasPrefix("*-") { return isHost(String(text.dropFirst(2))) }
-    return isHost(text)
+    guard text.hasPrefix("*") else { return isHost(text) }
+    let rest = text.dropFirst()
+    let afterSeparator = rest.hasPrefix(".") || rest.hasPrefix("-") ? rest.dropFirst() : rest
+    return rest.isEmpty || isHost(String(afterSeparator))
   }
 
   /// A problem with a Kubernetes label, or nil.

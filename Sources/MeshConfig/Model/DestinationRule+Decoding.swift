@@ -15,7 +15,7 @@ struct LabelSelector: FieldDecodable {
     labels = fields.stringMap("matchLabels")
     for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
       if key.isEmpty || key.utf8.contains(0x2A) || value.utf8.contains(0x2A) {
-        fields.error("matchLabels", "wildcards and empty keys are not supported in a selector")
+        fields.error("matchLabels", "wildcard is not supported in selector, nor is an empty key")
       }
     }
   }

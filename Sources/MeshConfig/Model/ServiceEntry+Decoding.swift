@@ -17,7 +17,7 @@ extension ServiceEntry: FieldDecodable {
       labels = fields.stringMap("labels")
       for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
         if key.isEmpty || key.utf8.contains(0x2A) || value.utf8.contains(0x2A) {
-          fields.error("labels", "wildcards and empty keys are not supported in a selector")
+          fields.error("labels", "wildcard is not supported in selector, nor is an empty key")
         }
         if value.utf8.count > 63 { fields.error("labels", "a label value has at most 63 bytes") }
       }

@@ -10,7 +10,7 @@ enum ServiceEntryRules {
     checkEndpoints(entry, into: &report)
     ObjectRules.checkExportTo(entry.exportTo, namespace: namespace, allowsNone: true, into: &report)
     if entry.workloadSelector != nil && !entry.endpoints.isEmpty {
-      report.error(.spec / "workloadSelector", "workloadSelector and endpoints exclude each other")
+      report.error(.spec / "workloadSelector", "only one of WorkloadSelector or Endpoints can be set")
     }
   }
 
@@ -20,7 +20,7 @@ enum ServiceEntryRules {
     if entry.hosts.count > 256 { report.error(path, "at most 256 hosts") }
     for (index, host) in entry.hosts.enumerated() {
       if host == "*" {
-        report.error(path[index], "hosts cannot be wildcard", hint: "name the domain: *.example.com")
+        report.error(path[index], "hostname cannot be wildcard", hint: "name the domain: *.example.com")
       } else if !NameForm.isWildcardHost(host) || AddressForm.isAddress(host) {
         report.error(path[index], "'\(host.prefix(80))' is not a host name")
       } else if host.hasPrefix("*") {
@@ -79,7 +79,7 @@ enum ServiceEntryRules {
       case .none: report.error(path, "NONE mode cannot set endpoints")
       case .dynamicDNS: report.error(path, "DYNAMIC_DNS has no endpoints")
       case .dnsRoundRobin where entry.endpoints.count > 1:
-        report.error(path, "there must only be 0 or 1 endpoint for DNS_ROUND_ROBIN")
+        report.error(path, "DNS_ROUND_ROBIN mode cannot have multiple endpoints")
       default: break
       }
     }

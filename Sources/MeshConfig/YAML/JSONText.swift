@@ -35,16 +35,20 @@ enum JSONText {
     }
   }
 
+  /// A quoted string that YAML readers accept too: what they refuse raw or read as a line break is escaped.
   static func append(_ text: String, to bytes: inout [UInt8]) {
     bytes.append(0x22)
-    for byte in text.utf8 {
-      switch byte {
-      case 0x22, 0x5C: bytes += [0x5C, byte]
-      case 0x0A: bytes += [0x5C, 0x6E]
-      case 0x0D: bytes += [0x5C, 0x72]
-      case 0x09: bytes += [0x5C, 0x74]
-      case 0..<0x20, 0x7F: bytes += "\\u00\(hexString([byte]))".utf8
-      default: bytes.append(byte)
+    for scalar in text.unicodeScalars {
+      switch scalar.value {
+      case 0x22: bytes += "\\\"".utf8
+      case 0x5C: bytes += "\\\\".utf8
+      case 0x0A: bytes += "\\n".utf8
+      case 0x0D: bytes += "\\r".utf8
+      case 0x09: bytes += "\\t".utf8
+      case 0..<0x20, 0x7F..<0xA0, 0x2028, 0x2029, 0xFEFF, 0xFFFE, 0xFFFF:
+        let high = UInt8(truncatingIfNeeded: scalar.value >> 8)
+        bytes += "\\u\(hexString([high, UInt8(truncatingIfNeeded: scalar.value)]))".utf8
+      default: bytes += UTF8.encode(scalar).map(Array.init) ?? []
       }
     }
     bytes.append(0x22)

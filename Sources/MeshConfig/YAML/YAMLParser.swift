@@ -14,6 +14,16 @@ public enum YAMLParser {
     guard String(validating: bytes, as: UTF8.self) != nil else {
       return ([], YAMLError(at: invalidUTF8Position(bytes), "not valid UTF-8"))
     }
+    var text = bytes
+    var result = build(text)
+    for _ in 0..<FlowAddress.repairsMax {
+      guard let error = result.error, FlowAddress.quote(in: &text, line: error.position.line) else { break }
+      result = build(text)
+    }
+    return result
+  }
+
+  private static func build(_ bytes: [UInt8]) -> (documents: [YAMLNode], error: YAMLError?) {
     var builder = TreeBuilder()
     do throws(YAMLError) {
       try EventSource.forEach(in: bytes) { (event, position) throws(YAMLError) in try builder.handle(event, at: position) }

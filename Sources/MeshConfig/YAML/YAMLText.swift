@@ -59,7 +59,8 @@ enum YAMLText {
     guard case .string = ScalarResolution.plain(text), let first = text.utf8.first, text.utf8.last != 0x20 else { return false }
     let isLetterOrDigit = first | 0x20 >= 0x61 && first | 0x20 <= 0x7A || first >= 0x30 && first <= 0x39
     guard isLetterOrDigit || first == 0x2F || first == 0x2E || first == 0x5F else { return false }
-    // Dates and numbers with leading zeros or underscores: other readers resolve them.
+    // Other readers take single letters for booleans, and dates and numbers with leading zeros or underscores for numbers.
+    if ["y", "Y", "n", "N"].contains(text) { return false }
     if first >= 0x30 && first <= 0x39 && text.utf8.allSatisfy({ "0123456789-_:.+eExXoTZ".utf8.contains($0) }) { return false }
     var previous: UInt8 = 0
     for byte in text.utf8 {
