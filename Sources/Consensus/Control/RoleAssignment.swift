@@ -119,9 +119,11 @@ public struct RoleAssignment: Sendable, Equatable {
     for role in Role.allCases where table[role] != roles[role] {
       leadership?.changed = now
       if table[role].epoch != roles[role].epoch {
-        // Assigned under this leader: nobody can have renewed it yet.
+        // The former leader may have assigned and renewed it, and this node only now applies the assignment.
+        let start = leadership?.since ?? now
         let slot = slot(role)
-        leadership?.tenures[slot] = Tenure(epoch: table[role].epoch, endsAt: now + settings.leaseDuration)
+        leadership?.tenures[slot] = Tenure(
+          epoch: table[role].epoch, endsAt: max(now + settings.leaseDuration, start + settings.grace))
       }
     }
     roles = table
@@ -179,7 +181,7 @@ public struct RoleAssignment: Sendable, Equatable {
     let tenure = leadership.tenures[slot(role)]
     guard let holder = roles[role].holder else {
       if roles[role].epoch > .zero { return "given back" }
-      let isFormed = eligible(for: role).count >= Role.allCases.count
+      let isFormed = members.count { $0.liveness == .alive } >= Role.allCases.count
       return isFormed || now >= leadership.since + settings.formation ? "first assignment" : nil
     }
     if now >= tenure.endsAt {

@@ -174,19 +174,14 @@ extension Raft {
   /// Commits what can be, then keeps the leader's state or leaves leadership; the last act of every leader's step.
   mutating func finish(_ leader: Leader, at now: Instant, into effects: inout [RaftEffect]) {
     var leader = leader
-    let before = commitIndex
-    let decided = decidedIndex(leader)
-    // Only entries of the own term are committed by counting; earlier ones follow with them (Raft thesis §3.6.2).
-    if decided > commitIndex, log.term(at: decided) == term {
-      let cost = log.entries(after: commitIndex, through: decided).reduce(0) { $0 + ($1.term == term ? $1.cost : 0) }
-      leader.uncommittedBytes = max(0, leader.uncommittedBytes - cost)
-      advanceCommit(to: decided, into: &effects)
-    }
-    guard commitIndex > before else {
+    guard let decided = indexToCommit(leader) else {
       releaseReads(&leader, into: &effects)
       position = .leader(leader)
       return
     }
+    let cost = log.entries(after: commitIndex, through: decided).reduce(0) { $0 + ($1.term == term ? $1.cost : 0) }
+    leader.uncommittedBytes = max(0, leader.uncommittedBytes - cost)
+    advanceCommit(to: decided, into: &effects)
     broadcastAppends(&leader, emptyAllowed: true, into: &effects)
     releaseReads(&leader, into: &effects)
     position = .leader(leader)
@@ -195,11 +190,13 @@ extension Raft {
     if change.index <= commitIndex && !change.configuration.isVoter(local) { follow(nil, at: now, into: &effects) }
   }
 
-  /// The highest index that a majority of the voters holds.
-  private func decidedIndex(_ leader: Leader) -> LogIndex {
+  /// The highest index that a majority of the voters holds, when it can be committed now. Only entries of the own term are
+  /// committed by counting; earlier ones follow with them (Raft thesis §3.6.2).
+  func indexToCommit(_ leader: Leader) -> LogIndex? {
     let held = configuration.voters.map { $0 == local ? log.last.index : leader.progress[$0]?.match ?? .zero }
-    guard held.count >= configuration.quorum else { return .zero }
-    return held.sorted(by: >)[configuration.quorum - 1]
+    guard held.count >= configuration.quorum else { return nil }
+    let decided = held.sorted(by: >)[configuration.quorum - 1]
+    return decided > commitIndex && log.term(at: decided) == term ? decided : nil
   }
 
   /// Answers reads whose round a majority has answered (Raft thesis §6.4).

@@ -56,7 +56,10 @@ extension Raft {
       let wasWaiting = progress.flow == .probe(waiting: true)
       let isNews = progress.matched(index)
       leader.progress[peer] = progress
-      if isNews || wasWaiting { sendAppends(to: peer, &leader, emptyAllowed: false, into: &effects) }
+      if isNews && indexToCommit(leader) == nil {
+        // While one append was awaited the follower was not told what got decided meanwhile.
+        sendAppends(to: peer, &leader, emptyAllowed: wasWaiting, into: &effects)
+      }
     case .conflict(let index, let hint):
       let shared = log.lastPosition(atOrBefore: hint.index, termAtMost: hint.term)
       let isNews = progress.conflicted(at: index, hint: shared.index)
@@ -97,16 +100,12 @@ extension Raft {
       return send(.appendReply(.matched(commitIndex)), to: peer, into: &effects)
     }
     guard log.holds(previous) else {
+      if previous.index == commitIndex { return fail(.committedConflict(previous), into: &effects) }
       let hint = log.lastPosition(atOrBefore: previous.index, termAtMost: previous.term)
       return send(.appendReply(.conflict(at: previous.index, hint: hint)), to: peer, into: &effects)
     }
     let new = Array(entries.drop { log.holds($0.position) })
-    if let first = new.first {
-      if first.index <= commitIndex {
-        return fail(.committedConflict(LogPosition(index: commitIndex, term: term)), into: &effects)
-      }
-      takeEntries(new, from: first.index, into: &effects)
-    }
+    if let first = new.first { takeEntries(new, from: first.index, into: &effects) }
     let match = previous.index.advanced(by: entries.count)
     send(.appendReply(.matched(match)), to: peer, into: &effects)
     advanceCommit(to: min(commit, match), into: &effects)

@@ -83,7 +83,7 @@ public enum RaftFailure: Sendable, Hashable, CustomStringConvertible {
     switch self {
     case .storage: "the Raft storage failed; this node takes no part in consensus until it is restarted"
     case .committedConflict(let position):
-      "the leader's log contradicts the committed entry \(position): a disk lost data; "
+      "the leader's log has \(position), which contradicts what is committed here: a disk lost data; "
         + "restart this node with an empty data directory so that it joins again"
     }
   }
