@@ -99,10 +99,11 @@ struct TimerWheel {
   private func nextSlot() -> (list: Int, start: UInt64)? {
     for level in 0..<Self.levels where occupied[level] != 0 {
       let shift = UInt64(level * 6)
-      let current = (elapsed >> shift) & 63
+      // From the slot after the current one: what the current one holds is a whole revolution away.
+      let first = ((elapsed >> shift) + 1) & 63
       let bits = occupied[level]
-      let rotated = current == 0 ? bits : bits >> current | bits << (64 - current)
-      let slot = (current + UInt64(rotated.trailingZeroBitCount)) & 63
+      let rotated = first == 0 ? bits : bits >> first | bits << (64 - first)
+      let slot = (first + UInt64(rotated.trailingZeroBitCount)) & 63
       let range = UInt64(64) << shift
       var start = (elapsed & ~(range - 1)) + slot << shift
       // Only the top level wraps: a slot behind the current one belongs to the next revolution.

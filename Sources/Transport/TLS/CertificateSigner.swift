@@ -40,7 +40,7 @@ public struct CertificateSigner: Sendable {
     try draft.add("keyUsage", "critical,digitalSignature", issuer: certificate)
     try draft.add("extendedKeyUsage", "serverAuth,clientAuth", issuer: certificate)
     try draft.add("subjectKeyIdentifier", "hash", issuer: certificate)
-    try draft.add("authorityKeyIdentifier", "keyid", issuer: certificate)
+    try draft.addAuthorityKeyIdentifier(of: certificate)
     // The subject is empty, so the name is critical (RFC 5280 §4.2.1.6). A SPIFFE id holds nothing this syntax reads.
     try draft.add("subjectAltName", "critical,URI:\(identity)", issuer: certificate)
     return try draft.sign(with: key)
@@ -119,7 +119,13 @@ final class CertificateDraft {
     try add("basicConstraints", "critical,CA:TRUE,pathlen:0", issuer: issuer)
     try add("keyUsage", "critical,keyCertSign,cRLSign", issuer: issuer)
     try add("subjectKeyIdentifier", "hash", issuer: issuer)
-    if issuer != nil { try add("authorityKeyIdentifier", "keyid", issuer: issuer) }
+    if let issuer { try addAuthorityKeyIdentifier(of: issuer) }
+  }
+
+  /// Absent when the issuer, as some operators' roots, does not number its key.
+  func addAuthorityKeyIdentifier(of issuer: Certificate) throws(CertificateError) {
+    guard X509_get0_subject_key_id(issuer.handle.pointer) != nil else { return }
+    try add("authorityKeyIdentifier", "keyid", issuer: issuer)
   }
 
   /// Adds an extension written as OpenSSL's configuration files write it (x509v3_config(5)).

@@ -64,10 +64,10 @@ extension Certificate {
   /// Refuses an authority, and a leaf whose usages do not fit (RFC 5280 §4.2.1.3, §4.2.1.12; X509-SVID §4).
   func checkIsLeaf(for role: PeerRole) throws(CertificateError) {
     guard !isAuthority else { throw .authorityAsLeaf }
+    // All bits are set when an extension is absent; here its absence is a refusal.
     let usage = X509_get_key_usage(handle.pointer)
-    guard usage & UInt32(KU_DIGITAL_SIGNATURE) != 0 else { throw .missingUsage("digital signatures") }
-    guard usage == .max || usage & UInt32(KU_KEY_CERT_SIGN | KU_CRL_SIGN) == 0 else { throw .authorityAsLeaf }
-    // All bits are set when the extension is absent; here its absence is a refusal.
+    guard usage != .max, usage & UInt32(KU_DIGITAL_SIGNATURE) != 0 else { throw .missingUsage("digital signatures") }
+    guard usage & UInt32(KU_KEY_CERT_SIGN | KU_CRL_SIGN) == 0 else { throw .authorityAsLeaf }
     let extended = X509_get_extended_key_usage(handle.pointer)
     let (needed, words) = role == .server ? (XKU_SSL_SERVER, "TLS servers") : (XKU_SSL_CLIENT, "TLS clients")
     guard extended != .max, extended & UInt32(needed) != 0 else { throw .missingUsage(words) }
