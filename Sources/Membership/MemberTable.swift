@@ -10,6 +10,8 @@ struct MemberTable: Hashable, Sendable {
     var heardAt: Instant?
     /// Present exactly while the state is `suspect`.
     var suspicion: Suspicion?
+    /// Who accused it while its own word was still fresh; they confirm a suspicion that this node comes to by itself.
+    var doubters: [NodeName] = []
     /// When the member was last asked to introduce itself because of an incredible claim.
     var introductionAskedAt: Instant?
     /// When the member was last told, because of gossip from it, that it is held for dead.
@@ -68,6 +70,7 @@ struct MemberTable: Hashable, Sendable {
     guard let last = entries[name] else { return }
     if let heardAt = last.heardAt, heardAt >= instant { return }
     entries[name]?.heardAt = instant
+    if !last.doubters.isEmpty { entries[name]?.doubters = [] }
   }
 
   private static func position(of name: NodeName, in names: [NodeName]) -> Int {

@@ -3,10 +3,11 @@ import Primitives
 extension Registry {
   /// Live members besides this node, in any order, whenever they change.
   public mutating func peersChanged(_ live: [NodeName], at now: Instant) {
-    let sorted = live.filter { $0 != owner }.sorted()
-    let hasNewcomer = sorted.contains { !peers.contains($0) }
-    peers = sorted
-    if hasNewcomer, !hasSynchronised { nextCompareAt = now }
+    let others = live.filter { $0 != owner }
+    let isSorted = zip(others, others.dropFirst()).allSatisfy { $0 < $1 }
+    let hadPeers = !peers.isEmpty
+    peers = isSorted ? others : others.sorted()
+    if !hadPeers, !peers.isEmpty, !hasSynchronised { nextCompareAt = now }
   }
 
   /// A peer showed a digest, by gossip: compare soon if it differs.

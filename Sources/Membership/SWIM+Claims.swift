@@ -13,9 +13,13 @@ extension SWIM {
   mutating func apply(_ rumor: Rumor, from sender: NodeName, at now: Instant, into effects: inout [Effect]) {
     switch rumor {
     case .alive(let record): applyAlive(record, origin: .hearsay, at: now, into: &effects)
-    case .suspect(let name, let incarnation, let accuser), .dead(let name, let incarnation, let accuser):
+    case .suspect(let name, let incarnation, let accuser):
       applyAccusation(
         of: name, incarnation: incarnation, accuser: accuser, toldBy: sender, at: now, into: &effects)
+    case .dead(let name, let incarnation, let accuser):
+      applyAccusation(
+        of: name, incarnation: incarnation, accuser: accuser, toldBy: sender, at: now, into: &effects)
+      followConviction(of: name, incarnation: incarnation, at: now, into: &effects)
     case .left(let name, let incarnation):
       applyLeft(name, incarnation: incarnation, firstHand: false, from: sender, at: now, into: &effects)
     }
@@ -121,6 +125,9 @@ extension SWIM {
       confirm(name, incarnation: incarnation, accuser: accuser)
     } else if let heardAt = entry.heardAt, now < heardAt + configuration.evidenceWindow {
       // We heard it just now. Let it know, so that it can refute.
+      if entry.doubters.count < configuration.confirmations, !entry.doubters.contains(accuser) {
+        table.update(name) { $0.doubters.append(accuser) }
+      }
       startProbe(
         of: name, kind: .verification, telling: .suspect(name, incarnation: incarnation, accuser: accuser), at: now,
         into: &effects)

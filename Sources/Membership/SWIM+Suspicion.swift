@@ -40,6 +40,8 @@ extension SWIM {
       let spread = liveCount <= 32 ? Duration.zero : configuration.suspicionMin / 2
       suspicion.verifyAt = now + generator.duration(in: .zero...spread)
     }
+    for doubter in entry.doubters where doubter != accuser { _ = suspicion.confirm(by: doubter) }
+    table.update(entry.member.name) { $0.doubters = [] }
     changeState(of: entry.member.name, to: .suspect, suspicion: suspicion, at: now, into: &effects)
     rumors.enqueue(.suspect(entry.member.name, incarnation: entry.incarnation, accuser: accuser))
   }
@@ -78,6 +80,16 @@ extension SWIM {
       verdict == .left
         ? .left(name, incarnation: entry.incarnation)
         : .dead(name, incarnation: entry.incarnation, accuser: local.name))
+  }
+
+  /// Another member's suspicion came to its end. Ours need not run on if all it still waits for is time: this node's own probe
+  /// failed, as many as it takes have confirmed, and the member was not heard.
+  mutating func followConviction(of name: NodeName, incarnation: UInt64, at now: Instant, into effects: inout [Effect]) {
+    guard let entry = table[name], let suspicion = entry.suspicion, entry.incarnation == incarnation,
+      suspicion.ownProbeFailed, suspicion.isConfirmed
+    else { return }
+    if let heardAt = entry.heardAt, heardAt > suspicion.startedAt { return }
+    decide(suspicion, of: entry, at: now, into: &effects)
   }
 
   /// The number of decimal digits of a count, which is ⌈log10(n + 1)⌉.

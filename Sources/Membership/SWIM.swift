@@ -6,7 +6,7 @@ import Primitives
 /// - *First hand.* Messages on a link come from an authenticated owner. A third party's claim of an incarnation far above what the
 ///   owner said, or of another address, is not believed: the owner is asked to introduce itself.
 /// - *No conviction on hearsay.* `suspect` and `dead` rumors only start or confirm a suspicion; it ends in `dead` only if a probe
-///   of this node's own stayed without answer since, and no word came from the member.
+///   of this node's own stayed without answer, and no word came from the member since.
 /// - *A stalled node accuses nobody.* A timer that fires late gives every suspicion and probe the time that was missed.
 public struct SWIM: Hashable, Sendable {
   public enum Input: Hashable, Sendable {

@@ -36,6 +36,8 @@ struct Suspicion: Hashable, Sendable {
   /// C: accusers besides the first.
   var confirmations: Int { accusers.count - 1 }
 
+  var isConfirmed: Bool { confirmations >= max(1, expected) }
+
   /// Records another accuser; false when it is not news.
   mutating func confirm(by accuser: NodeName) -> Bool {
     guard accusers.count < MembershipLimits.accusersMax, confirmations < expected, !accusers.contains(accuser) else {

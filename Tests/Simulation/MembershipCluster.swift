@@ -31,6 +31,7 @@ public struct MembershipCluster {
   public private(set) var largestDatagramBytes = 0
   private let configuration: SWIMConfiguration
   private var indexByName: [NodeName: Int] = [:]
+  private var indexByAddress: [NodeAddress: Int] = [:]
   private var isCut = false
   private var messagesSinceCheck = 0
 
@@ -45,6 +46,7 @@ public struct MembershipCluster {
       let name = try NodeName("n\(index)")
       let address = NodeAddress(host: "10.0.\(index / 250).\(index % 250 + 1)", port: 15010)
       indexByName[name] = index
+      indexByAddress[address] = index
       nodes.append(Self.start(name, address, incarnation: 1_700_000_000_000, seed: seed &+ UInt64(index), configuration, .zero))
     }
     for index in 0..<size { begin(index) }
@@ -120,6 +122,10 @@ public struct MembershipCluster {
     var effects: [SWIM.Effect] = []
     nodes[index].swim.handle(input, at: now, into: &effects)
     for effect in effects { carryOut(effect, of: index) }
+    if effects.contains(where: { if case .memberChanged = $0 { true } else { false } }) {
+      let live = nodes[index].swim.members.filter(\.state.isLive).map(\.name)
+      nodes[index].registry.peersChanged(live, at: now)
+    }
     rearm(index)
   }
 
@@ -127,7 +133,7 @@ public struct MembershipCluster {
     switch effect {
     case .sendDatagram(let message, let address):
       check(message)
-      if let to = nodes.firstIndex(where: { $0.address == address }) {
+      if let to = indexByAddress[address] {
         network.sendDatagram(.swim(message), from: index, to: to)
       }
     case .sendStream(let message, let name, _):
@@ -135,8 +141,6 @@ public struct MembershipCluster {
     case .memberChanged(let change):
       nodes[index].history.append((now, change))
       judge(change, by: index)
-      let live = nodes[index].swim.members.filter(\.state.isLive).map(\.name)
-      nodes[index].registry.peersChanged(live, at: now)
     case .registryDiffers(let name, let digest):
       var effects: [Registry.Effect] = []
       nodes[index].registry.heard(digest: digest, from: name, at: now, into: &effects)
