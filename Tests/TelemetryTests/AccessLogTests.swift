@@ -1,0 +1,136 @@
+import FoundationEssentials
+import Primitives
+import Telemetry
+import Testing
+
+// compatibility 4.
+
+private struct Texts: AccessLogTexts {
+  var values: [AccessLogText: [UInt8]] = [:]
+  func append(_ field: AccessLogText, to out: inout [UInt8]) { out.append(contentsOf: values[field] ?? []) }
+}
+
+private func line(_ format: AccessLogFormat, _ record: AccessLogRecord, _ values: [AccessLogText: String]) -> String {
+  line(format, record, bytes: values.mapValues { Array($0.utf8) })
+}
+
+private func line(_ format: AccessLogFormat, _ record: AccessLogRecord, bytes: [AccessLogText: [UInt8]]) -> String {
+  var out: [UInt8] = []
+  var writer = AccessLogWriter(format)
+  writer.append(record, Texts(values: bytes), to: &out)
+  return String(decoding: out, as: UTF8.self)
+}
+
+private let record = AccessLogRecord(
+  startMilliseconds: 1_787_392_800_123, loggedProtocol: .http11, responseCode: 200, bytesReceived: 0, bytesSent: 375,
+  durationMilliseconds: 12, upstreamServiceMilliseconds: 11)
+
+private let texts: [AccessLogText: String] = [
+  .method: "GET", .originalPath: "/reviews/0?x=1", .responseCodeDetails: "via_upstream", .userAgent: "curl/8.5.0 (x)",
+  .requestID: "0aa1f0c8-2a3b-4c4d-8e5f-001122334455", .authority: "reviews:9080", .upstreamHost: "127.0.0.2:9080",
+  .upstreamCluster: "outbound|9080|v1|reviews.default.svc.cluster.local", .upstreamLocalAddress: "127.0.0.1:40000",
+  .downstreamLocalAddress: "127.0.0.1:15001", .downstreamRemoteAddress: "127.0.0.1:40002", .routeName: "default",
+]
+
+@Test func `a TEXT line is Istio's`() {
+  let expected =
+    "[2026-08-22T10:00:00.123Z] \"GET /reviews/0?x=1 HTTP/1.1\" 200 - via_upstream - \"-\" 0 375 12 11 \"-\" "
+    + "\"curl/8.5.0 (x)\" \"0aa1f0c8-2a3b-4c4d-8e5f-001122334455\" \"reviews:9080\" \"127.0.0.2:9080\" "
+    + "outbound|9080|v1|reviews.default.svc.cluster.local 127.0.0.1:40000 127.0.0.1:15001 127.0.0.1:40002 - default\n"
+  #expect(line(.text, record, texts) == expected)
+}
+
+@Test func `missing values are a dash in TEXT`() {
+  let empty = AccessLogRecord(startMilliseconds: 0, loggedProtocol: .tcp, responseCode: 0, flags: [.noRouteFound])
+  #expect(
+    line(.text, empty, [:])
+      == "[1970-01-01T00:00:00.000Z] \"- - -\" 0 NR - - \"-\" 0 0 0 - \"-\" \"-\" \"-\" \"-\" \"-\" - - - - - -\n")
+}
+
+@Test func `a JSON line has Istio's keys in order, and null for what is missing`() {
+  let expected =
+    #"{"start_time":"2026-08-22T10:00:00.123Z","route_name":"default","method":"GET","path":"/reviews/0?x=1","#
+    + #""protocol":"HTTP/1.1","response_code":200,"response_flags":"-","response_code_details":"via_upstream","#
+    + #""connection_termination_details":null,"bytes_received":0,"bytes_sent":375,"duration":12,"upstream_service_time":11,"#
+    + #""x_forwarded_for":null,"user_agent":"curl/8.5.0 (x)","request_id":"0aa1f0c8-2a3b-4c4d-8e5f-001122334455","#
+    + #""authority":"reviews:9080","upstream_host":"127.0.0.2:9080","#
+    + #""upstream_cluster":"outbound|9080|v1|reviews.default.svc.cluster.local","upstream_local_address":"127.0.0.1:40000","#
+    + #""downstream_local_address":"127.0.0.1:15001","downstream_remote_address":"127.0.0.1:40002","#
+    + #""requested_server_name":null,"upstream_transport_failure_reason":null}"# + "\n"
+  #expect(line(.json, record, texts) == expected)
+}
+
+private let hostile: [UInt8] = Array("a b\"c\\d\r\n\u{1B}[31m\u{7F}".utf8) + [0, 0xFF, 0xC3]
+
+@Test func `hostile bytes stay on one line and in one field of TEXT`() {
+  let written = line(
+    .text, record, bytes: [.originalPath: hostile, .userAgent: hostile, .requestedServerName: hostile, .authority: hostile])
+  let strict = #"a\x20b\x22c\x5cd\x0d\x0a\x1b[31m\x7f\x00\xff\xc3"#
+  let free = #"a b\x22c\x5cd\x0d\x0a\x1b[31m\x7f\x00\xff\xc3"#
+  #expect(written.contains("\"- \(strict) HTTP/1.1\""))
+  #expect(written.contains("\"\(free)\" \"-\" \"\(strict)\""))
+  #expect(written.hasSuffix(" - - - - \(strict) -\n"))
+  #expect(written.utf8.count { $0 == 0x0A } == 1)
+  #expect(written.utf8.allSatisfy { $0 == 0x0A || $0 >= 0x20 && $0 < 0x7F })
+}
+
+@Test func `JSON always parses, and shows hostile bytes`() throws {
+  var generator = SeededGenerator(seed: 6)
+  for _ in 0..<300 {
+    let noise = (0..<64).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+    let written = line(.json, record, bytes: [.originalPath: noise, .userAgent: hostile, .requestedServerName: noise])
+    #expect(written.utf8.allSatisfy { $0 == 0x0A || $0 >= 0x20 && $0 < 0x7F })
+    #expect(written.utf8.count { $0 == 0x0A } == 1)
+    struct Line: Decodable {
+      var path: String
+      var userAgent: String
+      enum CodingKeys: String, CodingKey {
+        case path
+        case userAgent = "user_agent"
+      }
+    }
+    let parsed = try JSONDecoder().decode(Line.self, from: Data(written.utf8))
+    #expect(parsed.path.unicodeScalars.map { UInt8($0.value) } == noise)
+    #expect(parsed.userAgent.unicodeScalars.map { UInt8($0.value) } == hostile)
+  }
+}
+
+@Test func `an overlong value is cut`() {
+  let long = String(repeating: "x", count: 100_000)
+  #expect(line(.text, record, [.originalPath: long]).utf8.count < TelemetryLimits.accessLogFieldBytesMax + 300)
+}
+
+@Test func `several lines share one buffer`() {
+  var out: [UInt8] = []
+  var writer = AccessLogWriter(.text)
+  for _ in 0..<3 { writer.append(record, Texts(), to: &out) }
+  let lines = String(decoding: out, as: UTF8.self).split(separator: "\n")
+  #expect(lines.count == 3 && Set(lines).count == 1)
+}
+
+@Test func `a custom format knows Envoy's operators, and a doubled percent sign`() throws {
+  let format = try AccessLogFormat(text: "100%% %REQ(X-Custom)% %RESP(Content-Type)% %RESPONSE_CODE% %REQ(:METHOD)%\n")
+  let written = line(format, record, [.requestHeader("x-custom"): "v", .responseHeader("content-type"): "a/b", .method: "PUT"])
+  #expect(written == "100% v a/b 200 PUT\n")
+}
+
+@Test(arguments: [
+  "%NOPE%", "%REQ(Authorization)%", "%REQ(cookie)%", "%RESP(Set-Cookie)%", "%REQ(proxy-authorization)%", "50%", "%REQ()%",
+  "%REQ(a b)%", "%%%",
+])
+func `a format with unknown operators or secrets is refused`(format: String) {
+  #expect(throws: AccessLogFormatError.self) { try AccessLogFormat(text: format) }
+}
+
+@Test(
+  arguments: [
+    (0, "1970-01-01T00:00:00.000Z"), (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+    (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+    (4_107_542_400_000, "2100-03-01T00:00:00.000Z"), (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+    (UInt64.max, "9999-12-31T23:59:59.999Z"),
+  ] as [(UInt64, String)])
+func `times are UTC with milliseconds`(milliseconds: UInt64, expected: String) {
+  var out: [UInt8] = []
+  UTCTime.append(milliseconds: milliseconds, to: &out)
+  #expect(String(decoding: out, as: UTF8.self) == expected)
+}
