@@ -31,7 +31,8 @@ extension Explanation {
       let mark = endpoint.isEligible ? "✓" : "✗"
       lines.append(
         "  \(mark) \(padded(endpoint.address, to: 21)) \(padded(endpoint.health.rawValue, to: 11)) "
-          + "priority \(endpoint.priority) weight \(endpoint.weight) \(endpoint.locality) \(place)")
+          + "priority \(endpoint.priority) weight \(endpoint.weight) \(endpoint.locality)"
+          + (place.isEmpty ? "" : " \(place)"))
     }
     if cluster.endpointsNotShown > 0 { lines.append("    \(cluster.endpointsNotShown) more") }
     if cluster.endpoints.isEmpty { lines.append("    no endpoints") }
