@@ -37,6 +37,8 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   private var isProcessing = false
   private var mustProcessAgain = false
   private var peerClosed = false
+  /// Requests wait until the client has taken earlier answers.
+  private var isCongested = false
   private var lingered = 0
   private var wasAborted = false
   private var timer = TimerToken.none
@@ -147,7 +149,8 @@ final class DownstreamConnection: EventHandler, TimerHandler {
       case .handshake:
         guard continueHandshake() else { return }
       case .head:
-        guard output.pending < ProxyLimits.outputHighWater, readHead() else { return }
+        isCongested = output.pending >= ProxyLimits.outputHighWater
+        guard !isCongested, readHead() else { return }
         served += 1
         if served > ProxyLimits.requestsPerTurn {
           worker.resumeNextTurn(self)
@@ -314,7 +317,6 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   /// Writes what is queued, and acts on what that makes possible.
   func flush() {
     guard phase != .closed, phase != .handshake, !isProcessing else { return }
-    let hadMuch = output.pending >= ProxyLimits.outputHighWater
     switch output.flush(to: stream) {
     case .bytes:
       if phase == .closing { finishClosing() }
@@ -325,9 +327,10 @@ final class DownstreamConnection: EventHandler, TimerHandler {
       if wasExchanging { exchange.clientGone() }
       return
     }
-    if hadMuch, output.pending <= ProxyLimits.outputLowWater, phase == .exchange || phase == .tunnel {
-      exchange.clientCanTakeMore()
-    } else if hadMuch, output.pending <= ProxyLimits.outputLowWater, phase == .head {
+    guard output.pending <= ProxyLimits.outputLowWater else { return }
+    if phase == .exchange || phase == .tunnel { exchange.clientCanTakeMore() }
+    if isCongested {
+      isCongested = false
       process()
     }
   }

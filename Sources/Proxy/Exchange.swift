@@ -62,6 +62,7 @@ final class Exchange {
   var replayIsWhole = true
   var bodyEnded = false
   var upstreamReady = false
+  var isPumping = false
 
   // Timers.
   var totalTimer = TimerToken.none

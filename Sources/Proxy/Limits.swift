@@ -40,6 +40,9 @@ public enum ProxyLimits {
   static let logBatchBytes = 64 * 1024
   /// Bytes of a status server's request.
   static let statusRequestBytes = 8 * 1024
+  /// Connections of a status server, and how long one may do nothing.
+  static let statusConnections = 256
+  static let statusIdle: Duration = .seconds(60)
   /// Names the resolver remembers; addresses kept of one answer.
   static let resolvedNames = 4096
   static let addressesPerName = 32

@@ -362,23 +362,38 @@ extension Exchange {
 
   /// Moves request body bytes as far as the upstream, or the replay buffer, has room.
   func pumpRequestBody() {
-    guard phase != .idle, phase != .tunnel, !bodyEnded, let connection else { return }
+    guard !isPumping else { return }
+    isPumping = true
+    while pumpUntilFull() {}
+    isPumping = false
+  }
+
+  /// True when the upstream took at once what had filled it, so there is room for more.
+  private func pumpUntilFull() -> Bool {
+    guard phase != .idle, phase != .tunnel, !bodyEnded, let connection else { return false }
     do throws(MessageError) {
-      loop: while canTakeBody {
+      while canTakeBody {
         switch try connection.nextBodyEvent() {
         case .data: continue
-        case .needMore: break loop
+        case .needMore:
+          upstream?.flush()
+          return false
         case .end:
           bodyEnded = true
           requestEnded = now
           if upstreamReady, let upstream { finishBody(on: upstream) }
-          break loop
+          upstream?.flush()
+          return false
         }
       }
     } catch {
-      return requestBodyFailed(error)
+      requestBodyFailed(error)
+      return false
     }
-    upstream?.flush()
+    guard upstreamReady, let upstream else { return false }
+    upstream.isCongested = true
+    upstream.flush()
+    return self.upstream === upstream && !upstream.isCongested
   }
 
   private var canTakeBody: Bool {

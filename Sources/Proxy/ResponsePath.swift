@@ -17,7 +17,9 @@ extension Exchange: UpstreamObserver {
     interim.write(into: &connection.output.bytes, chunked: false, close: false)
   }
 
-  func upstreamCanTakeMore() { pumpRequestBody() }
+  func upstreamCanTakeMore() {
+    if phase == .tunnel { pumpTunnel() } else { pumpRequestBody() }
+  }
 
   func flushClient() { connection?.flush() }
 
@@ -139,6 +141,7 @@ extension Exchange: UpstreamObserver {
       }
       guard moved else { break }
     }
+    if upstream.pendingOutput >= ProxyLimits.outputHighWater { upstream.isCongested = true }
     upstream.flush()
     if connection.hasEnded, self.upstream != nil {
       endTunnel()

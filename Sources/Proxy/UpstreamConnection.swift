@@ -53,6 +53,8 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   var head = ResponseHead()
   private var decoder: BodyDecoder?
   private var method = HTTPMethod.get
+  /// The exchange waits for room; it is told once there is some.
+  var isCongested = false
   private var interims = 0
   private var canRead = true
   private var isReading = false
@@ -107,6 +109,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     decoder = nil
     interims = 0
     isPaused = false
+    isCongested = false
     phase = .busy
   }
 
@@ -118,7 +121,6 @@ final class UpstreamConnection: EventHandler, TimerHandler {
 
   func flush() {
     guard phase == .busy || phase == .tunnel, !output.isEmpty else { return }
-    let hadMuch = output.pending >= ProxyLimits.outputHighWater
     let before = output.pending
     let result = output.flush(to: stream)
     if output.pending < before { hasSent = true }
@@ -132,7 +134,10 @@ final class UpstreamConnection: EventHandler, TimerHandler {
       if phase == .busy || phase == .tunnel { fail(.reset) }
       return
     }
-    if hadMuch, output.pending <= ProxyLimits.outputLowWater { observer?.upstreamCanTakeMore() }
+    if isCongested, output.pending <= ProxyLimits.outputLowWater {
+      isCongested = false
+      observer?.upstreamCanTakeMore()
+    }
   }
 
   /// Stops reading until `resume`: the client takes bytes more slowly than they come.
