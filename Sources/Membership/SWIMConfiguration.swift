@@ -4,7 +4,7 @@
 /// as long as its stall is shorter than `probeInterval + suspicionMin`, less one round trip for its refutation.
 public struct SWIMConfiguration: Hashable, Sendable {
   /// Time between two regular probes and time one probe has in all, before scaling by local health.
-  /// Shorter detects sooner and sends more; clusters of up to four nodes probe up to twice as often.
+  /// Shorter detects sooner and sends more; clusters of up to 32 nodes probe twice as often.
   public var probeInterval: Duration = .milliseconds(200)
   /// Time for the direct answer, after which others are asked to probe and the link is tried. Well above a LAN round trip.
   public var probeTimeout: Duration = .milliseconds(100)
