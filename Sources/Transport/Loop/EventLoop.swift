@@ -31,7 +31,7 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
   private var timers = TimerWheel()
   private var turnEnds = ContiguousArray<any TurnHandler>()
   private var turnEndsRunning = ContiguousArray<any TurnHandler>()
-  private let events = UnsafeMutablePointer<cl_epoll_event>.allocate(capacity: TransportLimits.loopEventsPerTurn)
+  private let events: UnsafeMutablePointer<cl_epoll_event>
 
   private enum Job {
     case closure(@Sendable () -> Void)
@@ -57,12 +57,9 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
       close(epoll)
       throw error
     }
+    events = .allocate(capacity: TransportLimits.loopEventsPerTurn)
     let added = cl_epoll_add(epoll, wakeup, CL_EPOLLIN | CL_EPOLLET, Self.wakeupData)
-    if added < 0 {
-      close(epoll)
-      close(wakeup)
-      throw SystemError("watch wake-up event", code: -added)
-    }
+    if added < 0 { throw SystemError("watch wake-up event", code: -added) }
   }
 
   deinit {

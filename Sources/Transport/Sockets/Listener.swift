@@ -57,7 +57,7 @@ public struct Listener: ~Copyable {
       switch -accepted {
       case EAGAIN: return .wouldBlock
       // A connection that died in the queue, or its pending network error, says nothing about the next (accept(2)).
-      case EINTR, ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, EPERM:
+      case EINTR, ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH, EPERM:
         continue
       case EMFILE, ENFILE, ENOBUFS, ENOMEM: return .exhausted(SystemError("accept on \(address)", code: -accepted))
       default: return .failed(SystemError("accept on \(address)", code: -accepted))

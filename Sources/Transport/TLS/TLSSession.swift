@@ -36,10 +36,11 @@ public final class TLSSession {
   public init(
     _ context: TLSContext, descriptor: Int32, serverName: String? = nil, expecting: ExpectedPeer = .any
   ) throws(TLSError) {
+    // Before anything is owned: `deinit` does not run for an object that was never whole.
+    expected = try Self.expectation(context, serverName, expecting)
     guard let made = SSL_new(context.pointer) else { throw .configuration(OpenSSLErrors.words()) }
     ssl = made
     self.context = context
-    expected = try Self.expectation(context, serverName, expecting)
     guard SSL_set_fd(ssl, descriptor) == 1,
       SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque()) == 1
     else { throw .configuration(OpenSSLErrors.words()) }
