@@ -10,6 +10,7 @@ public enum CORS {
     case preflight(isAllowed: Bool)
   }
 
+  private static let options = Array("OPTIONS".utf8)
   private static let origin = Array("origin".utf8)
   private static let requestMethod = Array("access-control-request-method".utf8)
   private static let requestHeaders = Array("access-control-request-headers".utf8)
@@ -23,7 +24,7 @@ public enum CORS {
       for match in policy.allowOrigins where match.matches(value) { isAllowed = true }
       cursor = 0
       let isPreflight =
-        Bytes.equal(bytes.extracting(request.methodName), Array("OPTIONS".utf8))
+        Bytes.equal(bytes.extracting(request.methodName), options)
         && request.nextHeader(named: requestMethod, from: &cursor) != nil
       return isPreflight ? .preflight(isAllowed: isAllowed) : .request(isAllowed: isAllowed)
     }

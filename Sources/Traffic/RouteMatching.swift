@@ -54,8 +54,13 @@ extension PathMatch {
   }
 
   private static func starts(_ path: Span<UInt8>, _ prefix: [UInt8], _ ignoringCase: Bool) -> Bool {
-    guard path.count >= prefix.count else { return false }
-    for index in prefix.indices {
+    starts(path, prefix, count: prefix.count, ignoringCase)
+  }
+
+  /// Whether `path` starts with the first `count` bytes of `prefix`.
+  private static func starts(_ path: Span<UInt8>, _ prefix: [UInt8], count: Int, _ ignoringCase: Bool) -> Bool {
+    guard path.count >= count else { return false }
+    for index in 0..<count {
       if path[index] == prefix[index] { continue }
       guard ignoringCase, ASCII.lowercased(path[index]) == ASCII.lowercased(prefix[index]) else { return false }
     }
@@ -65,7 +70,7 @@ extension PathMatch {
   /// Gateway API: whole segments, a trailing slash in the value ignored.
   private static func startsWithSegments(_ path: Span<UInt8>, _ prefix: [UInt8], _ ignoringCase: Bool) -> Bool {
     let length = prefix.last == 0x2F ? prefix.count - 1 : prefix.count
-    guard path.count >= length, starts(path, Array(prefix.prefix(length)), ignoringCase) else { return false }
+    guard starts(path, prefix, count: length, ignoringCase) else { return false }
     return path.count == length || path[length] == 0x2F
   }
 }

@@ -15,7 +15,8 @@ public enum Router {
       return RoutePlan(route: nil, outcome: outcome(of: table.fallback))
     }
     guard let route = reference.route else { return RoutePlan(route: nil, outcome: .notFound) }
-    return plan(for: request, table[route], route, draws: &draws)
+    let routes = table.ports[route.port].virtualHosts[route.virtualHost].routes
+    return plan(for: request, routes, route, draws: &draws)
   }
 
   /// Routes a request that entered a gateway's listener.
@@ -57,22 +58,24 @@ public enum Router {
     let hosts = gateway.httpsRedirectHosts
     return request.withBytes { bytes in
       let host = bytes.extracting(request.host)
-      return hosts.contains { HostPattern.matches(Array($0.utf8), host) }
+      return hosts.contains { HostPattern.matches($0, host) }
     }
   }
 
+  /// Reads single fields of the route: copying the whole of it would count references to all of its parts.
   private static func plan(
-    for request: some RequestView, _ route: Route, _ reference: RouteReference, draws: inout SeededGenerator
+    for request: some RequestView, _ routes: [Route], _ reference: RouteReference, draws: inout SeededGenerator
   ) -> RoutePlan {
+    let index = reference.route
     var plan = RoutePlan(route: reference, outcome: .redirect)
-    switch route.action {
+    switch routes[index].action {
     case .redirect: return plan
     case .directResponse:
       plan.outcome = .directResponse
       return plan
     case .forward(let destinations):
-      if let fault = route.fault { plan.fault = FaultPlan(fault, draws: &draws) }
-      if let cors = route.cors {
+      if let fault = routes[index].fault { plan.fault = FaultPlan(fault, draws: &draws) }
+      if let cors = routes[index].cors {
         switch CORS.check(request, cors) {
         case .notCrossOrigin: break
         case .request(let isAllowed): plan.isOriginAllowed = isAllowed
@@ -84,19 +87,18 @@ public enum Router {
           }
         }
       }
-      plan.outcome = forward(to: destinations, isGatewayAPI: route.origin?.isGatewayAPI ?? false, draws: &draws)
-      plan.mirrors = mirrors(route.mirrors, draws: &draws)
+      plan.outcome = forward(to: destinations, origin: routes[index].origin, draws: &draws)
+      plan.mirrors = mirrors(routes[index].mirrors, draws: &draws)
       return plan
     }
   }
 
   private static func forward(
-    to destinations: [WeightedDestination], isGatewayAPI: Bool, draws: inout SeededGenerator
+    to destinations: [WeightedDestination], origin: RouteOrigin?, draws: inout SeededGenerator
   ) -> RouteOutcome {
-    guard !destinations.isEmpty else { return .noCluster(destination: 0, isGatewayAPI: isGatewayAPI) }
-    let chosen = destination(among: destinations, draws: &draws)
-    guard let cluster = destinations[chosen].cluster else {
-      return .noCluster(destination: chosen, isGatewayAPI: isGatewayAPI)
+    let chosen = destinations.isEmpty ? 0 : destination(among: destinations, draws: &draws)
+    guard !destinations.isEmpty, let cluster = destinations[chosen].cluster else {
+      return .noCluster(destination: chosen, isGatewayAPI: origin?.isGatewayAPI ?? false)
     }
     return .forward(cluster: cluster, destination: chosen)
   }
@@ -161,16 +163,28 @@ extension Route {
 
 /// Host names with a leading wildcard (istio-api 1.5): `*.x.com` is a suffix test on `.x.com`, `*` matches everything.
 enum HostPattern {
-  static func matches(_ pattern: [UInt8], _ host: Span<UInt8>) -> Bool {
-    if pattern.first == 0x2A { return hasSuffix(host, Array(pattern.dropFirst())) }
-    return Bytes.equalIgnoringCase(host, lowercased: pattern.span)
+  /// Whether the lower-case `pattern` takes `host`.
+  static func matches(_ pattern: String, _ host: Span<UInt8>) -> Bool {
+    let bytes = pattern.utf8
+    if bytes.first == 0x2A {
+      return bytes.count == 1 || host.count >= bytes.count && ends(host, with: bytes.dropFirst(), count: bytes.count - 1)
+    }
+    return host.count == bytes.count && ends(host, with: bytes, count: bytes.count)
   }
 
   /// Whether something stands before the suffix; an empty suffix takes any host.
   static func hasSuffix(_ host: Span<UInt8>, _ suffix: [UInt8]) -> Bool {
-    if suffix.isEmpty { return true }
-    guard host.count > suffix.count else { return false }
-    return Bytes.equalIgnoringCase(host.extracting((host.count - suffix.count)..<host.count), lowercased: suffix.span)
+    suffix.isEmpty || host.count > suffix.count && ends(host, with: suffix, count: suffix.count)
+  }
+
+  private static func ends(_ host: Span<UInt8>, with suffix: some Sequence<UInt8>, count: Int) -> Bool {
+    guard host.count >= count else { return false }
+    var index = host.count - count
+    for byte in suffix {
+      if ASCII.lowercased(host[index]) != byte { return false }
+      index += 1
+    }
+    return true
   }
 }
 
