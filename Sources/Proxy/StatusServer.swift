@@ -65,7 +65,8 @@ private final class StatusPort: EventHandler {
         let connection = StatusConnection(socket, port: self)
         connections[ObjectIdentifier(connection)] = connection
         connection.open()
-      case .wouldBlock, .failed: return
+      case .wouldBlock: return
+      case .failed: return
       case .exhausted:
         loop.schedule(after: ProxyLimits.acceptPause) { [weak self] in self?.acceptAll() }
         return

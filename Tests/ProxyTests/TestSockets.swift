@@ -37,7 +37,10 @@ final class Wire: Sendable {
     let all = Array(bytes)
     var sent = 0
     while sent < all.count {
-      let count = all.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress! + sent, all.count - sent, Int32(MSG_NOSIGNAL)) }
+      let count = all.withUnsafeBytes { raw in
+        let rest = UnsafeRawBufferPointer(rebasing: raw[sent...])
+        return Glibc.send(descriptor, rest.baseAddress, rest.count, Int32(MSG_NOSIGNAL))
+      }
       guard count > 0 else { return false }
       sent += count
     }
