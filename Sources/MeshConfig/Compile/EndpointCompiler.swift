@@ -6,13 +6,35 @@ struct EndpointCompiler {
   /// Sorted and without duplicates; parallel to `MeshSnapshot.workloads`.
   let workloads: [WorkloadRecord]
   let identities: [SPIFFEID]
-  private let byNamespace: [String: [Int]]
+  private let byService: [ServiceName: [Int]]
+  private let byLabel: [LabelValue: [Int]]
+
+  private struct ServiceName: Hashable {
+    let namespace: String
+    let name: String
+  }
+  private struct LabelValue: Hashable {
+    let namespace: String
+    let key: String
+    let value: String
+  }
 
   init(settings: MeshSettings, workloads: [WorkloadRecord], identities: [SPIFFEID]) {
     self.settings = settings
     self.workloads = workloads
     self.identities = identities
-    byNamespace = Dictionary(grouping: workloads.indices) { workloads[$0].namespace }
+    var byService: [ServiceName: [Int]] = [:]
+    var byLabel: [LabelValue: [Int]] = [:]
+    for (index, record) in workloads.enumerated() {
+      if let service = record.service {
+        byService[ServiceName(namespace: record.namespace, name: service), default: []].append(index)
+      }
+      for (key, value) in record.labels {
+        byLabel[LabelValue(namespace: record.namespace, key: key, value: value), default: []].append(index)
+      }
+    }
+    self.byService = byService
+    self.byLabel = byLabel
   }
 
   /// An endpoint with the labels that subsets filter by.
@@ -45,13 +67,24 @@ struct EndpointCompiler {
   // MARK: Mesh workloads
 
   private func meshEndpoints(_ entry: ServiceCatalog.Entry, selector: [String: String], port: Int) -> [Labelled] {
-    (byNamespace[entry.service.namespace] ?? []).compactMap { index in
+    let named = entry.service.origin == .serviceEntry ? [] : workloads(named: entry.service)
+    let selected = workloads(in: entry.service.namespace, selector: selector)
+    return Set(named + selected).sorted().compactMap { index in
       let record = workloads[index]
-      let isNamed = entry.service.origin != .serviceEntry && record.service == entry.service.name
-      guard isNamed || (!selector.isEmpty && Labels.match(selector, record.labels)) else { return nil }
       guard let target = Self.target(of: entry, port: port, in: record) else { return nil }
       return Labelled(endpoint: endpoint(index, port: target.port), labels: record.labels)
     }
+  }
+
+  private func workloads(named service: Service) -> [Int] {
+    byService[ServiceName(namespace: service.namespace, name: service.name)] ?? []
+  }
+
+  /// Workloads with all of the labels; none for an empty selector. The rarest label narrows the search.
+  private func workloads(in namespace: String, selector: [String: String]) -> [Int] {
+    let lists = selector.map { byLabel[LabelValue(namespace: namespace, key: $0.key, value: $0.value)] ?? [] }
+    guard let shortest = lists.min(by: { $0.count < $1.count }) else { return [] }
+    return shortest.filter { Labels.match(selector, workloads[$0].labels) }
   }
 
   /// Which port of the workload stands behind a service port: the one registered for it, the one of the same name, the

@@ -7,6 +7,7 @@ struct GatewayCompiler {
   let settings: MeshSettings
   let objects: [StoredObject]
   let workload: WorkloadRecord
+  let client: ClientScope
   /// Index into `MeshSnapshot.localWorkloads`.
   let localWorkload: Int
 
@@ -83,7 +84,6 @@ struct GatewayCompiler {
   }
 
   private func table(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> RouteTable {
-    let client = ClientScope(namespace: workload.namespace, labels: workload.labels)
     let compiler = RouteCompiler(catalog: catalog, settings: settings)
     var rules: [String: [RuleBook.Rule]] = [:]
     for entry in book.entries {

@@ -97,8 +97,10 @@ struct MeshRouteCompiler {
     _ claims: Claims, _ visible: [Int], _ tables: inout [UInt16: VirtualHostTable], _ pool: inout ClusterPool
   ) {
     let compiler = RouteCompiler(catalog: catalog, settings: settings)
-    let hosts = claims.exact.keys.sorted() + claims.wildcards.map(\.host)
-    for host in hosts where !visible.contains(where: { HostName.covers(host, catalog.entries[$0].service.host) }) {
+    let known = Set(visible.map { catalog.entries[$0].service.host })
+    let names = claims.exact.keys.filter { !known.contains($0) }.sorted()
+    let wildcards = claims.wildcards.map(\.host).filter { wildcard in !known.contains { HostName.covers(wildcard, $0) } }
+    for host in names + wildcards {
       guard let entry = claims.exact[host] ?? claims.wildcards.first(where: { $0.host == host })?.entry else { continue }
       let routes = compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool)
       guard !routes.isEmpty else { continue }

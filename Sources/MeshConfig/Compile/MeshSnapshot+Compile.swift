@@ -22,6 +22,7 @@ private struct SnapshotCompiler {
   private let book: RuleBook
   private let pool: ClusterPool
   private let findings: [Finding]
+  private let clientLabelKeys: Set<String>
 
   init(objects: [StoredObject], workloads: [WorkloadRecord], settings: MeshSettings) {
     self.objects = objects.sorted(by: StoredObject.isOlder)
@@ -31,6 +32,7 @@ private struct SnapshotCompiler {
     catalog = ServiceCatalog(objects: self.objects, workloads: records, settings: settings)
     book = RuleBook(objects: self.objects, settings: settings)
     let rules = RuleIndex(objects: self.objects, settings: settings)
+    clientLabelKeys = book.clientLabelKeys.union(rules.clientLabelKeys)
     let endpoints = EndpointCompiler(settings: settings, workloads: records, identities: identities)
     pool = ClusterPool(catalog: catalog, rules: rules, endpoints: endpoints)
     self.findings = findings + book.findings + rules.findings
@@ -68,7 +70,7 @@ private struct SnapshotCompiler {
     var tableByClient: [ClientScope: Int] = [:]
     var opened: Set<UInt16> = []
     for (index, record) in records.enumerated() where record.node == settings.localNode {
-      let client = ClientScope(namespace: record.namespace, labels: record.labels)
+      let client = scope(of: record)
       let table = tableByClient[client] ?? tables.count
       if table == tables.count {
         let compiler = MeshRouteCompiler(catalog: catalog, book: book, settings: settings, client: client)
@@ -77,7 +79,8 @@ private struct SnapshotCompiler {
       }
       if record.isGateway {
         let compiler = GatewayCompiler(
-          catalog: catalog, book: book, settings: settings, objects: objects, workload: record, localWorkload: local.count)
+          catalog: catalog, book: book, settings: settings, objects: objects, workload: record, client: client,
+          localWorkload: local.count)
         gateways += compiler.compile(pool: &pool, findings: &findings).filter { opened.insert($0.port).inserted }
       }
       local.append(
@@ -91,6 +94,11 @@ private struct SnapshotCompiler {
       localWorkloads: local, gateways: gateways.sorted { $0.port < $1.port })
     findings += unresolved(snapshot)
     return (snapshot, Self.unique(findings))
+  }
+
+  /// Workloads that no rule tells apart share one route table.
+  private func scope(of record: WorkloadRecord) -> ClientScope {
+    ClientScope(namespace: record.namespace, labels: record.labels.filter { clientLabelKeys.contains($0.key) })
   }
 
   /// Destinations of routes that lead nowhere, once each.

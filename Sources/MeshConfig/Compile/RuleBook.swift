@@ -18,6 +18,10 @@ struct RuleBook {
 
   /// Oldest first.
   let entries: [Entry]
+  /// Keys of the labels that some match asks of the client.
+  var clientLabelKeys: Set<String> {
+    Set(entries.flatMap(\.http).flatMap(\.route.match).flatMap(\.sourceLabels.keys))
+  }
   private(set) var findings: [Finding] = []
 
   init(objects: [StoredObject], settings: MeshSettings) {

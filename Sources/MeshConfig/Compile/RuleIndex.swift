@@ -13,9 +13,21 @@ struct RuleIndex {
     func subset(_ name: String) -> DestinationRule.Subset? { subsets.first { $0.name == name } }
   }
 
+  /// Rules of one namespace; those of one host in the order they apply.
+  private struct Hosts {
+    var exact: [String: [Merged]] = [:]
+    /// Most specific first.
+    var wildcards: [(host: String, rules: [Merged])] = []
+
+    func rules(for host: String) -> [[Merged]] {
+      [exact[host] ?? []] + wildcards.filter { HostName.covers($0.host, host) }.map(\.rules)
+    }
+  }
+
+  /// Keys of the labels that decide whether a rule applies to a client, or how.
+  private(set) var clientLabelKeys: Set<String> = []
   private let rootNamespace: String
-  /// By namespace; hosts from the most specific to the least, rules of one host in the order they apply.
-  private var byNamespace: [String: [(host: String, rules: [Merged])]] = [:]
+  private var byNamespace: [String: Hosts] = [:]
   private(set) var findings: [Finding] = []
 
   init(objects: [StoredObject], settings: MeshSettings) {
@@ -25,6 +37,7 @@ struct RuleIndex {
       guard case .destinationRule(let rule) = stored.object.spec else { continue }
       let namespace = stored.key.namespace
       let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
+      clientLabelKeys.formUnion(rule.clientLabelKeys)
       let merged = Merged(
         name: "\(namespace)/\(stored.key.name)", host: host,
         exportTo: Visibility.resolve(rule.workloadSelector == nil ? rule.exportTo : ["."], own: namespace),
@@ -32,7 +45,8 @@ struct RuleIndex {
       add(merged, stored.key, to: &hosts[namespace, default: [:]][host, default: []])
     }
     byNamespace = hosts.mapValues { rules in
-      rules.map { (host: $0.key, rules: $0.value) }.sorted { HostName.isMoreSpecific($0.host, $1.host) }
+      let wildcards = rules.filter { $0.key.hasPrefix("*") }.map { (host: $0.key, rules: $0.value) }
+      return Hosts(exact: rules, wildcards: wildcards.sorted { HostName.isMoreSpecific($0.host, $1.host) })
     }
   }
 
@@ -86,25 +100,27 @@ struct RuleIndex {
   private func find(
     _ host: String, in namespace: String, where isVisible: (Merged) -> Bool, _ client: ClientScope
   ) -> Merged? {
-    for entry in byNamespace[namespace] ?? [] where HostName.covers(entry.host, host) {
+    for rules in byNamespace[namespace]?.rules(for: host) ?? [] {
       let applies: (Merged) -> Bool = { rule in
         guard let selector = rule.workloadSelector else { return isVisible(rule) }
         return namespace == client.namespace && Labels.match(selector, client.labels)
       }
-      if let rule = entry.rules.first(where: applies) { return rule }
+      if let rule = rules.first(where: applies) { return rule }
     }
     return nil
   }
+}
 
-  /// Every rule for `host` in any namespace: what an admission check looks at.
-  func all(forHost host: String) -> [Merged] {
-    byNamespace.sorted { $0.key < $1.key }.flatMap { namespace in
-      namespace.value.filter { HostName.covers($0.host, host) }.flatMap(\.rules)
-    }
+extension DestinationRule {
+  fileprivate var clientLabelKeys: [String] {
+    let policies = [trafficPolicy] + subsets.map(\.trafficPolicy)
+    let blocks = policies.compactMap { $0 }.flatMap { [$0.blocks] + $0.portLevelSettings.map(\.blocks) }
+    let priorities = blocks.flatMap { $0.loadBalancer?.locality?.failoverPriority ?? [] }
+    return (workloadSelector ?? [:]).keys.sorted() + priorities.map { String($0.prefix { $0 != "=" }) }
   }
 }
 
-/// The workload whose view is compiled.
+/// The clients whose view is compiled: a namespace, and the labels that some rule asks for.
 struct ClientScope: Hashable {
   var namespace: String
   var labels: [String: String]
