@@ -53,6 +53,36 @@ private let reviews = "spiffe://cluster.local/ns/default/sa/bookinfo-reviews"
     }
   }
 
+  @Test func `a handshake and data pass one byte at a time`() throws {
+    let authority = try TestAuthority()
+    let (near, relayNear) = try Socket.pair()
+    let (far, relayFar) = try Socket.pair()
+    defer { for descriptor in [near, relayNear, far, relayFar] { close(descriptor) } }
+    let client = try TLSSession(member(.client, authority, authority.identity(productpage)), descriptor: near)
+    let server = try TLSSession(member(.server, authority, authority.identity(reviews)), descriptor: far)
+    func relayOne() -> Bool {
+      var byte: UInt8 = 0
+      var moved = false
+      for (from, to) in [(relayNear, relayFar), (relayFar, relayNear)] {
+        guard withUnsafeMutableBytes(of: &byte, { Socket.read(from, into: $0) }) == .bytes(1) else { continue }
+        moved = withUnsafeBytes(of: byte) { Socket.write(to, $0) } == .bytes(1)
+      }
+      return moved
+    }
+    var steps = 0
+    while (client.handshake(), server.handshake()) != (.done, .done), steps < 20_000 {
+      steps += 1
+      _ = relayOne()
+    }
+    #expect(steps > 1000 && steps < 20_000)
+    #expect(client.send("hello") == .bytes(5))
+    var reads = 0
+    while server.receive(5) == .wouldBlock, relayOne() { reads += 1 }
+    // One record: nothing is delivered before its last byte, the tag's, is there.
+    #expect(reads == 5 + 5 + 1 + 16)
+    #expect(try server.peerIdentity().description == productpage)
+  }
+
   @Test func `an orderly end is told from a cut connection`() throws {
     let orderly = try pair(TestAuthority())
     try orderly.connect()
