@@ -11,8 +11,10 @@ public enum ConfigLimits {
   public static let scalarBytesMax = 2 << 20
   /// Documents of one source, and objects after `List` kinds are expanded.
   public static let documentsMax = 20_000
-  /// Findings kept for one source; what follows is counted only.
+  /// Findings kept for one document, and errors of one source before the rest of it is left unread.
   public static let findingsMax = 500
+  /// Warnings and remarks kept for one change set; what follows is left out, and that is said.
+  public static let remarksMax = 5_000
   /// Bytes of a user's regular expression (Istio's own limit).
   public static let patternBytesMax = 1024
   /// Bytes RE2 may use to compile and run one pattern, and instructions of its program (Envoy warns at 1,000).

@@ -164,6 +164,24 @@ import Testing
     #expect(snapshot.routes("reviews", 9080).map(\.name) == ["default"])
   }
 
+  @Test func `only the alternatives that match everything move last`() throws {
+    let spec = """
+      hosts: ['*']
+      gateways: [gw]
+      http:
+      - name: mixed
+        match: [{uri: {exact: /a}}, {uri: {prefix: /}}]
+        route: [{destination: {host: reviews}}]
+      - name: later
+        match: [{uri: {exact: /b}}]
+        route: [{destination: {host: reviews}}]
+      """
+    let ingress = try Fixture.workload(nil, labels: ["istio": "ingressgateway"], isGateway: true)
+    let text = Fixture.object("Gateway", "gw", spec: gateway) + Fixture.object("VirtualService", "v", spec: spec)
+    let (snapshot, _) = try Fixture.compile(text, reviewsWorkloads() + [ingress])
+    #expect(snapshot.gateways.first?.table.routes("x", 8080).map(\.name) == ["mixed", "later", "mixed"])
+  }
+
   @Test func `a gateway server with a namespace admits rules of that namespace only`() throws {
     let servers = gateway.replacingStar(with: "prod/*.example.com")
     let spec =

@@ -226,6 +226,27 @@ import Testing
     #expect(Plan(applying: Fixture.changeSet(routes), to: [], settings: registered).findings.isEmpty)
   }
 
+  @Test func `a host that its gateway does not serve is a warning`() {
+    let servers = "servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [default/*.x.com]}]"
+    func codes(_ host: String) -> [String] {
+      let rules = "hosts: [\(host)]\ngateways: [g]\nhttp:\n- redirect: {uri: /}"
+      let text = Fixture.object("Gateway", "g", spec: servers) + Fixture.object("VirtualService", "v", spec: rules)
+      let plan = Plan(applying: Fixture.changeSet(text), to: [], settings: settings)
+      return plan.findings.filter { $0.object.hasPrefix("Virtual") }.map(\.code)
+    }
+    #expect(codes("a.x.com") == [])
+    #expect(codes("a.y.com") == ["IST0132"])
+  }
+
+  @Test func `many skipped documents do not hide the objects after them`() {
+    let foreign = String(repeating: "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n", count: 6_000)
+    let changeSet = Fixture.changeSet(foreign + "---\n" + Fixture.object("DestinationRule", "r", spec: "host: a"))
+    #expect(changeSet.objects.count == 1)
+    #expect(changeSet.findings.count == ConfigLimits.remarksMax)
+    let wrong = String(repeating: "---\napiVersion: v1\nkind: Service\nmetadata: {name: d}\nspec: 1\n", count: 600)
+    #expect(Fixture.changeSet(wrong).findings.last?.hint == "nothing after this document was read")
+  }
+
   @Test func `a plan says what changes and shows the lines`() {
     let old = Fixture.stored(
       Fixture.object("DestinationRule", "same", spec: "host: a") + Fixture.object("DestinationRule", "other", spec: "host: b"))

@@ -123,9 +123,20 @@ struct GatewayCompiler {
     return Array(Set(result)).sorted()
   }
 
-  /// Routes that match everything move to the end, in their order.
+  /// Alternatives that match everything move to the end, in their order; each alternative counts for itself.
   private static func catchAllsLast(_ routes: [Route]) -> [Route] {
-    routes.filter { !$0.isCatchAll } + routes.filter(\.isCatchAll)
+    var first: [Route] = []
+    var last: [Route] = []
+    for route in routes {
+      var narrow = route
+      narrow.matches = route.matches.filter { !$0.isCatchAll }
+      if !narrow.matches.isEmpty { first.append(narrow) }
+      if narrow.matches.count == route.matches.count && !route.matches.isEmpty { continue }
+      var wide = route
+      wide.matches = route.matches.filter(\.isCatchAll)
+      last.append(wide)
+    }
+    return first + last
   }
 }
 
@@ -143,20 +154,16 @@ private struct ServerHost {
   func admits(_ ruleNamespace: String) -> Bool { namespace == nil || namespace == ruleNamespace }
 }
 
-extension Route {
+extension RouteMatch {
   /// No condition, or a path condition that every path meets.
   fileprivate var isCatchAll: Bool {
-    matches.isEmpty
-      || matches.contains { match in
-        guard match.scheme == nil, match.method == nil, match.authority == nil, match.headers.isEmpty,
-          match.withoutHeaders.isEmpty, match.queryParameters.isEmpty
-        else { return false }
-        switch match.path {
-        case nil: return true
-        case .prefix(let prefix): return prefix.isEmpty || prefix == [0x2F]
-        case .regex(let pattern): return pattern.source == ".*"
-        case .exact, .segmentPrefix: return false
-        }
-      }
+    guard scheme == nil, method == nil, authority == nil, headers.isEmpty, withoutHeaders.isEmpty, queryParameters.isEmpty
+    else { return false }
+    switch path {
+    case nil: return true
+    case .prefix(let prefix): return prefix.isEmpty || prefix == [0x2F]
+    case .regex(let pattern): return pattern.source == ".*"
+    case .exact, .segmentPrefix: return false
+    }
   }
 }

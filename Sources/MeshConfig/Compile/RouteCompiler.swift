@@ -163,8 +163,10 @@ struct RouteCompiler {
   }
 
   private static func cors(_ written: VirtualService.CORS) -> CORSPolicy {
-    CORSPolicy(
-      allowOrigins: written.allowOrigins.compactMap(MatchCompiler.text), allowMethods: written.allowMethods,
+    // Envoy also tries each matcher on "*", so the exact origin `*` allows every origin.
+    let origins = written.allowOrigins.map { $0 == .exact("*") ? .present : $0 }
+    return CORSPolicy(
+      allowOrigins: origins.compactMap(MatchCompiler.text), allowMethods: written.allowMethods,
       allowHeaders: written.allowHeaders, exposeHeaders: written.exposeHeaders, maxAge: written.maxAge,
       allowCredentials: written.allowCredentials, forwardUnmatchedPreflights: written.unmatchedPreflights != .ignore)
   }

@@ -41,7 +41,7 @@ struct TrafficPolicyCompiler {
   }
 
   func connectionPool(_ written: DestinationRule.ConnectionPool?) -> ConnectionPoolPolicy {
-    // Zero means "no limit of its own" for these counters in Envoy's defaults, so only positive values limit.
+    // Istio hands only positive limits on; zero leaves the default.
     func limit(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
     return ConnectionPoolPolicy(
       maxConnections: limit(written?.maxConnections), connectTimeout: written?.connectTimeout ?? settings.connectTimeout,

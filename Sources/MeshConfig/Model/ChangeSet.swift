@@ -27,6 +27,7 @@ public struct ChangeSet: Sendable {
   public private(set) var findings: [Finding] = []
   public var hasErrors: Bool { findings.hasErrors }
   private(set) var places: [ObjectKey: Place] = [:]
+  private var remarks = 0
 
   /// Where an object was written.
   struct Place: Sendable {
@@ -42,21 +43,49 @@ public struct ChangeSet: Sendable {
   private mutating func add(_ source: ConfigSource, defaultNamespace: String) {
     let (documents, error) = YAMLParser.parse(source.bytes)
     var decoder = DocumentDecoder(source: source.name, defaultNamespace: defaultNamespace)
-    var before = findings.count
+    var errors = 0
     for document in Self.expandLists(documents) {
-      guard before < ConfigLimits.findingsMax else { break }
+      let before = decoder.findings.count
       let outcome = decoder.decode(document)
       if case .object(let object, _) = outcome { add(object, document, source.name) }
       if case .skipped(let document) = outcome { skipped.append(document) }
-      before = decoder.findings.count
+      errors += decoder.findings[before...].count { $0.severity == .error }
+      if errors >= ConfigLimits.findingsMax {
+        keep(decoder.findings)
+        findings.append(Self.tooMany(errors, in: source.name, at: document.position))
+        return
+      }
     }
-    findings += decoder.findings
+    keep(decoder.findings)
     if let error {
       findings.append(
         Finding(
           severity: .error, code: Finding.Code.schema, source: source.name, position: error.position,
           reason: error.reason, hint: "nothing after this line was read"))
     }
+  }
+
+  /// Keeps every error, and warnings and remarks up to their limit.
+  private mutating func keep(_ more: [Finding]) {
+    for finding in more {
+      if finding.severity != .error {
+        remarks += 1
+        if remarks == ConfigLimits.remarksMax {
+          findings.append(
+            Finding(
+              severity: .info, code: Finding.Code.skipped, source: finding.source,
+              reason: "more than \(ConfigLimits.remarksMax) warnings: the rest is left out"))
+        }
+        if remarks >= ConfigLimits.remarksMax { continue }
+      }
+      findings.append(finding)
+    }
+  }
+
+  private static func tooMany(_ errors: Int, in source: String, at position: SourcePosition) -> Finding {
+    Finding(
+      severity: .error, code: Finding.Code.schema, source: source, position: position, reason: "\(errors) errors so far",
+      hint: "nothing after this document was read")
   }
 
   private mutating func add(_ object: MeshObject, _ document: YAMLNode, _ source: String) {
@@ -73,11 +102,15 @@ public struct ChangeSet: Sendable {
     objects.append(object)
   }
 
+  private static func isList(_ kind: String) -> Bool {
+    kind == "List" || kind.hasSuffix("List") && ObjectKind(rawValue: String(kind.dropLast("List".utf8.count))) != nil
+  }
+
   /// Replaces `List` kinds (kubectl's output) with their items, one level.
   private static func expandLists(_ documents: [YAMLNode]) -> [YAMLNode] {
     var result: [YAMLNode] = []
     for document in documents {
-      if case .string(let kind)? = document["kind"]?.value, kind == "List" || kind.hasSuffix("List"),
+      if case .string(let kind)? = document["kind"]?.value, isList(kind),
         case .sequence(let items)? = document["items"]?.value
       {
         result += items.filter { !$0.isNull }
@@ -88,5 +121,4 @@ public struct ChangeSet: Sendable {
     return result
   }
 
-  mutating func report(_ finding: Finding) { findings.append(finding) }
 }

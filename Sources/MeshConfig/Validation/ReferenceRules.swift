@@ -53,7 +53,8 @@ public enum ReferenceRules {
     private let settings: Settings
     private var hosts: Set<String>
     private var wildcardHosts: [String] = []
-    private var gateways: Set<String> = []
+    /// Hosts that the servers of a Gateway name, without namespaces.
+    private var gateways: [String: [String]] = [:]
     private var delegates: Set<String> = []
     /// Subset names by host of the rule.
     private var subsets: [String: Set<String>] = [:]
@@ -70,7 +71,10 @@ public enum ReferenceRules {
       switch object.spec {
       case .service: hosts.insert("\(key.name).\(key.namespace).svc.\(settings.domain)")
       case .serviceEntry(let entry): hosts.formUnion(entry.hosts.map { $0.lowercased() })
-      case .gateway: gateways.insert("\(key.namespace)/\(key.name)")
+      case .gateway(let gateway):
+        gateways["\(key.namespace)/\(key.name)"] = gateway.servers.flatMap(\.hosts).map { host in
+          host.split(separator: "/").last.map { $0.lowercased() } ?? host
+        }
       case .virtualService(let service): if service.hosts.isEmpty { delegates.insert("\(key.namespace)/\(key.name)") }
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: key.namespace, domain: settings.domain)
@@ -105,11 +109,23 @@ public enum ReferenceRules {
       var found: [Problem] = []
       for (index, name) in service.gateways.enumerated() {
         let gateway = GatewayName.resolve(name, namespace: namespace)
-        if gateway != GatewayName.mesh && !gateways.contains(gateway) {
+        if gateway == GatewayName.mesh { continue }
+        guard let served = gateways[gateway] else {
           found.append(
             Problem(
               severity: .warning, code: Finding.Code.referenceNotFound, path: (.spec / "gateways")[index],
               reason: "the Gateway \(gateway) is not found", hint: nil))
+          continue
+        }
+        for (position, written) in service.hosts.enumerated() {
+          let host = HostName.resolve(written, namespace: namespace, domain: settings.domain)
+          if served.contains(where: { HostName.overlap($0, host) }) { continue }
+          found.append(
+            Problem(
+              severity: .warning, code: Finding.Code.hostNotInGateway, path: (.spec / "hosts")[position],
+              reason: "no server of the Gateway \(gateway) serves \(host)",
+              hint: "its hosts are \(served.joined(separator: ", "))"
+            ))
         }
       }
       for (index, route) in service.http.enumerated() {
