@@ -229,7 +229,10 @@ final class DownstreamConnection: EventHandler, TimerHandler {
     let buffer = input ?? worker.readBuffers.take()
     input = buffer
     switch buffer.fill(from: stream) {
-    case .bytes: return true
+    case .bytes:
+      // A short read has emptied the socket, and an edge tells of more (epoll(7)); TLS keeps bytes of its own.
+      if buffer.hasRoom, !peerClosed, !stream.isTLS { canRead = false }
+      return true
     case .wouldBlock:
       canRead = false
       return false
@@ -355,6 +358,9 @@ final class DownstreamConnection: EventHandler, TimerHandler {
     }
     if peerClosed || lingered > ProxyLimits.lingerBytes { close() }
   }
+
+  /// Lets go of an old state: a connection that waits must not keep it alive.
+  func adopt(_ state: ServingState) { exchange.adoptIfIdle(state) }
 
   // MARK: The end
 

@@ -146,6 +146,13 @@ final class Exchange {
     upstreamLocalText = ""
   }
 
+  func adoptIfIdle(_ new: ServingState) {
+    guard phase == .idle else { return }
+    state = new
+    clusterState = nil
+    endpoint = nil
+  }
+
   var now: Instant { worker.loop.now }
   var snapshot: MeshSnapshot { state.snapshot }
 

@@ -57,8 +57,8 @@ public struct ProxyOptions: Sendable {
   public var headerTimeout: Duration = .seconds(15)
   /// Time a client connection may stay open between requests.
   public var idleTimeout: Duration = .seconds(3600)
-  /// Time without any byte in either direction while a request or response is under way; nil = none.
-  public var streamIdleTimeout: Duration? = .seconds(300)
+  /// Time without any byte in either direction while a request or response is under way; nil = none, as in Istio's mesh.
+  public var streamIdleTimeout: Duration?
   /// Time for a TLS handshake with a client.
   public var handshakeTimeout: Duration = .seconds(10)
   /// Client connections of one worker; beyond it new ones are closed.

@@ -25,6 +25,9 @@ final class ReadBuffer {
     UnsafeBufferPointer(start: (memory + start).assumingMemoryBound(to: UInt8.self), count: end - start)
   }
 
+  /// The last read left room, so there was nothing more to read at that moment.
+  var hasRoom: Bool { end < capacity }
+
   func consume(_ count: Int) {
     start = min(end, start + max(0, count))
     if start == end {

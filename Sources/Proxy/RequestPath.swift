@@ -309,7 +309,8 @@ extension Exchange {
     worker.counters.upstreamConnects += 1
     do throws(ProxyError.ConnectFailure) {
       let stream = try worker.upstreamStream(to: address, security, state)
-      let connection = UpstreamConnection(stream, to: address, key: key, worker: worker)
+      let connection = UpstreamConnection(
+        stream, to: address, key: key, requestsMax: cluster?.connectionPool.maxRequestsPerConnection, worker: worker)
       worker.counters.upstreamConnections += 1
       upstream = connection
       try connection.open(for: self, within: timeout)

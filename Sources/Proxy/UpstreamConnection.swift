@@ -57,6 +57,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   var isCongested = false
   private var interims = 0
   private var canRead = true
+  private var peerClosed = false
   private var isReading = false
   private var isPaused = false
   private var requestIsWhole = false
@@ -69,11 +70,13 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   private(set) var hasReceived = false
   private(set) var idleSince = Instant.zero
   private(set) var requestsCarried = 0
+  private let requestsMax: Int
   let address: SocketAddress
   private(set) lazy var addressText: String = address.description
   private(set) lazy var localAddressText: String = localAddressOf(stream.descriptor)?.description ?? ""
 
-  init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, worker: Worker) {
+  init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, requestsMax: Int?, worker: Worker) {
+    self.requestsMax = requestsMax ?? .max
     self.stream = stream
     self.address = address
     self.key = key
@@ -173,6 +176,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
 
   func ready(_ readiness: Readiness) {
     if readiness.contains(.readable) { canRead = true }
+    if !readiness.isDisjoint(with: [.peerClosed, .hangup, .error]) { peerClosed = true }
     switch phase {
     case .connecting:
       guard !readiness.isDisjoint(with: [.writable, .error, .hangup]) else { return }
@@ -267,6 +271,8 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     switch buffer.fill(from: stream) {
     case .bytes:
       hasReceived = true
+      // As on the client's side: a short read has emptied the socket.
+      if buffer.hasRoom, !peerClosed, !stream.isTLS { canRead = false }
       return true
     case .wouldBlock:
       canRead = false
@@ -376,7 +382,8 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   /// The response is complete. Only a connection on which nothing is left over may carry another request.
   private func finish(trailers: HeaderBlock?, reusable: Bool) {
     let isClean =
-      reusable && head.keepsAlive && requestIsWhole && output.isEmpty && input?.isEmpty ?? true && key.allowsReuse
+      reusable && head.keepsAlive && !peerClosed && requestsCarried < requestsMax && requestIsWhole && output.isEmpty
+      && input?.isEmpty ?? true && key.allowsReuse
     let observer = observer
     self.observer = nil
     if isClean {

@@ -47,6 +47,7 @@ final class Worker: TurnHandler {
     balancing.install(new.snapshot, now: loop.now)
     telemetry.install(new)
     for port in ports.values { port.resolve(in: new) }
+    for connection in connections.values { connection.adopt(new) }
   }
 
   /// Listens at `address`; returns it with the port the kernel chose.
