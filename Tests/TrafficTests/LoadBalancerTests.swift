@@ -125,6 +125,15 @@ func `an idle cluster is shared by weight`(algorithm: LoadBalancerPolicy.Algorit
   #expect(isPlausible(picked.count { $0 < 4 }, of: 20_000, p: 0.7))
 }
 
+@Test func `priorities that together cannot take everything share it in proportion`() {
+  // One of five healthy in each: 20 % × 1.4 = 28 % and 28 %.
+  let list = (0..<10).map { index in
+    endpoint(UInt64(index + 1), priority: index / 5, health: index % 5 == 0 ? .healthy : .unhealthy)
+  }
+  let picked = picks(LoadBalancer(cluster(list), now: start), count: 20_000)
+  #expect(isPlausible(picked.count { $0 == 0 }, of: 20_000, p: 0.5))
+}
+
 @Test func `a priority without healthy endpoints is skipped, and a retry finds the next when the nearest was tried`() {
   let down = LoadBalancer(cluster([endpoint(1, health: .unhealthy), endpoint(2, priority: 2)]), now: start)
   #expect(Set(picks(down, count: 100)) == [1])
