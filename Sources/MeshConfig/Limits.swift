@@ -9,6 +9,9 @@ public enum ConfigLimits {
   public static let nodesMax = 500_000
   /// Bytes of one scalar: a direct response body of 1 MB in base64, with room.
   public static let scalarBytesMax = 2 << 20
+  /// Items of one list and keys of one mapping (the largest that Istio's own schema allows), so that checks that compare
+  /// items with each other stay short.
+  public static let itemsMax = 4_096
   /// Documents of one source, and objects after `List` kinds are expanded.
   public static let documentsMax = 20_000
   /// Findings kept for one document, and errors of one source before the rest of it is left unread.

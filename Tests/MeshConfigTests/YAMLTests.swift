@@ -73,6 +73,16 @@ import Testing
     #expect(parse(scalar).error?.reason.contains("value of") == true)
   }
 
+  @Test func `lists longer than the limit are refused`() {
+    let hosts = Array(repeating: "a", count: ConfigLimits.itemsMax + 1).joined(separator: ", ")
+    let changeSet = Fixture.changeSet(Fixture.object("VirtualService", "v", spec: "hosts: [\(hosts)]"))
+    #expect(changeSet.findings.contains { $0.reason.contains("a list of") })
+    let keys = (0..<50_000).map { "k\($0): 1" }.joined(separator: ", ")
+    #expect(
+      Fixture.changeSet(Fixture.object("VirtualService", "v", spec: "{\(keys)}")).findings.count <= ConfigLimits.findingsMax + 1
+    )
+  }
+
   @Test func `an IPv6 address in a flow list is a string`() throws {
     let document = try #require(parse("addresses: [1.2.3.4, 001:db8::]").documents.first)
     #expect(json(document) == #"{"addresses":["1.2.3.4","001:db8::"]}"#)
@@ -85,6 +95,42 @@ import Testing
     let bytes = (0..<generator.index(below: 400)).map { _ in alphabet[generator.index(below: alphabet.count)] }
     _ = YAMLParser.parse(bytes)
     _ = ChangeSet([ConfigSource(name: "random", bytes: bytes)])
+  }
+
+  @Test(arguments: 0..<200)
+  func `objects with random edits decode, plan and compile without a trap`(seed: UInt64) throws {
+    var generator = SeededGenerator(seed: seed)
+    let spec = """
+      hosts: [reviews, "*.x.com"]
+      gateways: [mesh, gw]
+      http:
+      - match: [{uri: {prefix: /a}, headers: {x: {regex: "a+"}}, port: 9080, sourceLabels: {app: client}}]
+        fault: {delay: {fixedDelay: 7s, percentage: {value: 100}}, abort: {httpStatus: 500}}
+        route: [{destination: {host: reviews, subset: v1}, weight: 80}, {destination: {host: reviews}, weight: 20}]
+      - redirect: {prefixRewrite: /b}
+      """
+    let rule = """
+      host: reviews
+      trafficPolicy: {outlierDetection: {interval: 1s}, loadBalancer: {localityLbSetting: {failoverPriority: [a, b=c]}}}
+      subsets: [{name: v1, labels: {version: v1}}]
+      """
+    var bytes = Array(
+      (Fixture.object("VirtualService", "v", spec: spec) + Fixture.object("DestinationRule", "d", spec: rule)).utf8)
+    let words = [
+      "-1", "0", "99999999999999999999", "\"", "{", "[", "null", "*", "''", "~", ": ", "- ", "é", "1e308", "mesh", "reviews",
+    ]
+    for _ in 0..<(1 + generator.index(below: 4)) {
+      let at = generator.index(below: bytes.count)
+      let end = min(bytes.count, at + generator.index(below: 4))
+      bytes.replaceSubrange(at..<end, with: Array(words[generator.index(below: words.count)].utf8))
+    }
+    let changeSet = ChangeSet([ConfigSource(name: "edited", bytes: bytes)])
+    let stored = changeSet.objects.map { StoredObject($0, created: 1) }
+    _ = Plan(applying: changeSet, to: stored, settings: ReferenceRules.Settings())
+    let workloads = [try Fixture.workload("reviews"), try Fixture.workload(nil, isGateway: true)]
+    _ = MeshSnapshot.compile(
+      revision: 1, registryVersion: 1, objects: stored, workloads: workloads, settings: try Fixture.settings())
+    for object in changeSet.objects { #expect(try MeshObject.decode(canonical: object.canonical) == object) }
   }
 
   @Test(arguments: 0..<300)

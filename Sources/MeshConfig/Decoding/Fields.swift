@@ -67,6 +67,7 @@ struct Fields {
 
   func reportUnknownFields(into report: inout Report) {
     for entry in entries where !asked.contains(entry.key) {
+      if report.isFull { return }
       let hint =
         Spelling.nearest(to: entry.key, among: asked).map { "did you mean '\($0)'?" }
         ?? (asked.count <= 12 && !asked.isEmpty ? "known fields: \(asked.sorted().joined(separator: ", "))" : nil)
@@ -228,6 +229,10 @@ struct Fields {
       error(name, "expected a list, found \(node.kind)", hint: "start each item with '- '")
       return []
     }
+    guard items.count <= ConfigLimits.itemsMax else {
+      error(name, "a list of \(items.count) items; at most \(ConfigLimits.itemsMax) are accepted", hint: "split the object")
+      return []
+    }
     var values: [T] = []
     for (index, item) in items.enumerated() {
       if let value = decode(item, (path / name)[index], &report) { values.append(value) }
@@ -265,6 +270,10 @@ struct Fields {
     guard let node = value(name) else { return [] }
     guard case .mapping(let entries) = node.value else {
       error(name, "expected a mapping, found \(node.kind)")
+      return []
+    }
+    guard entries.count <= ConfigLimits.itemsMax else {
+      error(name, "a mapping of \(entries.count) keys; at most \(ConfigLimits.itemsMax) are accepted", hint: "split the object")
       return []
     }
     var values: [Keyed<T>] = []

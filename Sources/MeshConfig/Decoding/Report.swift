@@ -12,6 +12,8 @@ struct Report {
   }
 
   var hasErrors: Bool { findings.hasErrors }
+  /// Whether further findings are left out.
+  var isFull: Bool { findings.count >= ConfigLimits.findingsMax }
 
   mutating func error(_ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schema) {
     add(.error, code, path, reason, hint)
@@ -31,7 +33,7 @@ struct Report {
   private mutating func add(
     _ severity: Finding.Severity, _ code: String, _ path: FieldPath, _ reason: String, _ hint: String?
   ) {
-    guard findings.count < ConfigLimits.findingsMax else { return }
+    guard !isFull else { return }
     findings.append(
       Finding(
         severity: severity, code: code, source: source, position: document.position(of: path), object: object,

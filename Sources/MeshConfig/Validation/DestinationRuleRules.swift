@@ -5,8 +5,9 @@ enum DestinationRuleRules {
       report.error(.spec / "host", "'\(rule.host.prefix(80))' is not a host name")
     }
     let subsets = FieldPath.spec / "subsets"
+    var names: Set<String> = []
     for (index, subset) in rule.subsets.enumerated() {
-      if rule.subsets[..<index].contains(where: { $0.name == subset.name }) {
+      if !names.insert(subset.name).inserted {
         report.error(subsets[index] / "name", "duplicate subset name '\(subset.name.prefix(80))'")
       }
     }

@@ -62,6 +62,7 @@ enum VirtualServiceRules {
   /// Routes after one that matches everything, and matches that repeat an earlier one.
   private static func checkReachability(_ routes: [VirtualService.HTTPRoute], into report: inout Report) {
     var catchAll: Int?
+    var seen: Set<VirtualService.HTTPMatch> = []
     for (index, route) in routes.enumerated() {
       let path = (FieldPath.spec / "http")[index]
       if let catchAll {
@@ -71,9 +72,9 @@ enum VirtualServiceRules {
         continue
       }
       for (position, match) in route.match.enumerated() {
-        if routes[..<index].contains(where: { $0.match.contains(match) }) {
+        if !seen.insert(match).inserted {
           report.warning(
-            path / "match", "match[\(position)] repeats an earlier rule's and has no effect",
+            path / "match", "match[\(position)] repeats an earlier one and has no effect",
             code: Finding.Code.ineffectiveMatch)
         }
       }

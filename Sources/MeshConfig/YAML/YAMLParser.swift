@@ -164,7 +164,7 @@ private struct TreeBuilder {
       guard stack.count < ConfigLimits.depthMax else {
         throw YAMLError(at: position, "nested more than \(ConfigLimits.depthMax) levels deep")
       }
-      if let top = stack.last, top.isMapping, top.pendingKey == nil {
+      if expectsKey {
         throw YAMLError(at: position, "a mapping key must be a string")
       }
       stack.append(Open(position: position, isMapping: isMapping, anchor: anchor, nodesBefore: nodes))
@@ -179,6 +179,12 @@ private struct TreeBuilder {
       try count(anchor.nodes, at: position)
       try add(anchor.node, at: position)
     }
+  }
+
+  /// Whether the next node is a key of the innermost mapping. (A copy of that mapping would make every insertion copy it.)
+  private var expectsKey: Bool {
+    guard let top = stack.indices.last else { return false }
+    return stack[top].isMapping && stack[top].pendingKey == nil
   }
 
   private mutating func count(_ more: Int, at position: SourcePosition) throws(YAMLError) {
@@ -205,7 +211,7 @@ private struct TreeBuilder {
     _ text: String, tag: String?, plain: Bool, anchor: String?, at position: SourcePosition
   ) throws(YAMLError) {
     try count(1, at: position)
-    if let top = stack.last, top.isMapping, top.pendingKey == nil {
+    if expectsKey {
       try key(text, at: position)
       if let anchor { anchors[anchor] = Anchor(node: YAMLNode(.string(text), at: position), nodes: 1) }
       return
