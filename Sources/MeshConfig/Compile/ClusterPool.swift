@@ -6,7 +6,6 @@ struct ClusterPool {
   static let passthrough: ClusterIndex = 0
 
   private(set) var clusters: [Cluster]
-  private(set) var findings: [Finding] = []
   private let catalog: ServiceCatalog
   private let rules: RuleIndex
   private let endpoints: EndpointCompiler

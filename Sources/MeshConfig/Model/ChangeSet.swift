@@ -47,7 +47,7 @@ public struct ChangeSet: Sendable {
     for document in Self.expandLists(documents) {
       let before = decoder.findings.count
       let outcome = decoder.decode(document)
-      if case .object(let object, _) = outcome { add(object, document, source.name) }
+      if case .object(let object) = outcome { add(object, document, source.name) }
       if case .skipped(let document) = outcome { skipped.append(document) }
       errors += decoder.findings[before...].count { $0.severity == .error }
       if errors >= ConfigLimits.findingsMax {

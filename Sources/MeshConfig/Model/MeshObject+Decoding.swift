@@ -1,7 +1,7 @@
 /// One document of a source: an object, or the reason why there is none.
 struct DocumentDecoder {
   enum Outcome {
-    case object(MeshObject, SourcePosition)
+    case object(MeshObject)
     case skipped(SkippedDocument)
     case refused
   }
@@ -77,7 +77,7 @@ struct DocumentDecoder {
     if let spec { ObjectRules.check(spec, meta: meta, into: &report) }
     guard let spec, !report.hasErrors else { return .refused }
     let canonical = JSONText.canonical(Self.canonicalTree(document, kind: kind, namespace: meta.namespace))
-    return .object(MeshObject(key: key, meta: meta, spec: spec, canonical: canonical), document.position)
+    return .object(MeshObject(key: key, meta: meta, spec: spec, canonical: canonical))
   }
 
   private func reportUnknownTopLevel(_ entries: [YAMLEntry], _ report: inout Report) {
@@ -133,7 +133,7 @@ extension MeshObject {
     if let error { throw CanonicalError(reason: error.reason) }
     guard documents.count == 1, let document = documents.first else { throw CanonicalError(reason: "not one object") }
     var decoder = DocumentDecoder(source: "stored", defaultNamespace: "default")
-    guard case .object(let object, _) = decoder.decode(document) else {
+    guard case .object(let object) = decoder.decode(document) else {
       throw CanonicalError(reason: decoder.findings.first { $0.severity == .error }?.description ?? "not a mesh object")
     }
     return object

@@ -69,10 +69,7 @@ extension Finding {
     static let serviceEntryAddresses = "IST0134"
     static let conflictingGateways = "IST0145"
     static let noVerificationAtDestination = "IST0128"
-    static let noVerificationAtPort = "IST0129"
-    static let portSelectorRequired = "IST0112"
     static let unknownRuleHost = "IST0174"
-    static let subsetSelectsNothing = "IST0173"
     /// Accepted, not enforced.
     static let notEnforced = "MESH0001"
     /// A document that does not configure the mesh, or a kind of a later version.
