@@ -15,8 +15,6 @@ public enum TelemetryLimits {
   public static let accessLogFieldBytesMax = 4_096
   /// Bytes of an access-log format string.
   public static let accessLogFormatBytesMax = 8_192
-  /// Members of a `tracestate` header (W3C Trace Context 3.3.1.1) and bytes kept of it.
-  public static let traceStateBytesMax = 512
   /// Slots of a rate window.
   public static let rateWindowSlotsMax = 3_600
 }

@@ -29,18 +29,6 @@ extension RouteMatch {
     }
     return nil
   }
-
-  /// Whether a rule with this alternative takes every request.
-  var isCatchAll: Bool {
-    let isAnyPath =
-      switch path {
-      case nil: true
-      case .prefix(let bytes), .segmentPrefix(let bytes): bytes.isEmpty || bytes == [0x2F]
-      case .exact, .regex: false
-      }
-    return isAnyPath && scheme == nil && method == nil && authority == nil && headers.isEmpty && withoutHeaders.isEmpty
-      && queryParameters.isEmpty
-  }
 }
 
 extension PathMatch {
