@@ -85,7 +85,7 @@ final class PairedCarrier: FrameCarrier {
 
 /// Lets one task wait until another has come to a point.
 actor Gate {
-  private var isOpen = false
+  private(set) var isOpen = false
   private var waiting: [CheckedContinuation<Void, Never>] = []
 
   func open() {

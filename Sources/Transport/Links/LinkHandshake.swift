@@ -245,6 +245,7 @@ struct ProofLimiter {
     var failures: Int
   }
   private var sources: [IPAddress: Source] = [:]
+  var count: Int { sources.count }
 
   mutating func recordFailure(from address: IPAddress, now: Instant) {
     if var source = sources[address], now - source.windowStart < LinkLimits.proofWindow {
