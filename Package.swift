@@ -56,11 +56,11 @@ let package = Package(
       name: "Nodes",
       dependencies: [
         "Primitives", "Telemetry", "HTTPCodec", "Membership", "Consensus", "MeshConfig", "Traffic", "Transport", "Cluster",
-        "Proxy", "MeshActors",
+        "Proxy", "MeshActors", "CLinux", "COpenSSL", "CSQLite",
       ], swiftSettings: strict),
     .executableTarget(
       name: "mesh-node",
-      dependencies: ["Primitives", "Telemetry", "HTTPCodec", "MeshConfig", "Traffic", "Nodes", "CLinux"],
+      dependencies: ["Primitives", "MeshConfig", "Traffic", "Transport", "Cluster", "Nodes", "CLinux"],
       swiftSettings: strict),
     .executableTarget(
       name: "BookinfoDemo", dependencies: ["Primitives", "HTTPCodec", "CLinux", "COpenSSL"],

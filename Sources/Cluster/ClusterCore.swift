@@ -47,7 +47,8 @@ final class ClusterCore {
     nodeRow = NodeRow(
       certificates: identity.chain.map(\.der), meshPort: local.meshPort, trustBundleVersion: trust.version)
     raft = try RaftDriver(
-      loop: loop, local: local.name, cluster: ClusterTag(clusterName: local.cluster.string), configuration: local.configuration, storage: storage, seed: seeds.next(), outputs: wiring.raftOutputs)
+      loop: loop, local: local.name, cluster: ClusterTag(clusterName: local.cluster.string), configuration: local.configuration,
+      storage: storage, seed: seeds.next(), outputs: wiring.raftOutputs)
     roles = RoleDriver(
       loop: loop, local: local.name, wallMilliseconds: clock.milliseconds, outputs: wiring.roleOutputs)
     membership = try MembershipDriver(
@@ -144,9 +145,12 @@ final class ClusterCore {
   private func membersChanged() {
     let members = membership.members
     registry.peersChanged(members.filter(\.state.isLive).map(\.name))
-    roles.feed(.members(members.map { member in
-      RoleCandidate(name: member.name, liveness: Self.liveness(member.state), isLeaving: isLeaving && member.name == local.name)
-    }))
+    roles.feed(
+      .members(
+        members.map { member in
+          RoleCandidate(
+            name: member.name, liveness: Self.liveness(member.state), isLeaving: isLeaving && member.name == local.name)
+        }))
     publish(.members)
   }
 
@@ -161,7 +165,6 @@ final class ClusterCore {
 
   func incarnationRaised(_ incarnation: UInt64) {
     storage.set(StoredFact.incarnation, StoredFact.bytes(incarnation))
-    registry.raiseIncarnation(to: incarnation)
     publish(.members)
   }
 
@@ -207,7 +210,8 @@ final class ClusterCore {
 
   func verifiedWorkload(_ row: [UInt8], of node: NodeName) -> WorkloadRow? {
     guard case .rows(let rows, _)? = try? RegistryMessage(decoding: row), rows.count == 1, let signed = rows.first,
-      let content = try? Row(payload: signed.payload), content.key.owner == node, case .workload(let workload) = content.content,
+      let content = try? Row(payload: signed.payload), content.key.owner == node,
+      case .workload(let workload) = content.content,
       let owner = registry.registry.nodes.first(where: { $0.owner == node }),
       verifier.verify(signed, node, owner.row.certificates)
     else { return nil }

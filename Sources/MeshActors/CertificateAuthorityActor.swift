@@ -53,7 +53,9 @@ public distributed actor CertificateAuthorityActor: MeshActor {
   private func issue(_ request: [UInt8], for identity: SPIFFEID, lifetime: Duration) async throws -> IssuedCertificate {
     guard let epoch = await cluster.epoch(of: .certificateAuthority) else {
       let holder = cluster.view.control.roles[.certificateAuthority].holder
-      throw MeshError(.notHolder, holder.map { "\($0) holds the certificate-authority role" } ?? "nobody holds the certificate-authority role")
+      throw MeshError(
+        .notHolder, holder.map { "\($0) holds the certificate-authority role" } ?? "nobody holds the certificate-authority role"
+      )
     }
     do throws(CertificateError) {
       let chain = try authority.issue(

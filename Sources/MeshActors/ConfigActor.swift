@@ -24,7 +24,7 @@ public distributed actor ConfigActor: MeshActor {
   /// Validates a change against the state it would be applied to, and commits it as one entry.
   ///
   /// Throws `notHolder` when this node may not act under the configuration role at this moment.
-  public distributed func submit(_ change: ConfigurationChange) async throws -> ConfigurationReply {
+  public distributed func submit(_ change: ConfigChange) async throws -> ConfigReply {
     // The state may move between reading and committing; the entry then says so, and everything is decided again.
     for attempt in 0..<Self.attemptsMax {
       guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }

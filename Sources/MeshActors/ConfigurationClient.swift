@@ -1,5 +1,6 @@
 import Cluster
 import Consensus
+import Membership
 import Primitives
 import Transport
 
@@ -14,7 +15,7 @@ public struct ConfigurationClient: Sendable {
   }
 
   /// Submits until a holder answers or the deadline passes. The request's number makes a second copy harmless.
-  public func submit(_ change: ConfigurationChange, deadline: ContinuousClock.Instant) async throws -> ConfigurationReply {
+  public func submit(_ change: ConfigChange, deadline: ContinuousClock.Instant) async throws -> ConfigReply {
     var last: MeshError?
     let started = ContinuousClock.now
     while ContinuousClock.now < deadline {

@@ -6,11 +6,11 @@ import Primitives
 struct ConfigurationDecision {
   let puts: [ObjectPut]
   let deletes: [Consensus.ObjectKey]
-  let reply: ConfigurationReply
+  let reply: ConfigReply
 
   var changesAnything: Bool { !puts.isEmpty || !deletes.isEmpty }
 
-  init(_ change: ConfigurationChange, _ control: ControlState, _ current: [MeshConfig.StoredObject]) {
+  init(_ change: ConfigChange, _ control: ControlState, _ current: [MeshConfig.StoredObject]) {
     let settings = ReferenceRules.Settings()
     let sources = change.sources.map { ConfigSource(name: $0.name, bytes: Array($0.text.utf8)) }
     let changeSet = MeshConfig.ChangeSet(sources, defaultNamespace: change.namespace)
@@ -25,31 +25,33 @@ struct ConfigurationDecision {
       plan = Plan(applying: changeSet, to: current, settings: settings)
       if changeSet.objects.isEmpty, changeSet.skipped.isEmpty, !changeSet.hasErrors {
         problems.append(
-          Finding(severity: .error, code: "IST0106", source: change.sources.first?.name ?? "", reason: "there is nothing in it"))
+          Finding(severity: .error, code: "IST0106", source: change.sources.first?.name ?? "", reason: "there is nothing in it")
+        )
       }
     }
     let findings = problems + plan.findings
     let isAccepted = !findings.hasErrors
-    puts = isAccepted
+    puts =
+      isAccepted
       ? plan.changes.filter { $0.action == .created || $0.action == .updated }
         .map { ObjectPut(key: Consensus.ObjectKey($0.key), bytes: $0.object.canonical) } : []
     deletes = isAccepted ? plan.changes.filter { $0.action == .deleted }.map { Consensus.ObjectKey($0.key) } : []
-    reply = ConfigurationReply(
+    reply = ConfigReply(
       isAccepted: isAccepted, revision: control.revision.number,
-      changes: plan.changes.map { ConfigurationReply.Change($0, showsDifference: change.dryRun) }
-        + changeSet.skipped.map(ConfigurationReply.Change.init),
-      findings: findings.map(ConfigurationReply.Finding.init))
+      changes: plan.changes.map { ConfigReply.Change($0, showsDifference: change.dryRun) }
+        + changeSet.skipped.map(ConfigReply.Change.init),
+      findings: findings.map(ConfigReply.Finding.init))
   }
 
   /// The answer once the change stands at a revision.
-  func reply(at revision: UInt64) -> ConfigurationReply {
+  func reply(at revision: UInt64) -> ConfigReply {
     var answer = reply
     answer.revision = revision
     return answer
   }
 
   private static func keys(
-    _ names: [ConfigurationChange.ObjectName], problems: inout [Finding]
+    _ names: [ConfigChange.ObjectName], problems: inout [Finding]
   ) -> [MeshConfig.ObjectKey] {
     names.compactMap { name in
       guard let kind = ObjectKind(named: name.kind) else {
@@ -103,7 +105,7 @@ extension Consensus.ObjectKey {
   }
 }
 
-extension ConfigurationReply.Change {
+extension ConfigReply.Change {
   init(_ change: Plan.Change, showsDifference: Bool) {
     let action = change.action == .updated ? "configured" : change.action.rawValue
     let detail = showsDifference && !change.difference.isEmpty ? change.difference.joined(separator: "\n") : nil
@@ -119,10 +121,11 @@ extension ConfigurationReply.Change {
   }
 }
 
-extension ConfigurationReply.Finding {
+extension ConfigReply.Finding {
   public init(_ finding: Finding) {
     self.init(
-      severity: finding.severity.rawValue, code: finding.code, source: finding.source, line: finding.line, column: finding.column,
+      severity: finding.severity.rawValue, code: finding.code, source: finding.source, line: finding.line,
+      column: finding.column,
       object: finding.object, path: finding.path, reason: finding.reason, hint: finding.hint)
   }
 }

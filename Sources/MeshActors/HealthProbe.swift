@@ -32,7 +32,8 @@ final class HealthProbe: EventHandler {
     await withCheckedContinuation { continuation in
       loop.post {
         let request = path.flatMap { path in
-          var request = HTTPRequest("GET", path, authority: "\(address)", headers: [HTTPField("user-agent", "mesh-node-health")])
+          var request = HTTPRequest(
+            "GET", path, authority: "\(address)", headers: [HTTPField("user-agent", "mesh-node-health")])
           request.keepsAlive = false
           return request.serialized()
         }

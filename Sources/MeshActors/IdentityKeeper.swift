@@ -111,8 +111,9 @@ public actor IdentityKeeper {
     guard bundle.version.number != trust.version else { return }
     var authorities = bundle.anchors.compactMap { try? Certificate(der: $0.certificate) }
     if !authorities.contains(authority.certificate) { authorities.append(authority.certificate) }
-    guard let next = try? Transport.TrustBundle(
-      trustDomain: authority.trustDomain, authorities: authorities, version: bundle.version.number)
+    guard
+      let next = try? Transport.TrustBundle(
+        trustDomain: authority.trustDomain, authorities: authorities, version: bundle.version.number)
     else { return complain("the trust bundle of revision \(bundle.version) cannot be used") }
     trust = next
     await cluster.trustChanged(next)
@@ -122,7 +123,9 @@ public actor IdentityKeeper {
   /// Puts this node's authority into the bundle, until it is there.
   private func announceAuthority() async {
     let anchors = cluster.view.control.trust.anchors
-    guard !anchors.contains(where: { $0.certificate == authority.certificate.der }), cluster.view.raft.leader != nil else { return }
+    guard !anchors.contains(where: { $0.certificate == authority.certificate.der }), cluster.view.raft.leader != nil else {
+      return
+    }
     _ = try? await cluster.propose(
       .addTrustAnchor(node: cluster.local.name, certificate: authority.certificate.der), within: .seconds(2))
   }

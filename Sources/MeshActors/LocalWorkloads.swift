@@ -73,12 +73,15 @@ public actor LocalWorkloads {
       throw MeshError(
         .conflict, "this node already has a workload \(registration.key); choose another --name, or end the other one")
     }
-    guard entries.count < Self.entriesMax else { throw MeshError(.tooLarge, "this node fronts \(Self.entriesMax) workloads already") }
+    guard entries.count < Self.entriesMax else {
+      throw MeshError(.tooLarge, "this node fronts \(Self.entriesMax) workloads already")
+    }
     nextToken &+= 1
     let token = nextToken
     let port = try choosePort(registration.outboundPort)
     entries[registration.key] = Entry(
-      registration: registration, token: token, outboundPort: port, health: .starting, createdAt: wallMilliseconds(), sink: sink)
+      registration: registration, token: token, outboundPort: port, health: .starting, createdAt: wallMilliseconds(), sink: sink
+    )
     do {
       try await publish(registration.key)
       try await prepare()

@@ -32,7 +32,8 @@ struct NodeParts {
       storage = try NodeStorage(directory: directory, cluster: file.cluster.string, node: node.name)
       // Says whose directory this is, for people and for the demo's clean-up.
       try replaceFile(
-        "\(directory)/node.json", with: Array("{\"cluster\": \"\(file.cluster)\", \"node\": \"\(node.name)\"}\n".utf8), mode: 0o600)
+        "\(directory)/node.json", with: Array("{\"cluster\": \"\(file.cluster)\", \"node\": \"\(node.name)\"}\n".utf8),
+        mode: 0o600)
       authority = try NodeAuthority(
         directory: pki, trustDomain: file.trustDomain, node: node.name, now: clock.seconds,
         lifetime: file.certificates.authority)
@@ -72,7 +73,9 @@ extension ClusterFile {
     return ClusterLocal(
       name: node.name, cluster: cluster, trustDomain: trustDomain, address: NodeAddress(host: node.address, port: ports.link),
       locality: node.locality, incarnation: incarnation, meshPort: ports.mesh,
-      seeds: nodes.filter { $0.name != node.name }.map { Seed(name: $0.name, address: NodeAddress(host: $0.address, port: ports.link)) },
+      seeds: nodes.filter { $0.name != node.name }.map {
+        Seed(name: $0.name, address: NodeAddress(host: $0.address, port: ports.link))
+      },
       configuration: ClusterConfiguration(voters: voters, learners: nodes.map(\.name).filter { !voters.contains($0) }))
   }
 }

@@ -101,7 +101,7 @@ struct AdminClient: Sendable {
       """
     var rest = (Array(head.utf8) + body)[...]
     while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue)) }
+      let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
       if count < 0 && errno == EINTR { continue }
       guard count > 0 else { throw CommandFailure("writing to node \(node): \(errorText(errno))") }
       rest = rest.dropFirst(count)
@@ -109,7 +109,7 @@ struct AdminClient: Sendable {
   }
 
   private func connected(timeout: Duration) throws -> Int32 {
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    let descriptor = blockingSocket(AF_UNIX)
     guard descriptor >= 0 else { throw CommandFailure("socket: \(errorText(errno))") }
     var limit = timeval(tv_sec: Int(timeout.inSeconds), tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
@@ -125,7 +125,7 @@ struct AdminClient: Sendable {
     let slash = socketPath.lastIndex(of: "/")
     let directory = slash.map { String(socketPath[..<$0]) } ?? "."
     let name = slash.map { String(socketPath[socketPath.index(after: $0)...]) } ?? socketPath
-    let directoryDescriptor = Glibc.open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC)
+    let directoryDescriptor = Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard directoryDescriptor >= 0 else { throw notRunning(errno) }
     defer { close(directoryDescriptor) }
     var address = sockaddr_un()
@@ -174,7 +174,7 @@ final class AdminStream {
   func readAvailable<Line: Decodable>(_ type: Line.Type) throws -> [Line] {
     var chunk = [UInt8](repeating: 0, count: 16 * 1024)
     while !hasEnded {
-      let count = recv(descriptor, &chunk, chunk.count, Int32(MSG_DONTWAIT.rawValue))
+      let count = recv(descriptor, &chunk, chunk.count, Int32(MSG_DONTWAIT))
       if count < 0 && errno == EINTR { continue }
       if count < 0 && errno == EAGAIN { break }
       if count <= 0 { hasEnded = true } else { pending += chunk[..<count] }
@@ -199,6 +199,13 @@ final class AdminStream {
     isPastHead = true
     pending.removeFirst(end + 4)
   }
+}
+
+/// A stream socket whose calls wait, or a negative number.
+func blockingSocket(_ family: Int32) -> Int32 {
+  let descriptor = cl_socket_stream(family)
+  if descriptor >= 0 { _ = fcntl(descriptor, F_SETFL, 0) }
+  return descriptor
 }
 
 func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Nodes
+import Transport
 
 /// The command line: finds the command, parses its options, runs it, and turns errors into words and exit codes.
 @main
@@ -13,7 +14,7 @@ struct MeshNode {
   ]
 
   static func main() async {
-    signal(SIGPIPE, SIG_IGN)
+    ProcessSettings.ignoreBrokenPipe()
     var words = Array(CommandLine.arguments.dropFirst())
     // Options may stand before the command, as in `mesh-node --node n2 members`.
     let leading = takeLeadingOptions(&words)
@@ -34,6 +35,8 @@ struct MeshNode {
 
   private static func run(_ command: Command, _ words: [String]) async -> Never {
     do {
+      // Before any other thread exists, so that all of them leave these signals to the descriptor.
+      if [Command.start, .run, .demo].contains(where: { $0.name == command.name }) { try Signals.install() }
       let arguments = try Arguments(words, for: command)
       if arguments.flag("help") {
         Terminal.line(Help.command(command))

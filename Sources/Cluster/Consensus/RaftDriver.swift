@@ -48,7 +48,8 @@ final class RaftDriver: TimerHandler {
     self.loop = loop
     self.storage = storage
     self.outputs = outputs
-    state = try storage.recovered.snapshot.map { (snapshot) throws(ControlStateError) in try ControlState(restoring: snapshot.state) }
+    state =
+      try storage.recovered.snapshot.map { (snapshot) throws(ControlStateError) in try ControlState(restoring: snapshot.state) }
       ?? ControlState()
     snapshotIndex = storage.recovered.snapshot?.position.index ?? .zero
     raft = Raft(
@@ -150,7 +151,7 @@ final class RaftDriver: TimerHandler {
     case .apply(let entries): apply(entries)
     case .installSnapshot(let snapshot): install(snapshot)
     case .becameLeader, .steppedDown, .leaderChanged: outputs.leadershipChanged()
-    case .accepted(let token, let position): accepted[position.index] = (position.term, token)
+    case .accepted(let token, let position): accept(token, at: position)
     case .rejected(let token, let reason): reject(token, reason)
     case .readReady(let token, let index): finishRead(token, index)
     case .configurationChanged: outputs.leadershipChanged()
@@ -202,6 +203,15 @@ final class RaftDriver: TimerHandler {
     compactIfDue()
   }
 
+  private func accept(_ token: RequestToken, at position: LogPosition) {
+    let displaced = accepted.updateValue((position.term, token), forKey: position.index)
+    // This node led before and its entry at this index was replaced while it did not: that one is lost.
+    if let displaced { proposals.removeValue(forKey: displaced.token)?(.failure(Self.lost)) }
+  }
+
+  private static let lost = MeshError(
+    .conflict, "another leader's entry took this one's place; nothing was changed", retryable: true)
+
   private func settle(_ result: AppliedEntry) {
     guard let waiting = accepted.removeValue(forKey: result.position.index),
       let completion = proposals.removeValue(forKey: waiting.token)
@@ -209,7 +219,7 @@ final class RaftDriver: TimerHandler {
     if waiting.term == result.position.term {
       completion(.success(result))
     } else {
-      completion(.failure(MeshError(.conflict, "another leader's entry took this one's place; nothing was changed", retryable: true)))
+      completion(.failure(Self.lost))
     }
   }
 

@@ -115,7 +115,8 @@ final class RoleDriver: TimerHandler {
     if let timer { loop.cancel(timer) }
     let deadline = min(assignment.nextDeadline, lease.nextDeadline)
     // A deadline in the past means that the core waits for an answer; it is looked at again soon, not at once.
-    timer = deadline == .distantFuture ? nil : loop.schedule(at: max(deadline, EventLoop.monotonicNow() + .milliseconds(5)), self)
+    timer =
+      deadline == .distantFuture ? nil : loop.schedule(at: max(deadline, EventLoop.monotonicNow() + .milliseconds(5)), self)
   }
 
   func timerFired(_ token: TimerToken) {

@@ -72,3 +72,8 @@ enum YAMLText {
     return previous != 0x3A && !text.hasPrefix("---") && !text.hasPrefix("...")
   }
 }
+
+extension YAMLNode {
+  /// The tree as block-style YAML that parses back to it.
+  public var yaml: String { YAMLText.document(self) }
+}

@@ -247,7 +247,7 @@ public struct WorkloadRequest: Codable, Sendable, Hashable {
 }
 
 /// Lines the node sends while a workload's registration lives; the registration ends with the connection.
-public struct WorkloadEvent: Codable, Sendable, Hashable {
+public struct WorkloadEventLine: Codable, Sendable, Hashable {
   /// registered, healthy, unhealthy, withdrawn or failed.
   public var event: String
   public var workload: String

@@ -40,7 +40,7 @@ final class SmallHTTPServer: EventHandler {
       switch listener.accept() {
       case .accepted(let socket, _): admit(socket)
       case .wouldBlock: return
-      case .exhausted, .failed:
+      default:
         // The edge is lost, so look again soon.
         loop.schedule(after: .milliseconds(100)) { [weak self] in self?.ready(.readable) }
         return
@@ -50,10 +50,13 @@ final class SmallHTTPServer: EventHandler {
 
   private func admit(_ socket: consuming Socket) {
     if case .unix = listener.address {
-      guard let credentials = try? socket.peerCredentials(), credentials.user == getuid() || credentials.user == 0 else { return }
+      guard let credentials = try? socket.peerCredentials(), credentials.user == getuid() || credentials.user == 0 else {
+        return
+      }
     }
     guard connections.count < SmallHTTPLimits.connectionsMax else { return }
-    let connection = SmallHTTPConnection(loop: loop, socket: socket, bodyBytesMax: bodyBytesMax, handler: handler) { [weak self] ended in
+    let connection = SmallHTTPConnection(loop: loop, socket: socket, bodyBytesMax: bodyBytesMax, handler: handler) {
+      [weak self] ended in
       self?.connections[ObjectIdentifier(ended)] = nil
     }
     connections[ObjectIdentifier(connection)] = connection
@@ -167,7 +170,9 @@ final class SmallHTTPConnection: EventHandler {
       Task { await handler(request, exchange) }
     } catch {
       isAnswering = true
-      let response = HTTPResponse(status: error.status, text: "{\"code\":\"invalid\",\"message\":\"\(error)\",\"findings\":[]}\n", type: "application/json")
+      let response = HTTPResponse(
+        status: error.status, text: "{\"code\":\"invalid\",\"message\":\"\(error)\",\"findings\":[]}\n",
+        type: "application/json")
       finish(response.serialized() ?? [])
     }
   }

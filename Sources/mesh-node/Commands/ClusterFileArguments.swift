@@ -6,9 +6,7 @@ extension ClusterFile {
   /// Reads the file that `--config`, `$MESH_CONFIG` or the default names.
   static func load(_ arguments: Arguments) throws -> ClusterFile {
     let path = arguments.value("config") ?? getenv("MESH_CONFIG").map { String(cString: $0) } ?? "cluster.json"
-    do { return try ClusterFile(readingFile: path) } catch let error as ClusterFileError {
-      throw CommandFailure(error.description)
-    }
+    do { return try ClusterFile(readingFile: path) } catch { throw CommandFailure(error.description) }
   }
 
   /// The node that `--node` or `$MESH_NODE` names, else the first.

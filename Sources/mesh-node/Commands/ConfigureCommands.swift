@@ -1,4 +1,4 @@
-import Glibc
+import Cluster
 import Nodes
 import Primitives
 
@@ -107,10 +107,14 @@ enum ConfigSources {
         sources.append(try source("standard input", reading: "/dev/stdin"))
         continue
       }
-      for file in try files(at: path) { sources.append(try source(file, reading: file)) }
+      for file in try folder(path) { sources.append(try source(file, reading: file)) }
     }
     guard sources.count <= filesMax else { throw CommandFailure("\(sources.count) files; at most \(filesMax) in one change") }
     return sources
+  }
+
+  private static func folder(_ path: String) throws -> [String] {
+    do { return try SeedConfiguration.files(at: path) } catch { throw CommandFailure("\(error)") }
   }
 
   private static func source(_ name: String, reading path: String) throws -> ConfigSource {
@@ -118,22 +122,6 @@ enum ConfigSources {
     do { bytes = try readFile(path, bytesMax: bytesMax) } catch { throw CommandFailure("\(name): \(error)") }
     guard let text = String(validating: bytes, as: UTF8.self) else { throw CommandFailure("\(name): not valid UTF-8") }
     return ConfigSource(name: name, text: text)
-  }
-
-  /// The path itself, or the configuration files directly in it, sorted by name.
-  static func files(at path: String) throws -> [String] {
-    var info = stat()
-    guard stat(path, &info) == 0 else { throw CommandFailure("\(path): \(errorText(errno))") }
-    guard info.st_mode & S_IFMT == S_IFDIR else { return [path] }
-    guard let directory = opendir(path) else { throw CommandFailure("\(path): \(errorText(errno))") }
-    defer { closedir(directory) }
-    var names: [String] = []
-    while let entry = readdir(directory) {
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if !name.hasPrefix("."), [".yaml", ".yml", ".json"].contains(where: name.hasSuffix) { names.append("\(path)/\(name)") }
-    }
-    guard !names.isEmpty else { throw CommandFailure("\(path): no *.yaml, *.yml or *.json file in this folder") }
-    return names.sorted()
   }
 }
 

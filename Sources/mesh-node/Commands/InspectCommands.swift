@@ -53,7 +53,7 @@ extension Command {
 
   /// Shows the answer once, or whenever it changes with `--watch`.
   private static func watching<Value: Codable & Hashable & Sendable>(
-    _ arguments: Arguments, _ path: String, as type: Value.Type, table: @escaping (Value) -> [String]
+    _ arguments: Arguments, _ path: String, as type: Value.Type, table: @escaping @Sendable (Value) -> [String]
   ) async throws -> ExitStatus {
     let client = try AdminClient(arguments)
     let format = try arguments.format

@@ -1,4 +1,5 @@
 import CLinux
+import Cluster
 import Glibc
 import Nodes
 import Primitives

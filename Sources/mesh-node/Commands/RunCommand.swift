@@ -75,7 +75,7 @@ final class WorkloadSupervisor {
   private let stopTimeout: Duration
   private var stream: AdminStream?
   private var child: ChildProcess?
-  private var registration: WorkloadEvent?
+  private var registration: WorkloadEventLine?
   private var stopping = false
   private var stopDeadline: ContinuousClock.Instant?
   private var nextAttempt = ContinuousClock.now
@@ -122,7 +122,7 @@ final class WorkloadSupervisor {
   private func readEvents() throws {
     guard let stream else { return }
     do {
-      for event in try stream.readAvailable(WorkloadEvent.self) { try handle(event) }
+      for event in try stream.readAvailable(WorkloadEventLine.self) { try handle(event) }
     } catch let failure as AdminFailure {
       // A refusal for a reason of ours ends the command; a node that is starting or stopping is asked again.
       guard failure.code == "unavailable" else { throw failure }
@@ -133,7 +133,7 @@ final class WorkloadSupervisor {
     }
   }
 
-  private func handle(_ event: WorkloadEvent) throws {
+  private func handle(_ event: WorkloadEventLine) throws {
     Terminal.errorLine("\(event.workload) on \(event.node): \(event.event)\(event.detail.isEmpty ? "" : ", \(event.detail)")")
     guard event.event == "registered" else { return }
     registration = event
@@ -141,7 +141,7 @@ final class WorkloadSupervisor {
     if child == nil, !command.isEmpty { try startCommand(event) }
   }
 
-  private func startCommand(_ event: WorkloadEvent) throws {
+  private func startCommand(_ event: WorkloadEventLine) throws {
     var environment = currentEnvironment()
     if let address = event.outboundAddress, let port = event.outboundPort {
       environment["http_proxy"] = "http://\(address):\(port)"

@@ -1,3 +1,4 @@
+import Cluster
 import Glibc
 import Nodes
 import Primitives
@@ -72,7 +73,7 @@ final class DemoCluster {
     let child = children[index]
     var environment = currentEnvironment()
     environment["SESSION_SECRET"] = sessionSecret
-    environment["CLUSTER_NAME"] = plan.file.cluster
+    environment["CLUSTER_NAME"] = plan.file.cluster.string
     let log = open("\(logDirectory)/\(child.name).log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard log >= 0 else { throw CommandFailure("\(logDirectory)/\(child.name).log: \(errorText(errno))") }
     defer { close(log) }
@@ -144,8 +145,9 @@ final class DemoCluster {
 extension DemoCluster {
   private static func ownProgram() throws -> String {
     var buffer = [UInt8](repeating: 0, count: 4096)
-    let count = buffer.withUnsafeMutableBytes {
-      readlink("/proc/self/exe", $0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count)
+    let count = buffer.withUnsafeMutableBytes { raw in
+      raw.withMemoryRebound(to: CChar.self) { text in text.baseAddress.map { readlink("/proc/self/exe", $0, text.count) } ?? -1
+      }
     }
     guard count > 0 else { throw CommandFailure("cannot find this program's own file: \(errorText(errno))") }
     return String(decoding: buffer[..<count], as: UTF8.self)
@@ -181,7 +183,7 @@ extension DemoCluster {
   }
 
   private func isFree(_ address: String, _ port: UInt16) -> Bool {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    let descriptor = blockingSocket(AF_INET)
     guard descriptor >= 0 else { return true }
     defer { close(descriptor) }
     var one: Int32 = 1

@@ -45,7 +45,7 @@ struct PageClient: Sendable {
   /// nil when there was no whole answer.
   func request(_ method: String, _ path: String, headers: [String] = [], body: String = "") -> PageAnswer? {
     let start = ContinuousClock.now
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    let descriptor = blockingSocket(AF_INET)
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
     var limit = timeval(tv_sec: Int(timeout.inSeconds), tv_usec: 0)
@@ -79,7 +79,7 @@ struct PageClient: Sendable {
   private func send(_ descriptor: Int32, _ text: String) -> Bool {
     var rest = Array(text.utf8)[...]
     while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue)) }
+      let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
       if count < 0 && errno == EINTR { continue }
       guard count > 0 else { return false }
       rest = rest.dropFirst(count)

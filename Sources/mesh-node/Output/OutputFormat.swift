@@ -1,4 +1,5 @@
 import FoundationEssentials
+import MeshConfig
 
 enum OutputFormat: String, Sendable { case table, json, yaml }
 
@@ -15,4 +16,11 @@ func json(_ value: some Encodable) throws -> String {
   let encoder = JSONEncoder()
   encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
   return String(decoding: try encoder.encode(value), as: UTF8.self)
+}
+
+/// The value as YAML: its JSON, laid out by the same emitter that writes configuration objects.
+func yaml(_ value: some Encodable) throws -> String {
+  let (documents, error) = YAMLParser.parse(Array(try json(value).utf8))
+  guard let document = documents.first, error == nil else { throw CommandFailure("the answer cannot be written as YAML") }
+  return document.yaml
 }

@@ -1,5 +1,5 @@
 /// A change of the configuration on its way to the holder of the configuration role.
-public struct ConfigurationChange: Codable, Sendable {
+public struct ConfigChange: Codable, Sendable {
   public var sources: [Source]
   /// Objects to delete.
   public var deletes: [ObjectName]
@@ -51,7 +51,7 @@ public struct ConfigurationChange: Codable, Sendable {
 }
 
 /// What became of a change. A refused one changed nothing, and its findings say why.
-public struct ConfigurationReply: Codable, Sendable {
+public struct ConfigReply: Codable, Sendable {
   public var isAccepted: Bool
   /// The revision that holds the change; the present one when nothing changed.
   public var revision: UInt64

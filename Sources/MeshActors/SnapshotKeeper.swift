@@ -1,0 +1,201 @@
+import Cluster
+import Consensus
+import Membership
+import MeshConfig
+import Primitives
+import Proxy
+import Transport
+
+/// Keeps this node's data plane true to the cluster: compiles what is known into a snapshot and has the workers serve it.
+public actor SnapshotKeeper {
+  /// What the workers serve, and what came of it.
+  public struct Serving: Sendable {
+    public var snapshot: MeshSnapshot
+    public var listeners: [ListenerStatus]
+    /// What in the configuration has no effect on this node.
+    public var findings: [Finding]
+    /// Objects of the log that this version cannot read.
+    public var unreadable: [String]
+  }
+
+  /// How listeners are laid out on this node.
+  public struct Layout: Sendable {
+    public var settings: MeshSettings
+    public var meshPort: UInt16
+    public var options: ProxyOptions
+    public init(settings: MeshSettings, meshPort: UInt16, options: ProxyOptions) {
+      self.settings = settings
+      self.meshPort = meshPort
+      self.options = options
+    }
+  }
+
+  private let cluster: ClusterRuntime
+  private let runtime: ProxyRuntime
+  private let layout: Layout
+  private var decoded = DecodedObjects()
+  /// TLS contexts by identity, made anew when a certificate or the trust bundle changes.
+  private var material: [SPIFFEID: ProxyIdentities.Workload] = [:]
+  private var outboundPorts: [WorkloadKey: UInt16] = [:]
+  /// What is served while the cluster's own word is not to be had: the last state of an earlier life.
+  private var remembered: ControlState?
+  public private(set) var serving: Serving?
+  private var waiters: [UInt64: (revision: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
+  private var nextWaiter: UInt64 = 0
+  private var isPublishing = false
+  private var isStale = false
+  private var roundWaiters: [CheckedContinuation<Void, Never>] = []
+
+  public init(cluster: ClusterRuntime, runtime: ProxyRuntime, layout: Layout, remembered: ControlState?) {
+    self.cluster = cluster
+    self.runtime = runtime
+    self.layout = layout
+    self.remembered = remembered
+  }
+
+  // MARK: Serving
+
+  /// The revision the workers serve.
+  public var servedRevision: UInt64 { serving?.snapshot.revision ?? 0 }
+
+  /// Returns when the workers serve the revision or a later one; the revision they serve.
+  public func awaitServing(revision: UInt64) async throws -> UInt64 {
+    if servedRevision >= revision { return servedRevision }
+    nextWaiter &+= 1
+    let id = nextWaiter
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        waiters[id] = (revision, continuation)
+        // Cancelled before it stood in the table: nobody would wake it.
+        if Task.isCancelled { giveUp(id) }
+      }
+    } onCancel: {
+      Task { await self.giveUp(id) }
+    }
+    try Task.checkCancellation()
+    return servedRevision
+  }
+
+  private func giveUp(_ id: UInt64) { waiters.removeValue(forKey: id)?.continuation.resume() }
+
+  public func use(_ holdings: IdentityKeeper.Holdings) async {
+    material = [:]
+    for identity in holdings.workloads.values where !identity.chain.isEmpty {
+      guard let shown = try? TLSIdentity(chain: identity.chain, key: identity.key) else { continue }
+      material[identity.id] = try? ProxyIdentities.Workload(identity: shown, bundle: holdings.trust)
+    }
+    await refresh()
+  }
+
+  public func use(outboundPorts: [WorkloadKey: UInt16]) async {
+    self.outboundPorts = outboundPorts
+    await refresh()
+  }
+
+  /// Compiles what is known now and returns when the workers serve it. Calls that come meanwhile share the next round.
+  public func refresh() async {
+    isStale = true
+    if isPublishing { return await nextRound() }
+    isPublishing = true
+    while isStale {
+      isStale = false
+      await publish()
+      let waiting = roundWaiters
+      roundWaiters = []
+      for waiter in waiting { waiter.resume() }
+    }
+    isPublishing = false
+  }
+
+  /// The round under way may have begun before the caller's news; the one after it has them.
+  private func nextRound() async {
+    await withCheckedContinuation { roundWaiters.append($0) }
+  }
+
+  private func publish() async {
+    let view = cluster.view
+    let control = controlToServe(view)
+    let (snapshot, findings) = MeshSnapshot.compile(
+      revision: control.revision.number, registryVersion: view.registryVersion, objects: decoded.objects(of: control),
+      workloads: records(view), settings: layout.settings)
+    let result = await runtime.publish(
+      ProxyState(
+        snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot), options: layout.options))
+    serving = Serving(snapshot: snapshot, listeners: result.listeners, findings: findings, unreadable: decoded.unreadable)
+    try? await cluster.report(revisionServed: snapshot.revision)
+    for (id, waiter) in waiters where waiter.revision <= snapshot.revision {
+      waiters[id] = nil
+      waiter.continuation.resume()
+    }
+  }
+
+  /// The cluster's state; the remembered one until the log has caught up with it.
+  private func controlToServe(_ view: ClusterView) -> ControlState {
+    guard let old = remembered else { return view.control }
+    if view.control.applied.index >= old.applied.index {
+      remembered = nil
+      return view.control
+    }
+    return old
+  }
+
+  private func records(_ view: ClusterView) -> [WorkloadRecord] {
+    let live = Set(view.members.filter { $0.state == .alive }.map(\.name))
+    let addresses = Dictionary(view.members.map { ($0.name, $0.address.host) }) { first, _ in first }
+    let local = cluster.local.name
+    return view.registry.workloads(live: live).map { placed in
+      let key = WorkloadKey(namespace: placed.row.namespace, name: placed.row.name)
+      return WorkloadRecord(
+        placed, meshAddress: addresses[placed.owner] ?? placed.row.address,
+        outboundPort: placed.owner == local ? outboundPorts[key] : nil)
+    }
+  }
+
+  private func listeners(_ snapshot: MeshSnapshot) -> [ProxyListener] {
+    let host = layout.settings.localAddress
+    var listeners: [ProxyListener] = []
+    func add(_ kind: ProxyListener.Kind, _ port: UInt16) {
+      if let address = try? SocketAddress(parsing: "\(host):\(port)") { listeners.append(ProxyListener(kind, on: address)) }
+    }
+    add(.meshInbound, layout.meshPort)
+    for gateway in snapshot.gateways { add(.gateway(port: gateway.port), gateway.port) }
+    for workload in snapshot.localWorkloads {
+      if let port = workload.outboundPort { add(.outbound(workload: snapshot.workloads[workload.workload].key), port) }
+    }
+    return listeners
+  }
+
+  private func identities(_ snapshot: MeshSnapshot) -> ProxyIdentities {
+    var workloads: [String: ProxyIdentities.Workload] = [:]
+    for local in snapshot.localWorkloads {
+      if let material = material[local.identity] { workloads[snapshot.workloads[local.workload].key] = material }
+    }
+    return ProxyIdentities(workloads)
+  }
+}
+
+extension WorkloadRecord {
+  init(_ placed: Registry.PlacedWorkload, meshAddress: String, outboundPort: UInt16?) {
+    let row = placed.row
+    let health: EndpointHealth =
+      if !placed.isReachable { .unreachable } else {
+        switch row.health {
+        case .starting: .starting
+        case .healthy: .healthy
+        case .unhealthy: .unhealthy
+        case .leaving: .leaving
+        }
+      }
+    self.init(
+      node: placed.owner, name: row.name.string, namespace: row.namespace.string,
+      service: row.isGateway ? nil : row.service.string, serviceAccount: row.serviceAccount.string,
+      labels: Dictionary(row.labels.map { ($0.key, $0.value) }) { first, _ in first }, address: row.address,
+      meshAddress: meshAddress, meshPort: placed.meshPort,
+      ports: row.ports.map {
+        WorkloadRecord.Port(
+          name: $0.name, servicePort: $0.servicePort, port: $0.port, protocol: PortProtocol(rawValue: $0.appProtocol) ?? .auto)
+      },
+      locality: Locality(parsing: row.locality), weight: row.weight, health: health, isGateway: row.isGateway,
+      outboundPort: outboundPort)
+  }
+}

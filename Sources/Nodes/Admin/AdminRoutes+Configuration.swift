@@ -1,0 +1,92 @@
+import Cluster
+import Consensus
+import FoundationEssentials
+import MeshActors
+import MeshConfig
+import Primitives
+import Transport
+
+/// Apply, delete and get.
+extension AdminRoutes {
+  func apply(_ request: ApplyRequest) async throws -> ApplyReport {
+    try await change(
+      ConfigChange(
+        sources: request.sources.map { ConfigChange.Source(name: $0.name, text: $0.text) }, dryRun: request.dryRun,
+        namespace: request.namespace, author: author, requestHigh: .random(in: .min ... .max),
+        requestLow: .random(in: .min ... .max)),
+      wait: request.wait && !request.dryRun, milliseconds: request.timeoutMilliseconds)
+  }
+
+  func delete(_ request: DeleteRequest) async throws -> ApplyReport {
+    let names = try request.objects.map { text in
+      let parts = text.split(separator: "/", maxSplits: 1).map(String.init)
+      guard parts.count == 2 else { throw AdminFailure(code: "invalid", message: "'\(text)' is not KIND/NAME") }
+      return ConfigChange.ObjectName(kind: parts[0], namespace: request.namespace, name: parts[1])
+    }
+    return try await change(
+      ConfigChange(
+        sources: request.sources.map { ConfigChange.Source(name: $0.name, text: $0.text) }, deletes: names,
+        deletesSources: !request.sources.isEmpty, namespace: request.namespace, author: author,
+        requestHigh: .random(in: .min ... .max), requestLow: .random(in: .min ... .max)),
+      wait: request.wait, milliseconds: request.timeoutMilliseconds)
+  }
+
+  private var author: String { "node \(node.node.name)" }
+
+  private func change(_ change: ConfigChange, wait: Bool, milliseconds: Int) async throws -> ApplyReport {
+    let started = ContinuousClock.now
+    let deadline = started + .milliseconds(max(1, min(milliseconds, 600_000)))
+    let reply = try await node.configuration.submit(change, deadline: deadline)
+    guard reply.isAccepted else {
+      let errors = reply.findings.filter { $0.severity == "error" }.count
+      throw AdminFailure(
+        code: "invalid", message: "refused: \(errors) error\(errors == 1 ? "" : "s"); nothing was changed",
+        findings: reply.findings.map(FindingInfo.init))
+    }
+    var report = ApplyReport(
+      revision: reply.revision,
+      changes: reply.changes.map {
+        ObjectChange(kind: $0.kind, namespace: $0.namespace, name: $0.name, action: $0.action, detail: $0.detail)
+      },
+      findings: reply.findings.map(FindingInfo.init), serving: [], lagging: [], elapsedMilliseconds: 0)
+    if wait {
+      let (serving, lagging) = await node.configuration.awaitServing(reply.revision, deadline: deadline)
+      report.serving = serving.map(\.string)
+      report.lagging = lagging.map(\.string)
+    }
+    report.elapsedMilliseconds = started.duration(to: .now).inMilliseconds
+    return report
+  }
+
+  func objects(_ query: QueryParameters) throws -> [StoredObjectInfo] {
+    var wanted: ObjectKind?
+    if let text = query["kind"] {
+      guard let kind = ObjectKind(named: text) else {
+        let known = ObjectKind.allCases.map { $0.rawValue.lowercased() }.joined(separator: ", ")
+        throw AdminFailure(code: "invalid", message: "there is no kind '\(text)'; use one of \(known)")
+      }
+      wanted = kind
+    }
+    return node.cluster.view.control.sortedObjects.compactMap { key, stored in
+      guard let object = try? MeshObject.decode(canonical: stored.bytes) else { return nil }
+      if let wanted, object.key.kind != wanted { return nil }
+      if let name = query["name"], object.key.name != name { return nil }
+      if let namespace = query["namespace"], object.key.kind.isNamespaced, object.key.namespace != namespace { return nil }
+      return StoredObjectInfo(
+        kind: object.key.kind.rawValue, apiVersion: object.key.kind.group.isEmpty ? "v1" : "\(object.key.kind.group)/v1",
+        namespace: object.key.namespace, name: object.key.name, labels: object.meta.labels,
+        creationIndex: stored.created.number,
+        resourceVersion: stored.version.number, yaml: object.yaml, json: String(decoding: object.canonical, as: UTF8.self),
+        enforced: true)
+    }
+  }
+}
+
+extension FindingInfo {
+  init(_ finding: ConfigReply.Finding) {
+    let object = finding.object.isEmpty ? "" : finding.object + (finding.path.isEmpty ? "" : " ")
+    self.init(
+      level: finding.severity, file: finding.source, line: finding.line, column: finding.column, field: object + finding.path,
+      message: finding.reason, hint: finding.hint)
+  }
+}

@@ -1,0 +1,345 @@
+import Cluster
+import Consensus
+import Membership
+import MeshActors
+import MeshConfig
+import Primitives
+import Proxy
+import Synchronization
+import Transport
+
+/// One node: its parts built in order, started in order, and stopped in the opposite one.
+actor NodeRuntime {
+  nonisolated let file: ClusterFile
+  nonisolated let node: ClusterFile.Node
+  nonisolated let log: NodeLog
+  nonisolated let options: StartOptions
+  nonisolated let parts: NodeParts
+  nonisolated let loop: EventLoop
+  nonisolated let links: LinkNetwork
+  nonisolated let system: SocketActorSystem
+  nonisolated let cluster: ClusterRuntime
+  nonisolated let proxy: ProxyRuntime
+  nonisolated let snapshots: SnapshotKeeper
+  nonisolated let proxyActor: ProxyActor
+  nonisolated let configActor: ConfigActor
+  nonisolated let certificateAuthorityActor: CertificateAuthorityActor
+  nonisolated let discoveryActor: DiscoveryActor
+  nonisolated let discovery: DiscoveryDuty
+  nonisolated let workloads: LocalWorkloads
+  nonisolated let identities: IdentityKeeper
+  nonisolated let configuration: ConfigurationClient
+  nonisolated let startedAt = ContinuousClock.now
+
+  private var servers: [LoopBound<SmallHTTPServer>] = []
+  private var tasks: [Task<Void, Never>] = []
+  private(set) var isAskedToLeave = false
+  private(set) var isStopping = false
+  private(set) var outOfStep: [NodeName] = []
+  private var isSeeding = false
+  private var lastNote: [String: String] = [:]
+
+  /// Reads the disk, binds the cluster's ports and builds everything; nothing is served yet.
+  init(file: ClusterFile, node: ClusterFile.Node, options: StartOptions, log: NodeLog) async throws {
+    self.file = file
+    self.node = node
+    self.options = options
+    self.log = log
+    parts = try NodeParts(file: file, node: node)
+    let parts = parts
+    var seeds = SeededGenerator(seed: UInt64.random(in: .min ... .max))
+    let (linkEvents, linkEventSink) = AsyncStream.makeStream(of: LinkEvent.self, bufferingPolicy: .bufferingNewest(4_096))
+    do {
+      loop = try EventLoop(name: "control")
+      try loop.start()
+      let local = try file.clusterLocal(node, incarnation: parts.incarnation)
+      let address = try SocketAddress(parsing: "\(node.address):\(file.ports.link)")
+      links = try LinkNetwork(
+        loop: loop,
+        local: LocalNode(
+          name: node.name, cluster: file.cluster, incarnation: parts.incarnation, trustDomain: file.trustDomain,
+          address: address),
+        credentials: try parts.linkCredentials(parts.identity, parts.trust)
+      ) { event in linkEventSink.yield(event) }
+      system = SocketActorSystem(carrier: links)
+      cluster = try ClusterRuntime(
+        loop: loop, local: local, links: links, storage: parts.storage, joinSecret: parts.joinSecret, identity: parts.identity,
+        trust: parts.trust, clock: parts.clock, seed: seeds.next())
+      let layout = SnapshotKeeper.Layout(
+        settings: MeshSettings(
+          cluster: file.cluster.string, trustDomain: file.trustDomain, localNode: node.name, localAddress: node.address,
+          localLocality: Locality(parsing: node.locality)),
+        meshPort: file.ports.mesh, options: try Self.proxyOptions(file, log))
+      let empty = MeshSnapshot.compile(revision: 0, registryVersion: 0, objects: [], workloads: [], settings: layout.settings)
+      proxy = try ProxyRuntime(
+        workers: options.workers, serving: ProxyState(snapshot: empty.snapshot, options: layout.options), seed: seeds.next())
+      snapshots = SnapshotKeeper(cluster: cluster, runtime: proxy, layout: layout, remembered: parts.remembered)
+    } catch let error as SystemError {
+      throw StartFailure(Self.explain(error, node))
+    } catch let error as StartFailure {
+      throw error
+    } catch {
+      throw StartFailure("\(error)")
+    }
+    proxyActor = ProxyActor(keeper: snapshots, actorSystem: system)
+    configActor = ConfigActor(cluster: cluster, actorSystem: system)
+    configuration = ConfigurationClient(cluster: cluster, system: system)
+    discoveryActor = DiscoveryActor(cluster: cluster, actorSystem: system)
+    discovery = DiscoveryDuty(cluster: cluster, system: system)
+    let clock = parts.clock
+    certificateAuthorityActor = CertificateAuthorityActor(
+      cluster: cluster, authority: parts.authority,
+      lifetimes: IssuedLifetimes(node: file.certificates.node, workload: file.certificates.workload),
+      wallSeconds: { clock.seconds }, actorSystem: system)
+    let (snapshots, links) = (snapshots, links)
+    identities = IdentityKeeper(
+      cluster: cluster, system: system, authority: parts.authority, directory: "\(parts.directory)/pki", node: parts.identity,
+      trust: parts.trust, clock: clock, seed: seeds.next(),
+      changed: { holdings in
+        do { try links.update(parts.linkCredentials(holdings.node, holdings.trust)) } catch {
+          log.error("the renewed certificate cannot be used for links: \(error)")
+        }
+        await snapshots.use(holdings)
+      }, report: { log.warning($0) })
+    let preparation = Preparation()
+    workloads = LocalWorkloads(
+      cluster: cluster, loop: loop, outboundFirst: file.ports.outboundFirst, wallMilliseconds: clock.milliseconds,
+      prepare: { try await preparation.run() })
+    preparation.set { [weak self] in try await self?.prepareWorkloads() }
+    let cluster = cluster
+    tasks.append(Task { for await event in linkEvents { await Self.follow(event, cluster: cluster, log: log) } })
+  }
+
+  private static func explain(_ error: SystemError, _ node: ClusterFile.Node) -> String {
+    let hint = error.code == 98 ? "\nIs node \(node.name) running already? See: mesh-node status --node \(node.name)" : ""
+    return "\(error)\(hint)"
+  }
+
+  private static func proxyOptions(_ file: ClusterFile, _ log: NodeLog) throws -> ProxyOptions {
+    var options = ProxyOptions()
+    switch file.accessLog {
+    case "off": break
+    case "stdout": options.accessLog = { log.append($0) }
+    default:
+      let access = try NodeLog(node: "", path: file.resolved(file.accessLog))
+      options.accessLog = { access.append($0) }
+    }
+    return options
+  }
+
+  // MARK: Start
+
+  /// Serves from what the disk remembers first, then joins the others.
+  func start() async throws {
+    do {
+      await snapshots.refresh()
+      try links.listen()
+      try await cluster.start { [system] command, leader, deadline in
+        let reply = try await RemoteCall.with(timeout: ContinuousClock.now.duration(to: deadline)) {
+          try await ConfigActor.on(leader, using: system).propose(command.encoded())
+        }
+        return reply.outcome
+      }
+      try startServers()
+    } catch let error as SystemError {
+      throw StartFailure(Self.explain(error, node))
+    }
+    links.setPeers(
+      Dictionary(
+        uniqueKeysWithValues: try file.nodes.filter { $0.name != node.name }.map {
+          ($0.name, try SocketAddress(parsing: "\($0.address):\(file.ports.link)"))
+        }))
+    tasks.append(Task { await self.identities.run() })
+    tasks.append(Task { await self.followCluster() })
+    tasks.append(Task { await self.watchRegistry() })
+    if node.gateway { tasks.append(Task { await self.publishGateway() }) }
+    log.info(
+      "node \(node.name) of cluster \(file.cluster) runs at \(node.address), admin socket \(file.adminSocketPath(of: node))")
+  }
+
+  private func startServers() throws {
+    let admin = try Listener(on: .unix(path: file.adminSocketPath(of: node)))
+    try serve(admin, bodyBytesMax: SmallHTTPLimits.bodyBytesMax) { [self] request, exchange in
+      await AdminRoutes(node: self).answer(request, exchange)
+    }
+    try serve(Listener(on: SocketAddress(parsing: "\(node.address):\(file.ports.metrics)")), bodyBytesMax: 0) {
+      [self] request, exchange in
+      exchange.respond(await MetricsPage(node: self).answer(request))
+    }
+    try serve(Listener(on: SocketAddress(parsing: "\(node.address):\(file.ports.health)")), bodyBytesMax: 0) {
+      [self] request, exchange in
+      exchange.respond(await HealthPage(node: self).answer(request))
+    }
+  }
+
+  private func serve(_ listener: consuming Listener, bodyBytesMax: Int, _ handler: @escaping SmallHTTPServer.Handler) throws {
+    let server = SmallHTTPServer(loop: loop, listener: listener, bodyBytesMax: bodyBytesMax, handler: handler)
+    let bound = LoopBound(server, on: loop)
+    servers.append(bound)
+    let log = log
+    loop.post {
+      do throws(SystemError) { try bound.value.start() } catch { log.error("\(error)") }
+    }
+  }
+
+  /// The gateway is a workload like others: it has an identity, a row and routes.
+  private func publishGateway() async {
+    do {
+      let row = WorkloadRow(
+        name: try DNSLabel("istio-ingressgateway"), namespace: try DNSLabel("istio-system"),
+        service: try DNSLabel("istio-ingressgateway"), serviceAccount: try DNSLabel("istio-ingressgateway-service-account"),
+        labels: [
+          WorkloadRow.Label(key: "app", value: "istio-ingressgateway"),
+          WorkloadRow.Label(key: "istio", value: "ingressgateway"),
+        ],
+        address: node.address, ports: [], locality: node.locality, health: .healthy, isGateway: true,
+        createdAtMilliseconds: parts.clock.milliseconds())
+      try await cluster.publish(workload: row)
+      try await prepareWorkloads()
+    } catch {
+      log.error("the gateway of this node: \(error)")
+    }
+  }
+
+  /// Opens listeners for the workloads there are, and gets the certificates they need.
+  private func prepareWorkloads() async throws {
+    await snapshots.use(outboundPorts: await workloads.outboundPorts)
+    var accounts: [AccountKey: WorkloadKey] = [:]
+    for entry in await workloads.accounts {
+      let key = AccountKey(namespace: entry.namespace, serviceAccount: entry.serviceAccount)
+      accounts[key] = WorkloadKey(namespace: entry.namespace, name: entry.workload)
+    }
+    if node.gateway, let gateway = Self.gatewayAccount { accounts[gateway.account] = gateway.workload }
+    await identities.want(accounts, within: .seconds(10))
+  }
+
+  private static let gatewayAccount: (account: AccountKey, workload: WorkloadKey)? = {
+    guard let namespace = try? DNSLabel("istio-system"), let name = try? DNSLabel("istio-ingressgateway"),
+      let account = try? DNSLabel("istio-ingressgateway-service-account")
+    else { return nil }
+    return (AccountKey(namespace: namespace, serviceAccount: account), WorkloadKey(namespace: namespace, name: name))
+  }()
+
+  // MARK: Following
+
+  private static func follow(_ event: LinkEvent, cluster: ClusterRuntime, log: NodeLog) async {
+    await cluster.received(event)
+    switch event {
+    case .introduced(let node, _, _): log.info("\(node) proved the join secret; its authority joins the trust bundle")
+    case .up(let node, _, _, let address): log.info("link to \(node) at \(address) is up")
+    case .down(let node, let reason): log.info("link to \(node) ended: \(reason)")
+    case .leaving(let node, let reason): log.info("\(node) leaves: \(reason)")
+    case .refused(_, _, _, _, let text), .failed(_, _, let text): log.warning(text)
+    }
+  }
+
+  private func followCluster() async {
+    var before = cluster.view
+    for await change in cluster.changes() {
+      if isStopping { return }
+      let view = cluster.view
+      tell(before, view)
+      before = view
+      if !change.isDisjoint(with: [.objects, .registry, .members, .trust]) { await snapshots.refresh() }
+      if !change.isDisjoint(with: [.objects, .trust, .roles]) {
+        parts.storage.set(StoredFact.controlState, view.control.snapshot())
+      }
+      if !change.isDisjoint(with: [.objects, .registry, .roles]) { await allocateAddresses() }
+      if view.heldRoles.contains(.configuration), view.control.revision == .zero, !isSeeding { seedConfiguration() }
+    }
+  }
+
+  /// Says what changed in the cluster, once.
+  private func tell(_ old: ClusterView, _ new: ClusterView) {
+    for member in new.members where member.name != node.name {
+      let state = old.member(member.name)?.state
+      if state != member.state { log.info("\(member.name) is \(member.state)") }
+    }
+    for role in Role.allCases where old.control.roles[role].epoch != new.control.roles[role].epoch {
+      let state = new.control.roles[role]
+      log.info("role \(role): \(state.holder?.string ?? "nobody"), epoch \(state.epoch) (\(state.reason))")
+    }
+    if old.raft.leader != new.raft.leader {
+      log.info("Raft leader: \(new.raft.leader?.string ?? "none"), term \(new.raft.term)")
+    }
+    if old.failure != new.failure, let failure = new.failure { log.error(failure) }
+  }
+
+  private func allocateAddresses() async {
+    guard let snapshot = await snapshots.serving?.snapshot else { return }
+    let known = cluster.view.control.addresses
+    let hosts = snapshot.services.filter { $0.addresses.isEmpty && known[$0.host] == nil }.map(\.host)
+    guard !hosts.isEmpty else { return }
+    do { try await discovery.allocateAddresses(for: hosts) } catch {
+      log.warning("allocating service addresses: \(error)")
+    }
+  }
+
+  private func watchRegistry() async {
+    while !Task.isCancelled {
+      try? await Task.sleep(for: .seconds(5))
+      let lagging = await discovery.nodesOutOfStep(patience: .seconds(15))
+      if lagging != outOfStep, !lagging.isEmpty {
+        log.warning("the registry of \(lagging.map(\.string).joined(separator: ", ")) differs from this node's for 15 s")
+      }
+      outOfStep = lagging
+    }
+  }
+
+  // MARK: First configuration
+
+  /// Applies what the cluster file names, when the cluster has no configuration yet.
+  private func seedConfiguration() {
+    guard !file.config.isEmpty else { return }
+    isSeeding = true
+    tasks.append(Task { await self.applySeeds() })
+  }
+
+  private func applySeeds() async {
+    do {
+      let sources = try SeedConfiguration.sources(file)
+      let change = ConfigChange(
+        sources: sources, namespace: "default", author: "\(node.name): \(file.path)", requestHigh: .random(in: .min ... .max),
+        requestLow: .random(in: .min ... .max))
+      let reply = try await configuration.submit(change, deadline: .now + .seconds(20))
+      for finding in reply.findings { log.warning("\(finding.source):\(finding.line): \(finding.reason)") }
+      log.info(
+        reply.isAccepted
+          ? "applied the configuration that \(file.path) names: revision \(reply.revision)"
+          : "the configuration that \(file.path) names was refused; correct it and apply it with: mesh-node apply -f")
+    } catch {
+      log.error("applying the configuration that \(file.path) names: \(error)")
+      isSeeding = false
+    }
+  }
+
+  // MARK: Stop
+
+  func askToLeave() { isAskedToLeave = true }
+
+  /// Withdraws workloads, finishes requests, tells the others, and closes everything.
+  func stop(drain: Duration) async {
+    isStopping = true
+    await workloads.close()
+    if node.gateway, let gateway = Self.gatewayAccount {
+      try? await cluster.withdraw(namespace: gateway.workload.namespace, name: gateway.workload.name)
+    }
+    await cluster.leave()
+    if !(await proxy.drain(within: drain)) { log.warning("some requests did not finish within \(drain)") }
+    for task in tasks { task.cancel() }
+    await links.close(reason: "stopping")
+    await cluster.stop()
+    for server in servers { loop.post { server.value.stop() } }
+    await proxy.stop()
+    await withCheckedContinuation { continuation in parts.storage.close { continuation.resume() } }
+    loop.stop()
+    system.shutDown()
+  }
+}
+
+/// Breaks the circle between a node and the workloads it prepares for.
+private final class Preparation: Sendable {
+  private let action = Mutex<(@Sendable () async throws -> Void)?>(nil)
+  func set(_ body: @escaping @Sendable () async throws -> Void) { action.withLock { $0 = body } }
+  func run() async throws { try await action.withLock { $0 }?() }
+}
