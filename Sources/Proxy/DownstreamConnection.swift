@@ -101,6 +101,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
     switch phase {
     case .head where input?.isEmpty == false:
       worker.counters.headerTimeouts += 1
+      phase = .exchange
       exchange.refuse(status: 408, details: "request_header_timeout")
       process()
     case .exchange:

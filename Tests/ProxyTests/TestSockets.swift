@@ -120,6 +120,10 @@ final class Origin: Sendable {
   private let listener: Int32
   private let recorded = Mutex<[[UInt8]]>([])
   private let accepted = Mutex(0)
+  private let acceptedSignal = DispatchSemaphore(value: 0)
+
+  /// Waits until another connection has come, at most ten seconds.
+  func awaitConnection() { _ = acceptedSignal.wait(timeout: .now() + 10) }
 
   /// What connections have received, in order of `record`.
   var requests: [String] { recorded.withLock { $0.map { String(decoding: $0, as: UTF8.self) } } }
@@ -149,6 +153,7 @@ final class Origin: Sendable {
           return
         }
         self.accepted.withLock { $0 += 1 }
+        self.acceptedSignal.signal()
         Self.thread { script(self, Wire(client)) }
       }
     }
