@@ -1,3 +1,4 @@
+import Dispatch
 import Distributed
 import Primitives
 import Synchronization
@@ -261,5 +262,18 @@ import Testing
     _ = try await far.log.up("a")
     await far.stop()
     await near.stop()
+  }
+
+  @Test("a peer that hangs without closing is dead after three seconds of silence") func silence() async throws {
+    let near = try LinkNode("a", try Credentials("a").link())
+    let far = try LinkNode("b", try Credentials("b").link())
+    near.network.setPeers([far.name: far.address])
+    _ = try await near.log.up("b")
+    let resume = DispatchSemaphore(value: 0)
+    far.loop.post { resume.wait() }
+    #expect(try await near.log.down("b").contains("nothing was heard"))
+    resume.signal()
+    await near.stop()
+    await far.stop()
   }
 }

@@ -150,6 +150,9 @@ final class CallSession: Sendable {
 
   // MARK: The end
 
+  /// Whether nothing would be lost with it: no calls, and no route that the peer counts on.
+  var isIdle: Bool { state.withLock { $0.pending.isEmpty && $0.running.isEmpty && $0.routesIn.isEmpty } }
+
   /// Fails every call that waits and cancels every call that runs, once.
   func close(_ reason: String) {
     let (waiting, running) = state.withLock { state in
@@ -169,6 +172,9 @@ extension MeshError {
     MeshError(.nodeUnreachable, "\(node): \(reason)")
   }
 
+  /// The error of a call that was never sent, because its link ended or another took over.
+  static func linkEnded(_ node: NodeName) -> MeshError { .unreachable(node, "the link has ended") }
+
   /// The error of a message that was not taken; nil for one that was.
   init?(sending result: SendResult, to node: NodeName) {
     switch result {
@@ -176,7 +182,7 @@ extension MeshError {
     case .queueFull: self.init(.overloaded, "the queue to \(node) is full")
     case .tooLong: self.init(.tooLarge, "the arguments have more than \(CallLimits.bodyBytesMax) bytes")
     case .unknownNode: self = .unreachable(node, "no address is known")
-    case .closed: self = .unreachable(node, "the link has ended")
+    case .closed: self = .linkEnded(node)
     }
   }
 }

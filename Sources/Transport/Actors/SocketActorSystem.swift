@@ -125,13 +125,15 @@ public final class SocketActorSystem: DistributedActorSystem {
     let deadline = RemoteCall.outboundDeadline(now: now)
     guard deadline > now else { throw MeshError(.timeout, "the deadline passed before \(id) was called") }
     guard !Task.isCancelled else { throw MeshError(.cancelled, "the caller's task was cancelled") }
-    guard let link = carrier.link(to: id.node) else { throw .unreachable(id.node, "no address is known") }
-    guard let session = session(for: LinkPeer(node: id.node, link: link)) else {
-      throw MeshError(.unavailable, "this node is shutting down")
-    }
     counters.callsSent.add(1, ordering: .relaxed)
     let route = Route(actor: id.name, target: target.identifier)
-    let body = try await exchange(route, invocation, deadline, on: session)
+    let body: [UInt8]
+    do {
+      body = try await exchange(route, invocation, deadline, with: id.node)
+    } catch  where error == .linkEnded(id.node) {
+      // Nothing was sent: the link was replaced between the choice and the call, which happens once.
+      body = try await exchange(route, invocation, deadline, with: id.node)
+    }
     guard body.first == ReplyStatus.error.rawValue else { return body }
     var reader = ByteReader(body[1...])
     do {
@@ -144,8 +146,12 @@ public final class SocketActorSystem: DistributedActorSystem {
   }
 
   private func exchange(
-    _ route: Route, _ invocation: MeshInvocationEncoder, _ deadline: ContinuousClock.Instant, on session: CallSession
+    _ route: Route, _ invocation: MeshInvocationEncoder, _ deadline: ContinuousClock.Instant, with node: NodeName
   ) async throws(MeshError) -> [UInt8] {
+    guard let link = carrier.link(to: node) else { throw .unreachable(node, "no address is known") }
+    guard let session = session(for: LinkPeer(node: node, link: link)) else {
+      throw MeshError(.unavailable, "this node is shutting down")
+    }
     let call = session.reserve()
     let result = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
@@ -156,8 +162,9 @@ public final class SocketActorSystem: DistributedActorSystem {
     } onCancel: {
       session.cancel(call)
     }
-    if case .failure(let error) = result, error.code == .nodeUnreachable {
-      closeSession(session.peer.link, "the link has ended")
+    if case .failure(let error) = result, error == .linkEnded(node), session.isIdle {
+      // The link may have ended before the session was made, and then nobody else would forget it.
+      closeSession(link, "the link has ended")
     }
     return try result.get()
   }

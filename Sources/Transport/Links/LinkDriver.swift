@@ -264,7 +264,7 @@ final class LinkDriver: LinkOwner {
     guard let node = link.peer?.node, !link.isRetired else { return }
     link.isRetired = true
     with(node) { $0.retired.append(link) }
-    link.write(Frame(kind: .goodbye, lane: .urgent, body: LinkNotice(code: LinkNotice.replaced, text: "replaced").body))
+    link.outbox?.retire()
     link.flush()
     loop.schedule(after: LinkLimits.retirementTimeout) { [weak link] in link?.finish(.goodbye("replaced")) }
     endIfDone(link)

@@ -13,6 +13,8 @@ final class Outbox: Sendable {
   private struct State {
     var queues = LaneQueues()
     var isClosed = false
+    /// New calls belong on the link that took over.
+    var isRetired = false
     /// A link will look at the queues without being woken.
     var isAwake = true
     /// Calls without a reply, of both directions.
@@ -28,7 +30,8 @@ final class Outbox: Sendable {
 
   func send(_ frame: Frame) -> SendResult {
     let (result, shouldWake) = state.withLock { state -> (SendResult, Bool) in
-      guard !state.isClosed else { return (.closed, false) }
+      let isNewCall = frame.kind == .request || frame.kind == .route
+      guard !state.isClosed, !(state.isRetired && isNewCall) else { return (.closed, false) }
       let result = state.queues.append(frame)
       guard result == .queued else { return (result, false) }
       if frame.kind == .request { state.callsSent += 1 }
@@ -60,6 +63,13 @@ final class Outbox: Sendable {
   var isIdle: Bool { state.withLock { $0.queues.isEmpty && $0.callsSent == 0 && $0.callsReceived == 0 } }
   var queuedBytes: Int { state.withLock { $0.queues.bytes } }
   var callsInFlight: Int { state.withLock { $0.callsSent + $0.callsReceived } }
+
+  /// Takes no new calls, and says so to the peer behind everything that waits.
+  func retire() {
+    state.withLock { $0.isRetired = true }
+    let notice = LinkNotice(code: LinkNotice.replaced, text: "another link has taken over")
+    _ = send(Frame(kind: .goodbye, lane: .bulk, body: notice.body))
+  }
 
   func close() {
     state.withLock { state in
