@@ -155,6 +155,9 @@ private func code(_ body: () async throws -> Void) async -> MeshError.Code? {
     await world.started.wait()
     let late = await code { try await RemoteCall.with(timeout: .milliseconds(20)) { try await world.proxy.note(1) } }
     #expect(late == .timeout)
+    while !world.near.sent.contains(where: { $0.kind == .cancel }) { try await Task.sleep(for: .milliseconds(1)) }
+    // Frames are delivered in order, so after this answer the callee knows.
+    _ = try await world.forge(target: "$s4nonsense")
     await world.gate.open()
     try await holder.value
     #expect(try await world.proxy.noted() == [])
