@@ -7,6 +7,28 @@ final class ClusterState {
   let balancer: LoadBalancer
   var load = ClusterLoad()
 
+  /// Requests that wait for a connection to become free, oldest first.
+  private var waiting: [Exchange] = []
+
+  func wait(_ exchange: Exchange) {
+    waiting.append(exchange)
+    load.pendingRequests += 1
+  }
+
+  /// Takes a request out of the queue, wherever it stands.
+  func stopWaiting(_ exchange: Exchange) {
+    guard let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
+    waiting.remove(at: index)
+    load.pendingRequests -= 1
+  }
+
+  /// The request that may go on now that one has ended.
+  func nextWaiting() -> Exchange? {
+    guard !waiting.isEmpty else { return nil }
+    load.pendingRequests -= 1
+    return waiting.removeFirst()
+  }
+
   init(_ cluster: Cluster, now: Instant) { balancer = LoadBalancer(cluster, now: now) }
 }
 

@@ -51,6 +51,8 @@ final class Exchange {
   /// The try is counted in the cluster's load, and as a retry.
   var isCounted = false
   var isRetryCounted = false
+  /// It stands in its cluster's queue.
+  var isWaiting = false
   var usedReusedConnection = false
   /// The kept connection failed this request; the next one is new.
   var mustOpenNew = false
@@ -63,6 +65,7 @@ final class Exchange {
   var bodyEnded = false
   var upstreamReady = false
   var isPumping = false
+  var mustPumpAgain = false
 
   // Timers.
   var totalTimer = TimerToken.none

@@ -13,6 +13,7 @@ extension Exchange {
     guard phase != .idle else { return }
     phase = .idle
     cancelTimers()
+    stopWaiting()
     uncount()
     record()
   }

@@ -172,6 +172,7 @@ extension Exchange {
   func beginTry() {
     phase = .connecting
     upstreamReady = false
+    guard !mustWait() else { return }
     tryBegan = now
     attempts += 1
     if let inbound { return connectInbound(inbound) }
@@ -187,6 +188,21 @@ extension Exchange {
     countTry(clusterState)
     armTryTimer()
     connect(to: chosen, in: target)
+  }
+
+  /// With `maxConnections` in use, which over HTTP/1.1 means as many requests, a request waits for one of them to end; with
+  /// `maxPendingRequests` waiting too, it is answered 503 UO.
+  private func mustWait() -> Bool {
+    guard let cluster, let clusterState, inbound == nil, snapshot.clusters.indices.contains(cluster) else { return false }
+    let policy = snapshot.clusters[cluster].connectionPool
+    guard let max = policy.maxConnections, clusterState.load.activeRequests >= Swift.max(1, max) else { return false }
+    guard clusterState.load.admitsPending(policy) else {
+      reply(.overflow)
+      return true
+    }
+    clusterState.wait(self)
+    isWaiting = true
+    return true
   }
 
   private func pickEndpoint(_ cluster: Cluster, _ clusterState: ClusterState) -> Endpoint? {
@@ -363,9 +379,12 @@ extension Exchange {
 
   /// Moves request body bytes as far as the upstream, or the replay buffer, has room.
   func pumpRequestBody() {
-    guard !isPumping else { return }
+    guard !isPumping else {
+      mustPumpAgain = true
+      return
+    }
     isPumping = true
-    while pumpUntilFull() {}
+    repeat { mustPumpAgain = false } while pumpUntilFull() || mustPumpAgain
     isPumping = false
   }
 

@@ -172,6 +172,7 @@ extension Exchange: UpstreamObserver {
       worker.counters.upstreamConnectFailures += 1
       tryFailed(failure)
     case .sending:
+      if let lost, lost.isReused, !lost.hasReceived { worker.upstreams.learnClose(lost.key, after: lost.idledFor) }
       if mayReconnect(lost) { return reconnect() }
       tryFailed(failure, wasSent: lost?.hasSent ?? true)
     case .responding:
@@ -283,6 +284,7 @@ extension Exchange: UpstreamObserver {
 
   /// Ends the upstream's part; nobody hears of it again.
   func dropUpstream() {
+    stopWaiting()
     upstreamReady = false
     let dropped = upstream
     upstream = nil
@@ -303,6 +305,16 @@ extension Exchange: UpstreamObserver {
     if isRetryCounted { clusterState.load.activeRetries -= 1 }
     isRetryCounted = false
     if let ticket { clusterState.balancer.finished(ticket) }
+    if let next = clusterState.nextWaiting() {
+      next.isWaiting = false
+      worker.tryNextTurn(next)
+    }
+  }
+
+  func stopWaiting() {
+    guard isWaiting else { return }
+    isWaiting = false
+    clusterState?.stopWaiting(self)
   }
 
   func timedOut(_ error: ProxyError) {

@@ -69,6 +69,8 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   /// A byte of a response came.
   private(set) var hasReceived = false
   private(set) var idleSince = Instant.zero
+  /// How long it lay idle before the request it carries now.
+  private(set) var idledFor = Duration.zero
   private(set) var requestsCarried = 0
   private let requestsMax: Int
   let address: SocketAddress
@@ -105,6 +107,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     self.observer = observer
     self.method = method
     isReused = requestsCarried > 0
+    idledFor = isReused ? worker.loop.now - idleSince : .zero
     requestsCarried += 1
     hasSent = false
     hasReceived = false
@@ -184,7 +187,8 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     case .handshake: continueHandshake()
     case .idle:
       // An idle peer has nothing to say: a close, or bytes that answer no request (security checklist A19).
-      if readiness.contains(.readable), idlePeerSpoke() {
+      if readiness.contains(.readable), isStale() {
+        worker.upstreams.learnClose(key, after: worker.loop.now - idleSince)
         worker.upstreams.remove(self)
         close()
       }
@@ -194,8 +198,6 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     case .closed: break
     }
   }
-
-  private func idlePeerSpoke() -> Bool { isStale() }
 
   func timerFired(_ token: TimerToken) {
     guard token == timer else { return }

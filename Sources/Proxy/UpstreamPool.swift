@@ -15,21 +15,36 @@ struct UpstreamKey: Hashable {
 /// The idle connections of one worker, newest first: an application that closes idle connections closes the oldest.
 struct UpstreamPool {
   private var idle: [UpstreamKey: [UpstreamConnection]] = [:]
+  /// How long peers kept idle connections open, as far as they were seen to close one.
+  private var closedAfter: [UpstreamKey: Duration] = [:]
   private(set) var count = 0
   var idleTimeout: Duration = .seconds(60)
 
   /// An idle connection, if one is left that its peer has not closed.
   mutating func take(_ key: UpstreamKey, now: Instant, mustBeFresh: Bool) -> UpstreamConnection? {
+    // A request that must not be done twice stays off connections that this peer is about to close.
+    if mustBeFresh, let life = closedAfter[key], let newest = idle[key]?.last,
+      now - newest.idleSince + ProxyLimits.closeMargin >= life
+    {
+      return nil
+    }
     while let connection = idle[key]?.popLast() {
       count -= 1
       connection.stopIdleTimer()
       if mustBeFresh || now - connection.idleSince > ProxyLimits.idleCheckAfter, connection.isStale() {
+        learnClose(key, after: now - connection.idleSince)
         connection.close()
         continue
       }
       return connection
     }
     return nil
+  }
+
+  /// Notes that the peer closed a connection which had lain idle so long; the shortest time counts.
+  mutating func learnClose(_ key: UpstreamKey, after idle: Duration) {
+    if closedAfter.count >= ProxyLimits.idleUpstreams { closedAfter.removeAll() }
+    closedAfter[key] = min(closedAfter[key] ?? idle, idle)
   }
 
   mutating func give(_ connection: UpstreamConnection) {

@@ -18,6 +18,7 @@ final class Worker: TurnHandler {
   private(set) var ports: [ProxyListener: ListeningPort] = [:]
   private var connections: [ObjectIdentifier: DownstreamConnection] = [:]
   private var resumed: [DownstreamConnection] = []
+  private var waiting: [Exchange] = []
   private(set) var isDraining = false
 
   var readBuffers = ReadBufferPool()
@@ -104,6 +105,12 @@ final class Worker: TurnHandler {
 
   var openConnections: Int { connections.count }
 
+  /// Goes on with a request that waited for a connection.
+  func tryNextTurn(_ exchange: Exchange) {
+    waiting.append(exchange)
+    askForTurnEnd()
+  }
+
   /// Lets others run before a client's next pipelined requests.
   func resumeNextTurn(_ connection: DownstreamConnection) {
     resumed.append(connection)
@@ -135,9 +142,15 @@ final class Worker: TurnHandler {
   func turnEnded() {
     isTurnEndAsked = false
     flushLog()
-    let waiting = resumed
+    let connections = resumed
     resumed = []
-    for connection in waiting { connection.process() }
+    for connection in connections { connection.process() }
+    let exchanges = waiting
+    waiting = []
+    for exchange in exchanges where exchange.phase == .connecting {
+      exchange.beginTry()
+      exchange.connection?.flush()
+    }
   }
 }
 

@@ -79,11 +79,11 @@ import Testing
     let mesh = TestMesh(endpoints: [TestMesh.endpoint(origin.port)])
     let (statuses, _) = try await mesh.run { port in
       let client = TestClient(port: port)
-      return (0..<50).map {
-        client.request($0 % 2 == 0 ? Self.get : Self.post.replacing("\r\n\r\nok", with: "\r\n\r\nok"))?.status
-      }
+      return [Self.get, Self.post].map { text in (0..<50).map { _ in client.request(text)?.status } }
     }
-    #expect(statuses.filter { $0 != 200 }.count == 0)
+    #expect(statuses[0] == Array(repeating: 200, count: 50))
+    // Done twice, a POST may do harm: a close that crosses it on the wire costs it, once; then the close is expected.
+    #expect(statuses[1].count { $0 != 200 } <= 1)
   }
 
   @Test func `an answer that is cut reaches the client as cut`() async throws {
@@ -189,5 +189,33 @@ import Testing
     }
     #expect(isCancelled)
     #expect(flags(statistics) == ["DC"])
+  }
+
+  @Test func `requests beyond maxConnections wait, and beyond maxPendingRequests get 503 UO`() async throws {
+    let release = DispatchSemaphore(value: 0)
+    let origin = Origin { _, wire in
+      while !wire.receive(until: "\r\n\r\n").isEmpty {
+        _ = release.wait(timeout: .now() + 10)
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+      }
+    }
+    var mesh = TestMesh(endpoints: [TestMesh.endpoint(origin.port)])
+    mesh.connectionPool.maxConnections = 1
+    mesh.connectionPool.maxPendingRequests = 1
+    let (statuses, _) = try await mesh.run { port in
+      let clients = (0..<3).map { _ in TestClient(port: port) }
+      clients[0].wire.send(Self.get)
+      origin.awaitConnection()
+      clients[1].wire.send(Self.get)
+      clients[2].wire.send(Self.get)
+      // One of the two waits, the other is refused at once; which, the kernel decides.
+      var polled = [clients[1], clients[2]].map { $0.wire.hasBytes(within: 0) }
+      while !polled.contains(true) { polled = [clients[1], clients[2]].map { $0.wire.hasBytes(within: 10) } }
+      release.signal()
+      release.signal()
+      return clients.map { $0.response()?.status ?? 0 }.sorted()
+    }
+    #expect(statuses == [200, 200, 503])
+    #expect(origin.connections == 1)
   }
 }

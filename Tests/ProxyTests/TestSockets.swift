@@ -77,6 +77,12 @@ final class Wire: Sendable {
     return text
   }
 
+  /// Whether bytes, or the end, have come within so many milliseconds.
+  func hasBytes(within milliseconds: Int32) -> Bool {
+    var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return Glibc.poll(&poll, 1, milliseconds) > 0
+  }
+
   func closeNow() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
   func reset() {
@@ -185,7 +191,7 @@ final class Origin: Sendable {
 
   static func text(_ text: String) -> Origin { serving { _ in HTTPResponse(status: 200, text: text) } }
 
-  private static func thread(_ body: @escaping @Sendable () -> Void) {
+  fileprivate static func thread(_ body: @escaping @Sendable () -> Void) {
     let box = Unmanaged.passRetained(Box(body))
     var thread = pthread_t()
     let code = pthread_create(
@@ -203,10 +209,10 @@ final class Origin: Sendable {
   }
 }
 
-/// Runs blocking code beside Swift's pool.
+/// Runs blocking code on a thread of its own, beside Swift's pool.
 func blocking<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async -> Result {
   await withCheckedContinuation { continuation in
-    DispatchQueue.global().async { continuation.resume(returning: body()) }
+    Origin.thread { continuation.resume(returning: body()) }
   }
 }
 
