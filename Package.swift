@@ -80,6 +80,7 @@ let package = Package(
     .testTarget(name: "TransportTests", dependencies: ["Transport"], swiftSettings: strict),
     .testTarget(name: "ClusterTests", dependencies: ["Cluster"], swiftSettings: strict),
     .testTarget(name: "ProxyTests", dependencies: ["Proxy"], swiftSettings: strict),
+    .testTarget(name: "MeshActorsTests", dependencies: ["MeshActors", "Transport"], swiftSettings: strict),
     .testTarget(name: "NodesTests", dependencies: ["Nodes"], swiftSettings: strict),
     .testTarget(name: "BookinfoDemoTests", dependencies: ["BookinfoDemo", "HTTPCodec"], swiftSettings: strict),
   ],

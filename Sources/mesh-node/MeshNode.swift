@@ -13,7 +13,7 @@ struct MeshNode {
     .leave, .version,
   ]
 
-  static func main() async {
+  @MainActor static func main() async {
     ProcessSettings.ignoreBrokenPipe()
     var words = Array(CommandLine.arguments.dropFirst())
     // Options may stand before the command, as in `mesh-node --node n2 members`.
@@ -33,7 +33,7 @@ struct MeshNode {
     await run(command, leading + Array(words.dropFirst()))
   }
 
-  private static func run(_ command: Command, _ words: [String]) async -> Never {
+  @MainActor private static func run(_ command: Command, _ words: [String]) async -> Never {
     do {
       // Before any other thread exists, so that all of them leave these signals to the descriptor.
       if [Command.start, .run, .demo].contains(where: { $0.name == command.name }) { try Signals.install() }
