@@ -33,6 +33,8 @@ public enum ProxyLimits {
   static let idleCheckAfter: Duration = .milliseconds(200)
   /// How long before a peer is expected to close an idle connection no unrepeatable request is put on it.
   static let closeMargin: Duration = .milliseconds(100)
+  /// How long a mirrored copy may take.
+  static let mirrorTime: Duration = .seconds(15)
   /// Pause of `accept` when the process is out of descriptors.
   static let acceptPause: Duration = .milliseconds(100)
   /// Unread bytes swallowed after a final answer, so that the client can read it before the connection is reset.

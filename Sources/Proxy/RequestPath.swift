@@ -246,21 +246,8 @@ extension Exchange {
   // MARK: Connect or reuse
 
   private func connect(to endpoint: Endpoint, in cluster: Cluster) {
-    if endpoint.isLocal {
-      connect(key: UpstreamKey(source: -1, endpoint: endpoint.key, security: .plain), endpoint.address, endpoint.port, cluster)
-    } else if let mesh = endpoint.mesh, cluster.tls.usesMeshIdentity {
-      let key = UpstreamKey(source: Int32(truncatingIfNeeded: sourceLocal ?? -1), endpoint: endpoint.key, security: .mesh)
-      connect(key: key, mesh.address, mesh.port, cluster, .mesh(mesh, source: sourceLocal))
-    } else {
-      connectPlainOrOriginating(endpoint, cluster)
-    }
-  }
-
-  private func connectPlainOrOriginating(_ endpoint: Endpoint, _ cluster: Cluster) {
-    let security = UpstreamSecurity(cluster.tls, host: cluster.host)
-    let key = UpstreamKey(
-      source: -1, endpoint: endpoint.key, security: security == .plain ? .plain : .origination)
-    connect(key: key, endpoint.address, endpoint.port, cluster, security)
+    let address = EndpointAddress(endpoint, in: cluster, source: sourceLocal)
+    connect(key: address.key, address.host, address.port, cluster, address.security)
   }
 
   /// To the application on this node that the mesh peer asked for.
@@ -402,6 +389,7 @@ extension Exchange {
           bodyEnded = true
           requestEnded = now
           if upstreamReady, let upstream { finishBody(on: upstream) }
+          if plan.mirrors != 0, replayIsWhole { sendMirrors() }
           upstream?.flush()
           return false
         }
@@ -414,6 +402,15 @@ extension Exchange {
     upstream.isCongested = true
     upstream.flush()
     return self.upstream === upstream && !upstream.isCongested
+  }
+
+  /// Copies go out once the whole request is known; one too long to keep is not mirrored.
+  private func sendMirrors() {
+    guard let mirrors = route?.mirrors else { return }
+    for index in mirrors.indices.prefix(TrafficLimits.mirrorsMax) where plan.mirrors & (1 << UInt32(index)) != 0 {
+      guard let cluster = mirrors[index].cluster else { continue }
+      Mirror.send(head, replay, to: cluster, from: sourceLocal, worker: worker, state: state)
+    }
   }
 
   private var canTakeBody: Bool {

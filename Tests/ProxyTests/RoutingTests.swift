@@ -1,3 +1,4 @@
+import Dispatch
 import HTTPCodec
 import MeshConfig
 import Primitives
@@ -98,5 +99,25 @@ import Testing
     let family = statistics.metrics.first { $0.name == "istio_requests_total" }
     #expect(family?.series.compactMap(\.labelValues.first).sorted() == ["destination", "source"])
     #expect(family?.series.allSatisfy { $0.labelValues.contains("reviews-v1") } == true)
+  }
+
+  @Test func `a mirror gets a copy with its body, and its answer reaches nobody`() async throws {
+    let first = Origin.text("real")
+    let mirrored = DispatchSemaphore(value: 0)
+    let second = Origin.serving { _ in
+      mirrored.signal()
+      return HTTPResponse(status: 500, text: "mirror")
+    }
+    var route = TestMesh.route(TestMesh.forward((0, 1)))
+    route.mirrors = [MirrorPolicy(cluster: 1, clusterName: "other", partsPerMillion: 1_000_000)]
+    let (body, _) = try await Self.mesh(first, second, [route]).run { port in
+      let response = TestClient(port: port).request("POST /m HTTP/1.1\r\nHost: reviews\r\nContent-Length: 2\r\n\r\nok")
+      _ = mirrored.wait(timeout: .now() + 10)
+      return response?.body
+    }
+    #expect(body == Array("real".utf8))
+    #expect(second.requests.count == 1)
+    #expect(second.requests.first?.hasPrefix("POST /m HTTP/1.1\r\n") == true)
+    #expect(second.requests.first?.hasSuffix("\r\n\r\nok") == true)
   }
 }
