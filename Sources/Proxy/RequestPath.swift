@@ -308,6 +308,8 @@ extension Exchange {
   }
 
   private func open(_ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity) {
+    // A request for the proxy's own port, passed through, would come back for ever.
+    if cluster?.discovery == .originalDestination, worker.listens(at: address) { return tryFailed(.connect(.unreachable)) }
     let timeout = cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout
     worker.counters.upstreamConnects += 1
     do throws(ProxyError.ConnectFailure) {

@@ -72,7 +72,12 @@ final class Worker: TurnHandler {
     for listener in Array(ports.keys) { close(listener) }
   }
 
-  var isIdle: Bool { connections.isEmpty }
+  /// Whether this address is one of the proxy's own.
+  func listens(at address: SocketAddress) -> Bool {
+    ports.values.contains { port in
+      port.address.port == address.port && (port.address.ip == address.ip || port.address.ip == .any)
+    }
+  }
 
   /// Ends everything at once.
   func shutDown() {

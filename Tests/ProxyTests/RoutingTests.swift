@@ -120,4 +120,22 @@ import Testing
     #expect(second.requests.first?.hasPrefix("POST /m HTTP/1.1\r\n") == true)
     #expect(second.requests.first?.hasSuffix("\r\n\r\nok") == true)
   }
+
+  @Test func `an unknown host is passed through, but never to the proxy itself`() async throws {
+    let origin = Origin.text("outside")
+    var mesh = TestMesh()
+    var passthrough = mesh.cluster("PassthroughCluster", endpoints: [])
+    passthrough.name = "PassthroughCluster"
+    passthrough.discovery = .originalDestination
+    mesh.clusters = [mesh.cluster(), passthrough]
+    mesh.fallback = .passthrough(1)
+    let (responses, statistics) = try await mesh.run { port in
+      let client = TestClient(port: port)
+      return [origin.port, port].map { client.request("GET http://127.0.0.1:\($0)/ HTTP/1.1\r\nHost: x\r\n\r\n") }
+    }
+    #expect(responses.map { $0?.status } == [200, 503])
+    #expect(statistics.counters.requests == 2)
+    let family = statistics.metrics.first { $0.name == "istio_requests_total" }
+    #expect(family?.series.contains { $0.labelValues.contains("PassthroughCluster") } == true)
+  }
 }
