@@ -13,7 +13,7 @@ struct MeshNode {
     .leave, .version,
   ]
 
-  @MainActor static func main() async {
+  static func main() {
     ProcessSettings.ignoreBrokenPipe()
     var words = Array(CommandLine.arguments.dropFirst())
     // Options may stand before the command, as in `mesh-node --node n2 members`.
@@ -30,13 +30,18 @@ struct MeshNode {
       let near = nearestName(to: name, among: commands.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
       finish(usage: "there is no command '\(Terminal.clean(name))'\(near)", command: nil)
     }
-    await run(command, leading + Array(words.dropFirst()))
-  }
-
-  @MainActor private static func run(_ command: Command, _ words: [String]) async -> Never {
+    let rest = leading + Array(words.dropFirst())
     do {
       // Before any other thread exists, so that all of them leave these signals to the descriptor.
-      if [Command.start, .run, .demo].contains(where: { $0.name == command.name }) { try Signals.install() }
+      if [Command.start, .run, .demo].contains(where: { $0.name == name }) { try Signals.install() }
+    } catch { finish(usage: "\(error)", command: name) }
+    Task { @concurrent in await run(command, rest) }
+    // An asynchronous `main` would wait with all signals unblocked (dispatch_main on Linux), and be killed by them.
+    while true { Glibc.pause() }
+  }
+
+  private static func run(_ command: Command, _ words: [String]) async -> Never {
+    do {
       let arguments = try Arguments(words, for: command)
       if arguments.flag("help") {
         Terminal.line(Help.command(command))

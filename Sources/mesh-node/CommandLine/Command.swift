@@ -23,7 +23,7 @@ struct Command: Sendable {
   /// Paragraphs and examples for `mesh-node NAME --help`.
   let discussion: String
   let options: [CommandOption]
-  let run: @MainActor @Sendable (Arguments) async throws -> ExitStatus
+  let run: @Sendable (Arguments) async throws -> ExitStatus
 
   enum Group: String, CaseIterable, Sendable {
     case run = "Run"
@@ -34,7 +34,7 @@ struct Command: Sendable {
 
   init(
     _ name: String, _ group: Group, operands: String = "", summary: String, discussion: String = "",
-    options: [CommandOption] = [], run: @escaping @MainActor @Sendable (Arguments) async throws -> ExitStatus
+    options: [CommandOption] = [], run: @escaping @Sendable (Arguments) async throws -> ExitStatus
   ) {
     self.name = name
     self.group = group
