@@ -1,0 +1,46 @@
+# `make demo` and `make test` need nothing but make and the Swift toolchain: they install what is missing.
+
+SHELL := /bin/bash
+DEBUG := .build/debug
+RELEASE := .build/release
+FORMATTED := Sources Tests Package.swift
+say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
+
+.PHONY: help demo test tour build lint format libraries clean
+.DEFAULT_GOAL := help
+
+help: ## say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: build ## three nodes, Bookinfo and traffic on this machine, until Ctrl-C
+	$(RELEASE)/mesh-node demo
+
+build: libraries ## build the programs into .build/release
+	$(call say,building (release))
+	swift build -c release --static-swift-stdlib --product mesh-node
+	swift build -c release --static-swift-stdlib --product BookinfoDemo
+
+test: libraries lint ## check the format, build, run all tests, then the tour
+	$(call say,building (debug; warnings are errors))
+	swift build --build-tests
+	$(call say,running the tests)
+	swift test --skip-build
+	$(call say,running the tour: three nodes, Bookinfo, faults and failover)
+	scripts/run-tour $(DEBUG)/mesh-node
+	$(call say,all passed)
+
+tour: build ## run the scripted check of routing, faults and failover
+	scripts/run-tour $(RELEASE)/mesh-node
+
+lint: ## check the format
+	$(call say,checking the format)
+	swift format lint --strict -r $(FORMATTED)
+
+format: ## format all sources
+	swift format -i -r $(FORMATTED)
+
+libraries: ## install the system libraries that are missing
+	@scripts/install-libraries
+
+clean: ## remove what was built; data and logs of the demo stay in .mesh
+	rm -rf .build
