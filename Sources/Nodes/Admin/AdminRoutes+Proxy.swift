@@ -103,7 +103,8 @@ extension AdminRoutes {
   func clusterConfig() async throws -> [ClusterConfigInfo] {
     try await snapshot().clusters.map { cluster in
       ClusterConfigInfo(
-        host: cluster.host, port: cluster.port, subset: cluster.subset ?? "", direction: "outbound",
+        host: cluster.host.isEmpty ? cluster.name : cluster.host, port: cluster.port, subset: cluster.subset ?? "",
+        direction: "outbound",
         discovery: RouteWords.discovery(cluster.discovery), loadBalancer: RouteWords.algorithm(cluster.loadBalancer.algorithm),
         tls: RouteWords.tls(cluster.tls), endpoints: cluster.endpoints.count, destinationRule: cluster.destinationRule ?? "")
     }

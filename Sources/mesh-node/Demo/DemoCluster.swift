@@ -36,6 +36,7 @@ final class DemoCluster {
     bookinfo = try DemoCluster.bookinfoProgram(beside: program)
     sessionSecret = hexString((0..<16).map { _ in UInt8.random(in: 0...255) })
     logDirectory = plan.file.resolved(".mesh/logs")
+    try checkDataDirectories()
     try checkPortsAreFree()
     do { try createDirectories(logDirectory) } catch { throw CommandFailure("\(error)") }
     if access(plan.file.joinSecretPath, F_OK) != 0 {
@@ -90,7 +91,9 @@ final class DemoCluster {
         children[index].lastExit = reason.description
         children[index].restartAt = restartAfter.map { .now + $0 }
         let plan = restartAfter.map { "; starting it again in \(Int($0.inSeconds)) s" } ?? ""
-        events.append("\(children[index].name) ended (\(reason))\(plan), log: \(logDirectory)/\(children[index].name).log")
+        let log = "\(logDirectory)/\(children[index].name).log"
+        let words = reason == .signal(SIGKILL) ? "" : lastLine(of: log).map { ": \($0)" } ?? ""
+        events.append("\(children[index].name) ended (\(reason))\(words)\(plan); log: \(log)")
       }
       if children[index].process == nil, let at = children[index].restartAt, at <= .now {
         try start(index)
@@ -160,6 +163,28 @@ extension DemoCluster {
       throw CommandFailure("the demo's application is missing: \(path)\nbuild both programs with: make build")
     }
     return path
+  }
+
+  /// A directory left by another cluster or node is told before anything starts.
+  private func checkDataDirectories() throws {
+    for node in plan.nodes {
+      let directory = plan.file.dataDirectory(of: node)
+      guard let bytes = try? readFile("\(directory)/node.json", bytesMax: 4096) else { continue }
+      let text = String(decoding: bytes, as: UTF8.self)
+      guard text.contains("\"cluster\": \"\(plan.file.cluster)\""), text.contains("\"node\": \"\(node.name)\"") else {
+        throw CommandFailure(
+          """
+          \(directory) holds the data of another node or cluster: \(text.filter { $0 != "\n" })
+          remove it, or start over with: mesh-node demo --fresh
+          """)
+      }
+    }
+  }
+
+  /// The last line of a log, for a person who wants to know why a process ended.
+  private func lastLine(of path: String) -> String? {
+    guard let bytes = try? readFile(path, bytesMax: 256 << 20) else { return nil }
+    return bytes.split(separator: 0x0A).last.map { Terminal.clean(String(decoding: $0.suffix(300), as: UTF8.self)) }
   }
 
   private func checkPortsAreFree() throws {

@@ -91,19 +91,31 @@ final class DemoSession {
       demo.stopAll()
     }
     try demo.startAll()
-    let traffic = TrafficGenerator(
-      gateways: demo.plan.gateways.map { ($0.address, DemoPlan.gatewayPort) }, rate: rate, clients: 4)
-    defer { traffic.stop() }
     screen.introduce(demo.plan)
+    var traffic: TrafficGenerator?
+    defer { traffic?.stop() }
     var nextShow = ContinuousClock.now
     while true {
       for signal in Signals.pending() where signal == SIGINT || signal == SIGTERM || signal == SIGHUP { return .done }
       for event in try demo.supervise(restartAfter: restartAfter) { screen.note(event) }
+      if traffic == nil, isServing {
+        screen.note("the page is served; generating \(Int(rate)) page views a second")
+        traffic = TrafficGenerator(
+          gateways: demo.plan.gateways.map { ($0.address, DemoPlan.gatewayPort) }, rate: rate, clients: 4)
+      }
       if ContinuousClock.now >= nextShow {
         screen.show(DemoPicture(demo, traffic))
         nextShow = .now + (Terminal.isInteractive ? .seconds(1) : .seconds(5))
       }
       Signals.wait(on: [], timeout: .milliseconds(200))
+    }
+  }
+
+  /// Whether every gateway answers with the page: traffic before that would count the start as failures.
+  private var isServing: Bool {
+    demo.plan.gateways.allSatisfy { gateway in
+      PageClient(address: gateway.address, port: DemoPlan.gatewayPort, timeout: .seconds(1)).request("GET", "/productpage")?
+        .status == 200
     }
   }
 }

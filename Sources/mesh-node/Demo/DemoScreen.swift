@@ -14,7 +14,7 @@ struct DemoPicture {
 
   private static let window: Duration = .seconds(10)
 
-  init(_ demo: DemoCluster, _ traffic: TrafficGenerator) {
+  init(_ demo: DemoCluster, _ traffic: TrafficGenerator?) {
     if let client = demo.anyClient {
       members = (try? client.get("/v1/members", timeout: .seconds(1))) ?? []
       roles = (try? client.get("/v1/roles", timeout: .seconds(1))) ?? []
@@ -22,6 +22,7 @@ struct DemoPicture {
     processes = demo.children.map { child in
       (child.name, child.process.map { "\($0.pid)" } ?? "-", child.process == nil ? "dead" : "alive")
     }
+    guard let traffic else { return }
     let recent = traffic.samples(since: .now - Self.window)
     totals = traffic.counts
     requestsPerSecond = Double(recent.count) / Self.window.inSeconds
@@ -37,10 +38,12 @@ struct DemoPicture {
 /// The live table of the demo: redrawn in place on a terminal, plain lines elsewhere.
 struct DemoScreen {
   private var notes: [String] = []
+  private var addresses = ""
   private static let notesShown = 6
 
-  func introduce(_ plan: DemoPlan) {
+  mutating func introduce(_ plan: DemoPlan) {
     let gateways = plan.gateways.map { "http://\($0.address):\(DemoPlan.gatewayPort)/productpage" }
+    addresses = gateways.joined(separator: "   ")
     Terminal.line()
     Terminal.line("  open         \(gateways.joined(separator: "   or   "))")
     Terminal.line("  inspect      mesh-node members | roles | services | status | certificates")
@@ -64,11 +67,13 @@ struct DemoScreen {
     for process in picture.processes { processes.row(process.name, process.pid, process.state) }
     lines += processes.lines + ["", "  \(summary(picture))", ""]
     lines += notes.map { "  \(Terminal.styled($0, .yellow))" }
-    Terminal.write("\u{1B}[H\u{1B}[2J" + "mesh-node demo — Ctrl-C ends it\n\n" + lines.joined(separator: "\n") + "\n")
+    Terminal.write(
+      "\u{1B}[H\u{1B}[2J" + "mesh-node demo: Ctrl-C ends it    open  \(addresses)\n\n" + lines.joined(separator: "\n") + "\n")
   }
 
   private func summary(_ picture: DemoPicture) -> String {
     let alive = picture.members.filter { $0.state == "alive" }.count
+    if picture.members.isEmpty { return "the nodes are starting" }
     let total = picture.split.map(\.1).reduce(0, +)
     let split = picture.split.map { "\($0.0.rawValue) \(total == 0 ? 0 : $0.1 * 100 / total)%" }.joined(separator: ", ")
     let roles = picture.roles.map { "\($0.role)=\($0.holder ?? "none")/\($0.epoch)" }.joined(separator: " ")

@@ -44,14 +44,26 @@ struct PageClient: Sendable {
 
   /// nil when there was no whole answer.
   func request(_ method: String, _ path: String, headers: [String] = [], body: String = "") -> PageAnswer? {
+    if case .answered(let answer) = attempt(method, path, headers: headers, body: body) { return answer }
+    return nil
+  }
+
+  enum Attempt {
+    case answered(PageAnswer)
+    /// Nobody took the connection: nothing was sent.
+    case notConnected
+    case broken
+  }
+
+  func attempt(_ method: String, _ path: String, headers: [String] = [], body: String = "") -> Attempt {
     let start = ContinuousClock.now
     let descriptor = blockingSocket(AF_INET)
-    guard descriptor >= 0 else { return nil }
+    guard descriptor >= 0 else { return .notConnected }
     defer { close(descriptor) }
     var limit = timeval(tv_sec: Int(timeout.inSeconds), tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-    guard connect(descriptor) else { return nil }
+    guard connect(descriptor) else { return .notConnected }
     var lines = [
       "\(method) \(path) HTTP/1.1", "host: bookinfo.example:\(port)", "user-agent: mesh-node-demo", "connection: close",
     ]
@@ -59,9 +71,10 @@ struct PageClient: Sendable {
     if !body.isEmpty {
       lines += ["content-type: application/x-www-form-urlencoded", "content-length: \(body.utf8.count)"]
     }
-    guard send(descriptor, lines.joined(separator: "\r\n") + "\r\n\r\n" + body) else { return nil }
-    guard let bytes = receiveAll(descriptor) else { return nil }
-    return Self.parse(bytes, elapsed: ContinuousClock.now - start)
+    guard send(descriptor, lines.joined(separator: "\r\n") + "\r\n\r\n" + body), let bytes = receiveAll(descriptor),
+      let answer = Self.parse(bytes, elapsed: ContinuousClock.now - start)
+    else { return .broken }
+    return .answered(answer)
   }
 
   private func connect(_ descriptor: Int32) -> Bool {

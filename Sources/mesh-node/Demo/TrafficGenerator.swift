@@ -35,15 +35,27 @@ final class TrafficGenerator: Sendable {
         while !state.withLock({ $0.stopping }) {
           sleepUntil(next)
           next = max(next + interval, .now - interval)
-          let gateway = gateways[turn % gateways.count]
+          record(Self.open(gateways, startingAt: turn, cookie: cookie))
           turn += 1
-          let answer = PageClient(address: gateway.address, port: gateway.port).request(
-            "GET", "/productpage", headers: cookie.map { ["cookie: \($0)"] } ?? [])
-          record(answer)
         }
       }
     }
     threads.withLock { $0 = started }
+  }
+
+  /// Opens the page at one gateway; like a browser with several addresses, at the next when nobody takes the connection.
+  private static func open(_ gateways: [(address: String, port: UInt16)], startingAt turn: Int, cookie: String?) -> PageAnswer?
+  {
+    for offset in gateways.indices {
+      let gateway = gateways[(turn + offset) % gateways.count]
+      let client = PageClient(address: gateway.address, port: gateway.port)
+      switch client.attempt("GET", "/productpage", headers: cookie.map { ["cookie: \($0)"] } ?? []) {
+      case .answered(let answer): return answer
+      case .notConnected: continue
+      case .broken: return nil
+      }
+    }
+    return nil
   }
 
   private func record(_ answer: PageAnswer?) {
