@@ -127,12 +127,8 @@ public struct WallClock: Sendable {
 final class ClusterPublication: Sendable {
   private struct State {
     var view: ClusterView?
-    var watchers: [UInt64: Watcher] = [:]
+    var watchers: [UInt64: AsyncStream<ClusterChange>.Continuation] = [:]
     var nextWatcher: UInt64 = 0
-  }
-  private struct Watcher {
-    var continuation: AsyncStream<ClusterChange>.Continuation
-    var missed: ClusterChange = []
   }
   private let state = Mutex(State())
 
@@ -147,13 +143,9 @@ final class ClusterPublication: Sendable {
   func publish(_ view: ClusterView, _ change: ClusterChange) {
     state.withLock { state in
       state.view = view
-      for (id, watcher) in state.watchers {
-        // The buffer holds one element; what it could not take is joined to the next.
-        let union = watcher.missed.union(change)
-        switch watcher.continuation.yield(union) {
-        case .dropped(let lost): state.watchers[id]?.missed = union.union(lost)
-        default: state.watchers[id]?.missed = union
-        }
+      for continuation in state.watchers.values {
+        // The buffer holds one element; what was not read yet is joined to what comes in its place.
+        if case .dropped(let unread) = continuation.yield(change) { continuation.yield(change.union(unread)) }
       }
     }
   }
@@ -162,9 +154,11 @@ final class ClusterPublication: Sendable {
     let (stream, continuation) = AsyncStream.makeStream(of: ClusterChange.self, bufferingPolicy: .bufferingNewest(1))
     let id = state.withLock { state in
       state.nextWatcher &+= 1
-      state.watchers[state.nextWatcher] = Watcher(continuation: continuation)
+      state.watchers[state.nextWatcher] = continuation
       return state.nextWatcher
     }
+    // What happened before somebody asked is news to them.
+    continuation.yield(.all)
     continuation.onTermination = { [weak self] _ in
       self?.state.withLock { $0.watchers[id] = nil }
     }
