@@ -25,7 +25,7 @@ test: libraries lint ## check the format, build, run all tests, then the tour
 	swift build --build-tests
 	$(call say,running the tests)
 	swift test --skip-build
-	$(call say,running the tour: three nodes, Bookinfo, faults and failover)
+	$(call say,running the tour of three nodes: routing, faults and failover)
 	scripts/run-tour $(DEBUG)/mesh-node
 	$(call say,all passed)
 

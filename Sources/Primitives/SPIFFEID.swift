@@ -23,7 +23,9 @@ public struct SPIFFEID: Hashable, Comparable, Sendable, Codable, CustomStringCon
 
   /// The identity of workloads running as `serviceAccount` in `namespace`.
   public static func workload(trustDomain: String, namespace: String, serviceAccount: String) throws(NameError) -> SPIFFEID {
-    try SPIFFEID(parsing: "spiffe://\(trustDomain)/ns/\(namespace)/sa/\(serviceAccount)")
+    let id = try SPIFFEID(parsing: "spiffe://\(trustDomain)/ns/\(namespace)/sa/\(serviceAccount)")
+    guard id.workload != nil else { throw NameError("a namespace or service account of a SPIFFE id has no '/'") }
+    return id
   }
 
   /// The identity of a node.
