@@ -54,7 +54,7 @@ struct ClusterFileObject {
 
   mutating func optionalNumber(_ key: String, in range: ClosedRange<UInt64>) throws(ClusterFileError) -> UInt64? {
     guard let node = node(key) else { return nil }
-    guard let number = node.integerValue.flatMap({ UInt64(exactly: $0) }), range.contains(number) else {
+    guard let signed = node.integerValue, let number = UInt64(exactly: signed), range.contains(number) else {
       throw problem(key, "must be a number from \(range.lowerBound) to \(range.upperBound)")
     }
     return number

@@ -1,4 +1,5 @@
 import Cluster
+import CLinux
 import Glibc
 import Nodes
 import Primitives
