@@ -1,5 +1,5 @@
-import Cluster
 import CLinux
+import Cluster
 import Glibc
 import Nodes
 import Primitives
