@@ -59,10 +59,14 @@ struct NodeParts {
       trustDomain: authority.trustDomain, authorities: authorities, version: remembered?.trust.version.number ?? 0)
   }
 
+  /// A node that knows no authority yet verifies this node's certificate with what is offered here: this node's own
+  /// authority, and the one that issued the certificate when that was another node's.
   func linkCredentials(_ identity: NodeIdentity, _ trust: Transport.TrustBundle) throws -> LinkCredentials {
-    LinkCredentials(
-      identity: try TLSIdentity(chain: identity.chain, key: identity.key), authorities: [authority.certificate], bundle: trust,
-      joinSecret: joinSecret.bytes)
+    let own = authority.certificate
+    let issuer = trust.authorities.first { $0 != own && $0.subject == identity.leaf?.issuer }
+    return LinkCredentials(
+      identity: try TLSIdentity(chain: identity.chain, key: identity.key), authorities: [own] + (issuer.map { [$0] } ?? []),
+      bundle: trust, joinSecret: joinSecret.bytes)
   }
 }
 
