@@ -2,7 +2,11 @@
 enum YAMLText {
   /// `apiVersion`, `kind`, `metadata`, `spec` first at the top, as people write them; other keys keep the tree's order.
   static func document(_ node: YAMLNode) -> String {
-    guard case .mapping(let entries) = node.value else { return inline(node) + "\n" }
+    guard case .mapping(let entries) = node.value else {
+      var text = ""
+      appendValue(node, indent: 0, inSequence: false, to: &text)
+      return String(text.drop { $0 == "\n" || $0 == " " }) + (text.last == "\n" ? "" : "\n")
+    }
     let heads = ["apiVersion", "kind", "metadata", "spec"]
     let ordered = heads.compactMap { head in entries.first { $0.key == head } } + entries.filter { !heads.contains($0.key) }
     var text = ""

@@ -7,7 +7,9 @@ extension Command {
     discussion: "States: alive, suspect (did not answer, may refute), dead, left.",
     options: [watchOption]
   ) { arguments in
-    try await watching(arguments, "/v1/members", as: [MemberInfo].self, table: memberLines)
+    try await watching(
+      arguments, "/v1/members", as: [MemberInfo].self,
+      compare: { members in members.map { $0.withoutAge } }, table: memberLines)
   }
 
   static let roles = Command(
@@ -51,9 +53,10 @@ extension Command {
   private static let watchOption = CommandOption.flag(
     "watch", short: "w", "print again whenever something changes, until interrupted")
 
-  /// Shows the answer once, or whenever it changes with `--watch`.
+  /// Shows the answer once, or with `--watch` whenever what `compare` leaves of it changes.
   private static func watching<Value: Codable & Hashable & Sendable>(
-    _ arguments: Arguments, _ path: String, as type: Value.Type, table: @escaping @Sendable (Value) -> [String]
+    _ arguments: Arguments, _ path: String, as type: Value.Type,
+    compare: (Value) -> Value = { $0 }, table: @escaping @Sendable (Value) -> [String]
   ) async throws -> ExitStatus {
     let client = try AdminClient(arguments)
     let format = try arguments.format
@@ -61,17 +64,25 @@ extension Command {
       try show(client.get(path, as: type), as: format, table: table)
       return .done
     }
-    var last: [String]?
+    var last: Value?
     while true {
       let value = try client.get(path, as: type)
-      let lines = table(value)
-      if lines != last {
+      if compare(value) != last {
         if last != nil && format == .table { Terminal.line() }
         try show(value, as: format, table: table)
-        last = lines
+        last = compare(value)
       }
       try await Task.sleep(for: .milliseconds(250))
     }
+  }
+}
+
+extension MemberInfo {
+  /// The member but for how long it has been so, which always changes.
+  fileprivate var withoutAge: MemberInfo {
+    var member = self
+    member.since = 0
+    return member
   }
 }
 
