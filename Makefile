@@ -24,7 +24,7 @@ test: libraries lint ## check the format, build, run all tests, then the tour
 	$(call say,building (debug; warnings are errors))
 	swift build --build-tests
 	$(call say,running the tests)
-	swift test --skip-build
+	timeout --foreground 1800 swift test --skip-build
 	$(call say,running the tour of three nodes: routing, faults and failover)
 	scripts/run-tour $(DEBUG)/mesh-node
 	$(call say,all passed)

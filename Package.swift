@@ -86,9 +86,13 @@ let package = Package(
       name: "ProxyTests", dependencies: ["Proxy", "HTTPCodec", "MeshConfig", "Primitives", "Telemetry", "Transport"],
       swiftSettings: strict),
     .testTarget(name: "MeshActorsTests", dependencies: ["MeshActors", "Transport"], swiftSettings: strict),
-    .testTarget(name: "NodesTests", dependencies: ["Nodes"], swiftSettings: strict),
+    .testTarget(name: "NodesTests", dependencies: ["Nodes", "Primitives"], swiftSettings: strict),
     .testTarget(
       name: "BookinfoDemoTests", dependencies: ["BookinfoDemo", "HTTPCodec", "Primitives", "CLinux"], swiftSettings: strict),
+    .testTarget(
+      name: "ConformanceTests",
+      dependencies: ["Cluster", "Nodes", "HTTPCodec", "Primitives", "CLinux", "mesh-node", "BookinfoDemo"],
+      swiftSettings: strict),
     .testTarget(name: "TidyTests", swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
