@@ -10,6 +10,10 @@ public enum ClusterLimits {
   static let proposalsWaitingMax = 4_096
   /// Between two looks for a leader while there is none: well below an election.
   static let leaderPoll: Duration = .milliseconds(15)
+  /// How long a live member may be without a row before nobody waits for its trust: many times what a first exchange takes.
+  static let rowPatience: Duration = .seconds(10)
+  /// A timer this late means that the process was stopped: its registry may be far behind.
+  static let stall: Duration = .seconds(5)
   /// How long a proposal waits while too few voters are alive: longer than a failover, shorter than a person's patience.
   static let quorumPatience: Duration = .seconds(3)
 }

@@ -33,6 +33,8 @@ public enum ConsensusLimits {
   public static let outcomesMax = 1024
   /// Certificates in the trust bundle: a few for each CA-capable node.
   public static let trustAnchorsMax = 1024
+  /// Anchors of one node: the present one, and during a rotation the next.
+  public static let trustAnchorsPerNodeMax = 2
   /// DER bytes of one CA certificate.
   public static let certificateBytesMax = 16 << 10
   /// Nodes admitted to the cluster.

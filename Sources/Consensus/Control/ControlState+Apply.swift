@@ -104,7 +104,9 @@ extension ControlState {
     guard !certificate.isEmpty else { return .invalid(.emptyCertificate) }
     let fingerprint = SHA256.digest(of: certificate)
     guard !trust.anchors.contains(where: { $0.fingerprint == fingerprint }) else { return .unchanged(revision: revision) }
-    guard trust.anchors.count < ConsensusLimits.trustAnchorsMax else { return .limit(.trustAnchors) }
+    guard trust.anchors.count < ConsensusLimits.trustAnchorsMax,
+      trust.anchors.count(where: { $0.node == node }) < ConsensusLimits.trustAnchorsPerNodeMax
+    else { return .limit(.trustAnchors) }
     trust.anchors.append(TrustAnchor(node: node, certificate: certificate, fingerprint: fingerprint, added: index))
     trust.anchors.sort(by: TrustAnchor.precedes)
     trust.version = index

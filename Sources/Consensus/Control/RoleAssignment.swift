@@ -70,6 +70,8 @@ public struct RoleAssignment: Sendable, Equatable {
     /// Until when the effect of a decision is awaited. Once set, nothing is renewed in this epoch: a late proposal may
     /// still commit.
     var proposedUntil: Instant?
+    /// No node could take the role when it was last decided: nothing was proposed.
+    var lacksCandidate = false
   }
 
   public init(settings: RoleSettings = RoleSettings()) { self.settings = settings }
@@ -111,6 +113,12 @@ public struct RoleAssignment: Sendable, Equatable {
   private mutating func see(_ candidates: [RoleCandidate], at now: Instant) {
     let sorted = candidates.sorted { $0.name < $1.name }
     let isNews = sorted.filter { $0.liveness == .alive }.map(\.name) != members.filter { $0.liveness == .alive }.map(\.name)
+    if sorted != members, var leadership {
+      for index in leadership.tenures.indices where leadership.tenures[index].lacksCandidate {
+        leadership.tenures[index].proposedUntil = now
+      }
+      self.leadership = leadership
+    }
     members = sorted
     if isNews { leadership?.changed = now }
   }
@@ -165,7 +173,9 @@ public struct RoleAssignment: Sendable, Equatable {
         leadership.penalties[holder] = now + settings.penalty
       }
       leadership.tenures[slot(role)].proposedUntil = now + settings.proposalTimeout
-      guard let target = choice(for: role, leadership, planned: planned) else { continue }
+      let target = choice(for: role, leadership, planned: planned)
+      leadership.tenures[slot(role)].lacksCandidate = target == nil
+      guard let target else { continue }
       planned.append(target)
       effects.append(.assign(role, to: target, epoch: roles[role].epoch.next, reason: reason))
     }
