@@ -43,11 +43,13 @@ extension ClusterCore {
     let waiting = WaitingProposal()
     return try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Outcome, any Error>) in
       waiting.continuation = continuation
-      raft.propose(command) { result in
+      raft.propose(command) { [loop] result in
+        if let timer = waiting.timer { loop.cancel(timer) }
         waiting.settle(result.map { $0.outcome ?? .unchanged(revision: .zero) })
       }
+      guard waiting.continuation != nil else { return }
       let left = max(.zero, ContinuousClock.now.duration(to: deadline))
-      loop.schedule(after: left) { [weak self] in
+      waiting.timer = loop.schedule(after: left) { [weak self] in
         let quorum = self?.lostQuorum(since: .now, deadline: .now)
         let text = "a majority of the voters did not answer in time; the change may or may not come into force"
         waiting.settle(.failure(MeshError(.timeout, quorum?.code == .noQuorum ? "\(text); \(quorum?.message ?? "")" : text)))
@@ -59,6 +61,7 @@ extension ClusterCore {
 /// A proposal that someone waits for: settled once, by its outcome or by its deadline.
 private final class WaitingProposal {
   var continuation: CheckedContinuation<Outcome, any Error>?
+  var timer: TimerToken?
 
   func settle(_ result: Result<Outcome, MeshError>) {
     continuation?.resume(with: result.mapError { $0 as any Error })

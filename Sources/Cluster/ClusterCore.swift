@@ -26,12 +26,16 @@ final class ClusterCore {
   private var pending: ClusterChange = []
   private var isPublishing = false
   private var leaveWaiters: [CheckedContinuation<Void, Never>] = []
-  private var wasLeader = false
+  /// The term in which the roles were last told that this node leads; nil while it does not.
+  private var ledTerm: Term?
+  /// Live members without a row here, since when.
+  private var rowlessSince: [NodeName: Instant] = [:]
   private var isLeaving = false
 
   init(
     loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret,
-    identity: NodeIdentity, trust: Transport.TrustBundle, clock: WallClock, seed: UInt64, publication: ClusterPublication
+    identity: NodeIdentity, trust: Transport.TrustBundle, rememberedRows: SavedRows?, clock: WallClock, seed: UInt64,
+    publication: ClusterPublication
   ) throws {
     self.loop = loop
     self.local = local
@@ -57,9 +61,11 @@ final class ClusterCore {
         name: local.name, address: local.address, incarnation: local.incarnation, locality: local.locality),
       seal: GossipSeal(joinSecret: joinSecret.bytes, cluster: local.cluster), seed: seeds.next(),
       outputs: wiring.membershipOutputs)
+    let now = EventLoop.monotonicNow()
+    var rows = Registry(owner: local.name, incarnation: local.incarnation, seed: seeds.next(), at: now)
+    rememberedRows?.restore(into: &rows, trust: trust, wallSeconds: clock.seconds, at: now)
     registry = RegistryDriver(
-      loop: loop,
-      registry: Registry(owner: local.name, incarnation: local.incarnation, seed: seeds.next(), at: EventLoop.monotonicNow()),
+      loop: loop, registry: rows,
       sign: { signing.key.sign($0) }, verifier: verifier, outputs: wiring.registryOutputs)
     wiring.core = self
     publishNow(.all)
@@ -145,13 +151,39 @@ final class ClusterCore {
   private func membersChanged() {
     let members = membership.members
     registry.peersChanged(members.filter(\.state.isLive).map(\.name))
+    candidatesChanged()
+    publish(.members)
+  }
+
+  /// Whoever leads decides by this who may hold which role.
+  private func candidatesChanged() {
+    let members = membership.members
+    let issuers = IssuerRule.issuers(anchors: raft.state.trust.anchors, bundleVersions: bundleVersions(of: members))
     roles.feed(
       .members(
         members.map { member in
           RoleCandidate(
-            name: member.name, liveness: Self.liveness(member.state), isLeaving: isLeaving && member.name == local.name)
+            name: member.name, liveness: Self.liveness(member.state), canIssue: issuers.contains(member.name),
+            isLeaving: isLeaving && member.name == local.name)
         }))
-    publish(.members)
+  }
+
+  /// The trust bundle that each live member says it has. One that has shown no row for long is not waited for: it takes
+  /// no part in the mesh that its certificates could be refused in.
+  private func bundleVersions(of members: [Member]) -> [UInt64] {
+    let now = EventLoop.monotonicNow()
+    let known = Dictionary(registry.registry.nodes.map { ($0.owner, $0.row.trustBundleVersion) }) { first, _ in first }
+    let live = members.filter(\.state.isLive).map(\.name)
+    rowlessSince = rowlessSince.filter { known[$0.key] == nil && live.contains($0.key) }
+    return live.compactMap { name in
+      if let version = known[name] { return version }
+      let since = rowlessSince[name] ?? now
+      if rowlessSince[name] == nil {
+        rowlessSince[name] = now
+        loop.schedule(after: ClusterLimits.rowPatience + .milliseconds(10)) { [weak self] in self?.candidatesChanged() }
+      }
+      return now - since < ClusterLimits.rowPatience ? 0 : nil
+    }
   }
 
   private static func liveness(_ state: MemberState) -> RoleCandidate.Liveness {
@@ -193,6 +225,7 @@ final class ClusterCore {
 
   func registryChanged() {
     registryVersion &+= 1
+    candidatesChanged()
     publish(.registry)
   }
 
@@ -210,12 +243,16 @@ final class ClusterCore {
 
   func verifiedWorkload(_ row: [UInt8], of node: NodeName) -> WorkloadRow? {
     guard case .rows(let rows, _)? = try? RegistryMessage(decoding: row), rows.count == 1, let signed = rows.first,
-      let content = try? Row(payload: signed.payload), content.key.owner == node,
-      case .workload(let workload) = content.content,
-      let owner = registry.registry.nodes.first(where: { $0.owner == node }),
-      verifier.verify(signed, node, owner.row.certificates)
+      let claimed = try? Row(payload: signed.payload), claimed.key.owner == node,
+      case .workload(let workload) = claimed.content,
+      membership.members.first(where: { $0.name == node })?.state.isLive == true,
+      case .node(let owner)? = registry.registry.row(.node(node))?.content, claimed.version >= owner.floor,
+      verifier.verify(signed, node, owner.certificates)
     else { return nil }
-    return workload
+    // The row may not have come here yet; once a newer one has, that one counts.
+    guard let known = registry.registry.row(claimed.key), known.version > claimed.version else { return workload }
+    guard case .workload(let current) = known.content, current.serviceAccount == workload.serviceAccount else { return nil }
+    return current
   }
 
   func report(revisionServed: UInt64) throws {
@@ -240,18 +277,23 @@ final class ClusterCore {
 
   func applied(_ entry: AppliedEntry) {
     if entry.touched.contains(.roles) { roles.rolesApplied(raft.state.roles) }
+    if entry.touched.contains(.trust) { candidatesChanged() }
     if !entry.touched.isEmpty { publish(ClusterChange(entry.touched)) }
   }
 
   func restored() {
     roles.rolesApplied(raft.state.roles)
+    candidatesChanged()
     publish(.all)
   }
 
   func leadershipChanged() {
-    if raft.isLeader != wasLeader {
-      wasLeader = raft.isLeader
-      roles.feed(wasLeader ? .becameLeader : .steppedDown)
+    let term = raft.isLeader ? raft.status.term : nil
+    if term != ledTerm {
+      // Another node may have led between two terms of this one: what was known of leases is then void.
+      if ledTerm != nil { roles.feed(RoleAssignmentInput.steppedDown) }
+      if term != nil { roles.feed(RoleAssignmentInput.becameLeader) }
+      ledTerm = term
     }
     publish(.raft)
   }

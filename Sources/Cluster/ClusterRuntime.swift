@@ -19,7 +19,7 @@ public actor ClusterRuntime {
   /// Everything is made, nothing is started. Throws when the gossip port is taken or what is on the disk cannot be used.
   public init(
     loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret,
-    identity: NodeIdentity, trust: Transport.TrustBundle, clock: WallClock, seed: UInt64
+    identity: NodeIdentity, trust: Transport.TrustBundle, rememberedRows: SavedRows?, clock: WallClock, seed: UInt64
   ) throws {
     self.loop = loop
     self.local = local
@@ -27,7 +27,7 @@ public actor ClusterRuntime {
     publication = ClusterPublication()
     core = try ClusterCore(
       loop: loop, local: local, links: links, storage: storage, joinSecret: joinSecret, identity: identity, trust: trust,
-      clock: clock, seed: seed, publication: publication)
+      rememberedRows: rememberedRows, clock: clock, seed: seed, publication: publication)
   }
 
   /// Carries a command to the node that leads Raft, by a remote call.
@@ -49,7 +49,7 @@ public actor ClusterRuntime {
   /// The epoch under which this node may act at this very moment, or nil.
   public func epoch(of role: Role) -> RoleEpoch? { core.epoch(of: role) }
 
-  /// The workload of a row that `node` signed, or nil when it is not so.
+  /// The workload of a row that `node` signed and has not replaced or withdrawn, as far as is known here; or nil.
   public func verifiedWorkload(_ row: [UInt8], of node: NodeName) -> WorkloadRow? { core.verifiedWorkload(row, of: node) }
 
   // MARK: Acting

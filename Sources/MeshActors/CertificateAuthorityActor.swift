@@ -39,11 +39,15 @@ public distributed actor CertificateAuthorityActor: MeshActor {
     return try await issue(request, for: identity, lifetime: lifetimes.node)
   }
 
-  /// Certifies a workload's key. `row` is the registry row, signed by the calling node, that shows the workload.
+  /// Certifies a workload's key. `row` is the registry row, signed by the calling node, that shows the workload: it has to
+  /// be the present one, or newer than what has come here, so that an account ends with its last workload.
   public distributed func issueWorkloadCertificate(request: [UInt8], row: [UInt8]) async throws -> IssuedCertificate {
     let node = RemoteCall.caller ?? cluster.local.name
     guard let workload = await cluster.verifiedWorkload(row, of: node) else {
-      throw MeshError(.unauthorized, "the registry row is not one that \(node) signed")
+      throw MeshError(.unauthorized, "the registry row is not one that \(node) signed for a workload it has now")
+    }
+    guard workload.health != .leaving else {
+      throw MeshError(.unauthorized, "the workload \(workload.namespace)/\(workload.name) of \(node) is leaving")
     }
     let identity = try SPIFFEID.workload(
       trustDomain: authority.trustDomain, namespace: workload.namespace.string, serviceAccount: workload.serviceAccount.string)

@@ -1,6 +1,8 @@
 import Cluster
 import Consensus
 import Distributed
+import Membership
+import MeshConfig
 import Primitives
 import Transport
 
@@ -29,7 +31,7 @@ public distributed actor ConfigActor: MeshActor {
     for attempt in 0..<Self.attemptsMax {
       guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }
       let state = cluster.view.control
-      let decision = ConfigurationDecision(change, state, decoded.objects(of: state))
+      let decision = ConfigurationDecision(change, state, decoded.objects(of: state), references)
       guard !change.dryRun, decision.reply.isAccepted, decision.changesAnything else { return decision.reply }
       let entry = Consensus.ChangeSet(
         puts: decision.puts, deletes: decision.deletes, expectedRevision: state.revision,
@@ -57,10 +59,21 @@ public distributed actor ConfigActor: MeshActor {
 
   private static let attemptsMax = 8
 
+  private var references: ReferenceRules.Settings {
+    var settings = ReferenceRules.Settings()
+    for placed in cluster.view.registry.workloads(live: []) where !placed.row.isGateway {
+      settings.registeredHosts.insert("\(placed.row.service).\(placed.row.namespace).svc.\(settings.domain)")
+    }
+    return settings
+  }
+
   private func notHolder() -> MeshError {
     let holder = cluster.view.control.roles[.configuration].holder
     return MeshError(.notHolder, holder.map { "\($0) holds the configuration role" } ?? "nobody holds the configuration role")
   }
+
+  /// A certificate that nobody could use would only fill the bundle.
+  private func isAuthority(_ der: [UInt8]) -> Bool { (try? Certificate(der: der))?.isAuthority == true }
 
   /// What a node may put into the log is decided by its certificate's name.
   private func authorize(_ command: Command, by caller: NodeName?) throws(MeshError) {
@@ -70,7 +83,7 @@ public distributed actor ConfigActor: MeshActor {
       switch command {
       case .configuration: roles[.configuration].holder == caller
       case .releaseRole(let role, _): roles[role].holder == caller
-      case .addTrustAnchor(let node, _): node == caller
+      case .addTrustAnchor(let node, let certificate): node == caller && isAuthority(certificate)
       case .removeTrustAnchor: roles[.certificateAuthority].holder == caller
       case .allocateAddresses, .freeAddresses: roles[.discovery].holder == caller
       case .admitNode(let node): node.name == caller

@@ -10,8 +10,10 @@ struct ConfigurationDecision {
 
   var changesAnything: Bool { !puts.isEmpty || !deletes.isEmpty }
 
-  init(_ change: ConfigChange, _ control: ControlState, _ current: [MeshConfig.StoredObject]) {
-    let settings = ReferenceRules.Settings()
+  /// - Parameter settings: what else routes may name: services that are known by registration only.
+  init(
+    _ change: ConfigChange, _ control: ControlState, _ current: [MeshConfig.StoredObject], _ settings: ReferenceRules.Settings
+  ) {
     let sources = change.sources.map { ConfigSource(name: $0.name, bytes: Array($0.text.utf8)) }
     let changeSet = MeshConfig.ChangeSet(sources, defaultNamespace: change.namespace)
     let plan: Plan
@@ -116,7 +118,7 @@ extension ConfigReply.Change {
   init(_ skipped: SkippedDocument) {
     let reason = skipped.isMesh ? "not enforced by this version: it has no effect" : "not a document that describes the mesh"
     self.init(
-      kind: "document", namespace: "", name: "\(skipped.object)", action: "skipped",
+      kind: skipped.kind, namespace: skipped.namespace, name: skipped.name, action: "skipped",
       detail: "\(skipped.source):\(skipped.position.line): \(reason)")
   }
 }

@@ -16,31 +16,21 @@ public actor DiscoveryDuty {
     self.system = system
   }
 
-  /// Gives every host without an address one, for ever, in the order of their names. Does nothing unless this node holds
-  /// the role.
+  /// Gives every host without an address one, for ever. Does nothing unless this node holds the role.
   public func allocateAddresses(for hosts: [String]) async throws {
     guard let epoch = await cluster.epoch(of: .discovery) else { return }
-    let known = cluster.view.control.addresses
-    var used = Set(known.values)
-    var next: UInt16 = 1
-    var allocations: [AddressAllocation] = []
-    for host in hosts.sorted() where known[host] == nil && allocations.count < Self.allocationsPerEntry {
-      while let candidate = ServiceAddress(host: next), used.contains(candidate) { next &+= 1 }
-      guard let address = ServiceAddress(host: next) else { break }
-      used.insert(address)
-      allocations.append(AddressAllocation(host: host, address: address))
-    }
+    let allocations = cluster.view.control.freeAddresses(for: hosts)
     guard !allocations.isEmpty else { return }
     _ = try await cluster.propose(.allocateAddresses(allocations, epoch: epoch))
   }
-
-  private static let allocationsPerEntry = 256
 
   /// Asks every live node for its digest and returns those that have differed for longer than `patience`.
   public func nodesOutOfStep(patience: Duration) async -> [NodeName] {
     guard await cluster.epoch(of: .discovery) != nil else { return [] }
     let own = cluster.view.registry.digestHash
     var lagging: [NodeName] = []
+    let alive = Set(cluster.view.aliveNodes)
+    differingSince = differingSince.filter { alive.contains($0.key) }
     for node in cluster.view.aliveNodes where node != cluster.local.name {
       let digest = try? await RemoteCall.with(timeout: .seconds(2)) {
         try await DiscoveryActor.on(node, using: system).registryDigest()

@@ -4,7 +4,7 @@ import Primitives
 import Transport
 
 /// Names the identity of a service account.
-public struct AccountKey: Hashable, Comparable, Sendable {
+public struct AccountKey: Hashable, Comparable, Sendable, CustomStringConvertible {
   public let namespace: DNSLabel
   public let serviceAccount: DNSLabel
   public init(namespace: DNSLabel, serviceAccount: DNSLabel) {
@@ -14,6 +14,7 @@ public struct AccountKey: Hashable, Comparable, Sendable {
   public static func < (a: AccountKey, b: AccountKey) -> Bool {
     (a.namespace, a.serviceAccount) < (b.namespace, b.serviceAccount)
   }
+  public var description: String { "\(namespace)/\(serviceAccount)" }
 }
 
 /// Keeps this node's certificates and trust bundle: asks the holder of the certificate-authority role for what is missing,
@@ -36,11 +37,30 @@ public actor IdentityKeeper {
   private var node: NodeIdentity
   private var workloads: [AccountKey: WorkloadIdentity] = [:]
   private var wanted: [AccountKey: WorkloadKey] = [:]
+  private var wantedVersion: UInt64 = 0
+  /// What a certificate is being asked for now: `run` and `want` never ask twice for one.
+  private var underWay: Set<String> = []
+  /// Whether the authority has put its name under this node's certificate since the start.
+  private var isSelfIssued: Bool
   private var trust: Transport.TrustBundle
   private var generator: SeededGenerator
   private var jitter: [String: Double] = [:]
-  /// Why the last attempt to get a certificate failed, for `status`.
-  public private(set) var trouble: String?
+  private var troubles: [String: Trouble] = [:]
+
+  private struct Trouble {
+    var text: String
+    let since: ContinuousClock.Instant
+    var reported: String?
+  }
+
+  /// Failures younger than this are not spoken of: at the start, and while a role moves, they are to be expected.
+  private static let patience: Duration = .seconds(3)
+
+  /// Why the last attempts to get certificates failed, for `status`; nil when none did or it has only just begun.
+  public var trouble: String? {
+    let lasting = troubles.sorted { $0.key < $1.key }.map(\.value).filter { $0.since.duration(to: .now) > Self.patience }
+    return lasting.isEmpty ? nil : lasting.map(\.text).joined(separator: "; ")
+  }
 
   public init(
     cluster: ClusterRuntime, system: SocketActorSystem, authority: NodeAuthority, directory: String, node: NodeIdentity,
@@ -57,38 +77,47 @@ public actor IdentityKeeper {
     self.changed = changed
     self.report = report
     generator = SeededGenerator(seed: seed)
+    isSelfIssued = node.leaf?.issuer == authority.certificate.subject
   }
 
   public var holdings: Holdings { Holdings(node: node, workloads: workloads, trust: trust) }
 
   /// Follows the trust bundle and renews until cancelled.
   public func run() async {
-    var selfIssued = node.leaf?.issuer == authority.certificate.subject
     while !Task.isCancelled {
       await followTrust()
       await announceAuthority()
-      if selfIssued, cluster.view.control.roles[.certificateAuthority].holder != nil {
-        // The certificate of the first start was this node's own word; the holder of the role gives it its own.
-        selfIssued = !(await renewNode())
-      }
       await renewDue()
-      try? await Task.sleep(for: .milliseconds(250))
+      try? await Task.sleep(for: isHurried ? .milliseconds(50) : .milliseconds(250))
     }
   }
 
   /// Wants certificates for these accounts, each shown by one of its workloads, and gets those that are missing.
   ///
   /// Returns without them when the authority cannot be reached before `limit`; they are tried again in the background.
-  public func want(_ accounts: [AccountKey: WorkloadKey], within limit: Duration) async {
-    wanted = accounts
-    for key in workloads.keys where accounts[key] == nil { workloads[key] = nil }
+  ///
+  /// - Parameter version: the state of the workloads that the accounts are of; an older one than the last changes nothing.
+  public func want(_ accounts: [AccountKey: WorkloadKey], version: UInt64, within limit: Duration) async {
+    if version >= wantedVersion {
+      wantedVersion = version
+      wanted = accounts
+      for key in workloads.keys where accounts[key] == nil {
+        workloads[key] = nil
+        troubles["\(key)"] = nil
+      }
+      for key in accounts.keys.sorted() where workloads[key] == nil { load(key) }
+    }
     let deadline = ContinuousClock.now + limit
-    for key in accounts.keys.sorted() where workloads[key] == nil { load(key) }
     while ContinuousClock.now < deadline, missing != nil {
       await renewDue()
       if missing != nil { try? await Task.sleep(for: .milliseconds(50)) }
     }
     await changed(holdings)
+  }
+
+  /// Something is lacking that has not been lacking for long.
+  private var isHurried: Bool {
+    (isSelfIssued || missing != nil) && troubles.values.allSatisfy { $0.since.duration(to: .now) < Self.patience }
   }
 
   private var missing: AccountKey? { wanted.keys.first { workloads[$0]?.leaf == nil } }
@@ -99,7 +128,7 @@ public actor IdentityKeeper {
         directory: directory, trustDomain: authority.trustDomain, namespace: key.namespace.string,
         serviceAccount: key.serviceAccount.string, now: clock.seconds)
     } catch {
-      complain("the key of \(key.namespace)/\(key.serviceAccount): \(error)")
+      complain("\(key)", "the key of \(key): \(error)")
     }
   }
 
@@ -108,13 +137,15 @@ public actor IdentityKeeper {
   /// The bundle of the control state, with this node's own authority, which it trusts in any case.
   private func followTrust() async {
     let bundle = cluster.view.control.trust
-    guard bundle.version.number != trust.version else { return }
-    var authorities = bundle.anchors.compactMap { try? Certificate(der: $0.certificate) }
+    // What an earlier life trusted stays until the log has caught up with it.
+    guard bundle.version.number > trust.version else { return }
+    var authorities = bundle.anchors.compactMap { try? Certificate(der: $0.certificate) }.filter(\.isAuthority)
     if !authorities.contains(authority.certificate) { authorities.append(authority.certificate) }
     guard
       let next = try? Transport.TrustBundle(
         trustDomain: authority.trustDomain, authorities: authorities, version: bundle.version.number)
-    else { return complain("the trust bundle of revision \(bundle.version) cannot be used") }
+    else { return complain("trust", "the trust bundle of revision \(bundle.version) cannot be used") }
+    troubles["trust"] = nil
     trust = next
     await cluster.trustChanged(next)
     await changed(holdings)
@@ -134,10 +165,19 @@ public actor IdentityKeeper {
 
   private func renewDue() async {
     let now = clock.seconds
-    if isDue(node.leaf, "node", now) { _ = await renewNode() }
-    for key in wanted.keys.sorted() where isDue(workloads[key]?.leaf, "\(key.namespace)/\(key.serviceAccount)", now) {
-      await renewWorkload(key)
+    // The certificate of the first start was this node's own word; the holder of the role gives it its own.
+    if isSelfIssued || isDue(node.leaf, Self.nodeName, now) { await once(Self.nodeName) { await self.renewNode() } }
+    for key in wanted.keys.sorted() where isDue(workloads[key]?.leaf, "\(key)", now) {
+      await once("\(key)") { await self.renewWorkload(key) }
     }
+  }
+
+  private static let nodeName = "node"
+
+  private func once(_ name: String, _ renew: () async -> Void) async {
+    guard underWay.insert(name).inserted else { return }
+    await renew()
+    underWay.remove(name)
   }
 
   private func isDue(_ leaf: Certificate?, _ name: String, _ now: Int64) -> Bool {
@@ -147,17 +187,16 @@ public actor IdentityKeeper {
     return now >= leaf.renewalTime(jitter: share)
   }
 
-  private func renewNode() async -> Bool {
+  private func renewNode() async {
     do {
       let request = try CertificateSigningRequest.make(key: node.key, identity: node.id).der
       try node.renew(try await issued { authority in try await authority.issueNodeCertificate(request: request) })
+      isSelfIssued = false
+      settled(Self.nodeName)
       try await cluster.renewed(node)
-      trouble = nil
       await changed(holdings)
-      return true
     } catch {
-      complain("renewing the certificate of node \(cluster.local.name): \(error)")
-      return false
+      complain(Self.nodeName, "renewing the certificate of node \(cluster.local.name): \(error)")
     }
   }
 
@@ -169,13 +208,13 @@ public actor IdentityKeeper {
       let request = try CertificateSigningRequest.make(key: identity.key, identity: identity.id).der
       try identity.renew(
         try await issued { authority in try await authority.issueWorkloadCertificate(request: request, row: row) })
+      // It may have been withdrawn meanwhile.
       guard wanted[key] != nil else { return }
       workloads[key] = identity
-      jitter["\(key.namespace)/\(key.serviceAccount)"] = nil
-      trouble = nil
+      settled("\(key)")
       await changed(holdings)
     } catch {
-      complain("getting the certificate of \(identity.id): \(error)")
+      complain("\(key)", "getting the certificate of \(identity.id): \(error)")
     }
   }
 
@@ -198,9 +237,19 @@ public actor IdentityKeeper {
     return chain
   }
 
-  private func complain(_ text: String) {
-    // Said once for each cause: the attempts repeat.
-    if trouble != text { report(text) }
-    trouble = text
+  private func settled(_ name: String) {
+    jitter[name] = nil
+    troubles[name] = nil
+  }
+
+  /// The attempts repeat: each cause is said once, and only when it lasts.
+  private func complain(_ name: String, _ text: String) {
+    var trouble = troubles[name] ?? Trouble(text: text, since: .now)
+    trouble.text = text
+    if trouble.reported != text, trouble.since.duration(to: .now) > Self.patience {
+      trouble.reported = text
+      report(text)
+    }
+    troubles[name] = trouble
   }
 }

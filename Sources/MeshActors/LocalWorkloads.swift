@@ -29,6 +29,8 @@ public actor LocalWorkloads {
     public var failures = 2
     /// How long a withdrawn workload goes on serving what peers still send.
     public var leaveGrace: Duration = .milliseconds(400)
+    /// How long a new registration waits for one of the same name to end.
+    public var replacementPatience: Duration = .milliseconds(600)
     public init() {}
   }
 
@@ -40,6 +42,8 @@ public actor LocalWorkloads {
   /// Called after every change, before the registration is answered: opens the outbound listener, gets the certificate.
   private let prepare: @Sendable () async throws -> Void
   private var entries: [WorkloadKey: Entry] = [:]
+  /// Counts changes of `entries` that others have to know.
+  private var version: UInt64 = 0
   private var nextToken: UInt64 = 0
   private var isClosed = false
   /// Workloads one node fronts at most: each has a listener for every worker.
@@ -57,17 +61,29 @@ public actor LocalWorkloads {
     self.prepare = prepare
   }
 
-  /// The outbound port of every workload, by key.
-  public var outboundPorts: [WorkloadKey: UInt16] { entries.mapValues(\.outboundPort) }
+  /// What the workloads of this node need of it, at one moment.
+  public struct Needs: Sendable {
+    /// Grows with every change, so that an older answer never replaces a newer one.
+    public var version: UInt64
+    public var outboundPorts: [WorkloadKey: UInt16]
+    /// The identities, each with the workload that shows that this node hosts it.
+    public var accounts: [AccountKey: WorkloadKey]
+  }
 
-  /// The identities that this node's workloads need.
-  public var accounts: [(namespace: DNSLabel, serviceAccount: DNSLabel, workload: DNSLabel)] {
-    entries.values.map { ($0.registration.namespace, $0.registration.serviceAccount, $0.registration.name) }
-      .sorted { ($0.0, $0.1, $0.2) < ($1.0, $1.1, $1.2) }
+  public var needs: Needs {
+    var accounts: [AccountKey: WorkloadKey] = [:]
+    // A healthy workload shows an account better than one that leaves.
+    for (key, entry) in entries.sorted(by: { $0.key < $1.key }) {
+      let account = AccountKey(
+        namespace: entry.registration.namespace, serviceAccount: entry.registration.serviceAccount)
+      if entry.health != .leaving || accounts[account] == nil { accounts[account] = key }
+    }
+    return Needs(version: version, outboundPorts: entries.mapValues(\.outboundPort), accounts: accounts)
   }
 
   /// Takes a workload in. It is published as `starting` until its first health check succeeds. The token ends it.
   public func register(_ registration: WorkloadRegistration, sink: @escaping EventSink) async throws -> UInt64 {
+    await formerEnds(registration.key)
     guard !isClosed else { throw MeshError(.unavailable, "this node is stopping") }
     guard entries[registration.key] == nil else {
       throw MeshError(
@@ -82,6 +98,7 @@ public actor LocalWorkloads {
     entries[registration.key] = Entry(
       registration: registration, token: token, outboundPort: port, health: .starting, createdAt: wallMilliseconds(), sink: sink
     )
+    version &+= 1
     do {
       try await publish(registration.key)
       try await prepare()
@@ -89,10 +106,18 @@ public actor LocalWorkloads {
       await remove(registration.key, token: token)
       throw error
     }
-    guard entries[registration.key]?.token == token else { throw MeshError(.cancelled, "the registration ended") }
+    guard let entry = entries[registration.key], entry.token == token, entry.health != .leaving else {
+      throw MeshError(.cancelled, "the registration ended before it was complete")
+    }
     sink(.registered(outboundAddress: cluster.local.address.host, outboundPort: port))
     entries[registration.key]?.watch = Task { await self.watch(registration.key, token: token) }
     return token
+  }
+
+  /// A workload that is started again at once may find its former registration about to end.
+  private func formerEnds(_ key: WorkloadKey) async {
+    let deadline = ContinuousClock.now + timing.replacementPatience
+    while entries[key] != nil, !isClosed, ContinuousClock.now < deadline { try? await Task.sleep(for: .milliseconds(25)) }
   }
 
   /// Leave before stop: peers hear `leaving` and stop choosing it, running requests go on, then the row goes.
@@ -100,6 +125,7 @@ public actor LocalWorkloads {
     guard let entry = entries[key] else { throw MeshError(.notFound, "this node has no workload \(key)") }
     entries[key]?.watch?.cancel()
     entries[key]?.health = .leaving
+    version &+= 1
     try await publish(key)
     try? await Task.sleep(for: timing.leaveGrace)
     entry.sink(.withdrawn)
@@ -125,6 +151,7 @@ public actor LocalWorkloads {
     guard let entry = entries[key], entry.token == token else { return }
     entry.watch?.cancel()
     entries[key] = nil
+    version &+= 1
     try? await cluster.withdraw(namespace: key.namespace, name: key.name)
     try? await prepare()
   }
@@ -141,21 +168,23 @@ public actor LocalWorkloads {
       switch verdict {
       case .healthy:
         failures = 0
-        if entry.health != .healthy { await became(.healthy, key, .healthy) }
+        if entry.health != .healthy { await became(.healthy, key, token, .healthy) }
       case .unhealthy(let reason):
         failures += 1
-        if entry.health == .healthy, failures >= timing.failures { await became(.unhealthy, key, .unhealthy(reason: reason)) }
+        if entry.health == .healthy, failures >= timing.failures {
+          await became(.unhealthy, key, token, .unhealthy(reason: reason))
+        }
       }
       let isWaiting = entries[key]?.health == .starting || (failures > 0 && entries[key]?.health == .healthy)
       try? await Task.sleep(for: isWaiting ? timing.startingInterval : timing.interval)
     }
   }
 
-  private func became(_ health: WorkloadHealth, _ key: WorkloadKey, _ event: WorkloadEvent) async {
-    guard entries[key] != nil else { return }
+  private func became(_ health: WorkloadHealth, _ key: WorkloadKey, _ token: UInt64, _ event: WorkloadEvent) async {
+    guard let entry = entries[key], entry.token == token, entry.health != .leaving else { return }
     entries[key]?.health = health
     try? await publish(key)
-    entries[key]?.sink(event)
+    if entries[key]?.token == token { entry.sink(event) }
   }
 
   private func publish(_ key: WorkloadKey) async throws {

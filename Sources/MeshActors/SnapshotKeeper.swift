@@ -37,6 +37,7 @@ public actor SnapshotKeeper {
   /// TLS contexts by identity, made anew when a certificate or the trust bundle changes.
   private var material: [SPIFFEID: ProxyIdentities.Workload] = [:]
   private var outboundPorts: [WorkloadKey: UInt16] = [:]
+  private var outboundPortsVersion: UInt64 = 0
   /// What is served while the cluster's own word is not to be had: the last state of an earlier life.
   private var remembered: ControlState?
   public private(set) var serving: Serving?
@@ -44,6 +45,7 @@ public actor SnapshotKeeper {
   private var nextWaiter: UInt64 = 0
   private var isPublishing = false
   private var isStale = false
+  private var isClosed = false
   private var roundWaiters: [CheckedContinuation<Void, Never>] = []
 
   public init(cluster: ClusterRuntime, runtime: ProxyRuntime, layout: Layout, remembered: ControlState?) {
@@ -87,29 +89,43 @@ public actor SnapshotKeeper {
     await refresh()
   }
 
-  public func use(outboundPorts: [WorkloadKey: UInt16]) async {
-    self.outboundPorts = outboundPorts
+  /// Takes the ports of local workloads, unless newer ones came first.
+  public func use(_ local: LocalWorkloads.Needs) async {
+    if local.version >= outboundPortsVersion {
+      outboundPortsVersion = local.version
+      outboundPorts = local.outboundPorts
+    }
     await refresh()
   }
 
   /// Compiles what is known now and returns when the workers serve it. Calls that come meanwhile share the next round.
   public func refresh() async {
+    guard !isClosed else { return }
     isStale = true
     if isPublishing { return await nextRound() }
     isPublishing = true
     while isStale {
       isStale = false
-      await publish()
+      // Who comes during this round waits for the next: this one may have begun before their news.
       let waiting = roundWaiters
       roundWaiters = []
+      await publish()
       for waiter in waiting { waiter.resume() }
     }
     isPublishing = false
   }
 
-  /// The round under way may have begun before the caller's news; the one after it has them.
   private func nextRound() async {
     await withCheckedContinuation { roundWaiters.append($0) }
+  }
+
+  /// The workers go on with what they serve: a draining proxy must not open its listeners again.
+  public func close() async {
+    isClosed = true
+    if isPublishing {
+      isStale = true
+      await nextRound()
+    }
   }
 
   private func publish() async {
@@ -141,7 +157,9 @@ public actor SnapshotKeeper {
 
   private func records(_ view: ClusterView) -> [WorkloadRecord] {
     let live = Set(view.members.filter { $0.state == .alive }.map(\.name))
-    let addresses = Dictionary(view.members.map { ($0.name, $0.address.host) }) { first, _ in first }
+    // The cluster file tells where a node is that has not been seen in this life.
+    let seeds = cluster.local.seeds.map { ($0.name, $0.address.host) }
+    let addresses = Dictionary(view.members.map { ($0.name, $0.address.host) } + seeds) { first, _ in first }
     let local = cluster.local.name
     return view.registry.workloads(live: live).map { placed in
       let key = WorkloadKey(namespace: placed.row.namespace, name: placed.row.name)
@@ -178,13 +196,12 @@ extension WorkloadRecord {
   init(_ placed: Registry.PlacedWorkload, meshAddress: String, outboundPort: UInt16?) {
     let row = placed.row
     let health: EndpointHealth =
-      if !placed.isReachable { .unreachable } else {
-        switch row.health {
-        case .starting: .starting
-        case .healthy: .healthy
-        case .unhealthy: .unhealthy
-        case .leaving: .leaving
-        }
+      switch row.health {
+      case .starting: .starting
+      // Only what was well when its node was last seen is worth a try when nothing better is left.
+      case .healthy: placed.isReachable ? .healthy : .unreachable
+      case .unhealthy: .unhealthy
+      case .leaving: .leaving
       }
     self.init(
       node: placed.owner, name: row.name.string, namespace: row.namespace.string,

@@ -19,6 +19,7 @@ struct NodeParts {
   let trust: Transport.TrustBundle
   let incarnation: UInt64
   let remembered: ControlState?
+  let rememberedRows: SavedRows?
   let clock: WallClock
 
   /// Opens everything that is on the disk. What is wrong is said with the place and the remedy.
@@ -43,6 +44,7 @@ struct NodeParts {
       incarnation = max(clock.milliseconds(), before + 1)
       storage.set(StoredFact.incarnation, StoredFact.bytes(incarnation))
       remembered = try storage.value(StoredFact.controlState).flatMap { try? ControlState(restoring: $0) }
+      rememberedRows = try storage.value(StoredFact.registryRows).flatMap(SavedRows.init(bytes:))
       trust = try Self.initialTrust(authority, remembered)
     } catch let error as CertificateError {
       throw StartFailure("the keys and certificates in \(pki): \(error)")
@@ -53,7 +55,7 @@ struct NodeParts {
 
   /// What was trusted in the earlier life, and this node's own authority.
   private static func initialTrust(_ authority: NodeAuthority, _ remembered: ControlState?) throws -> Transport.TrustBundle {
-    var authorities = remembered?.trust.anchors.compactMap { try? Certificate(der: $0.certificate) } ?? []
+    var authorities = remembered?.trust.anchors.compactMap { try? Certificate(der: $0.certificate) }.filter(\.isAuthority) ?? []
     if !authorities.contains(authority.certificate) { authorities.append(authority.certificate) }
     return try Transport.TrustBundle(
       trustDomain: authority.trustDomain, authorities: authorities, version: remembered?.trust.version.number ?? 0)

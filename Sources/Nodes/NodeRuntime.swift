@@ -37,7 +37,7 @@ actor NodeRuntime {
   private(set) var isStopping = false
   private(set) var outOfStep: [NodeName] = []
   private var isSeeding = false
-  private var lastNote: [String: String] = [:]
+  private nonisolated let lastKnown: LastKnown
 
   /// Reads the disk, binds the cluster's ports and builds everything; nothing is served yet.
   init(file: ClusterFile, node: ClusterFile.Node, options: StartOptions, log: NodeLog) async throws {
@@ -64,7 +64,7 @@ actor NodeRuntime {
       system = SocketActorSystem(carrier: links)
       cluster = try ClusterRuntime(
         loop: loop, local: local, links: links, storage: parts.storage, joinSecret: parts.joinSecret, identity: parts.identity,
-        trust: parts.trust, clock: parts.clock, seed: seeds.next())
+        trust: parts.trust, rememberedRows: parts.rememberedRows, clock: parts.clock, seed: seeds.next())
       let layout = SnapshotKeeper.Layout(
         settings: MeshSettings(
           cluster: file.cluster.string, trustDomain: file.trustDomain, localNode: node.name, localAddress: node.address,
@@ -81,6 +81,7 @@ actor NodeRuntime {
     } catch {
       throw StartFailure("\(error)")
     }
+    lastKnown = LastKnown(cluster: cluster, storage: parts.storage, clock: parts.clock, remembered: parts.remembered)
     proxyActor = ProxyActor(keeper: snapshots, actorSystem: system)
     configActor = ConfigActor(cluster: cluster, actorSystem: system)
     configuration = ConfigurationClient(cluster: cluster, system: system)
@@ -107,7 +108,14 @@ actor NodeRuntime {
       prepare: { try await preparation.run() })
     preparation.set { [weak self] in try await self?.prepareWorkloads() }
     let cluster = cluster
-    tasks.append(Task { for await event in linkEvents { await Self.follow(event, cluster: cluster, log: log) } })
+    let linkLog = LinkLog(log)
+    tasks.append(
+      Task {
+        for await event in linkEvents {
+          await cluster.received(event)
+          await linkLog.note(event)
+        }
+      })
   }
 
   private static func explain(_ error: SystemError, _ node: ClusterFile.Node) -> String {
@@ -133,6 +141,7 @@ actor NodeRuntime {
   func start() async throws {
     do {
       await snapshots.refresh()
+      judgeAdmissions()
       try links.listen()
       try await cluster.start { [system] command, leader, deadline in
         let reply = try await RemoteCall.with(timeout: ContinuousClock.now.duration(to: deadline)) {
@@ -151,10 +160,23 @@ actor NodeRuntime {
         }))
     tasks.append(Task { await self.identities.run() })
     tasks.append(Task { await self.followCluster() })
+    tasks.append(Task { await self.allocateAddresses() })
+    tasks.append(Task { await self.lastKnown.run() })
     tasks.append(Task { await self.watchRegistry() })
     if node.gateway { tasks.append(Task { await self.publishGateway() }) }
     log.info(
       "node \(node.name) of cluster \(file.cluster) runs at \(node.address), admin socket \(file.adminSocketPath(of: node))")
+  }
+
+  private func judgeAdmissions() {
+    let members = Set(file.nodes.map(\.name))
+    let remembered = parts.remembered?.trust
+    links.onAdmission { [cluster] node, _, trust, authorities in
+      let current = cluster.view.control.trust
+      let anchors = remembered.map { $0.version > current.version ? $0 : current } ?? current
+      return Admission.refusal(
+        of: node, trust: trust, authorities: authorities, members: members, anchors: anchors.anchors)
+    }
   }
 
   private func startServers() throws {
@@ -203,14 +225,11 @@ actor NodeRuntime {
 
   /// Opens listeners for the workloads there are, and gets the certificates they need.
   private func prepareWorkloads() async throws {
-    await snapshots.use(outboundPorts: await workloads.outboundPorts)
-    var accounts: [AccountKey: WorkloadKey] = [:]
-    for entry in await workloads.accounts {
-      let key = AccountKey(namespace: entry.namespace, serviceAccount: entry.serviceAccount)
-      accounts[key] = WorkloadKey(namespace: entry.namespace, name: entry.workload)
-    }
+    let needs = await workloads.needs
+    await snapshots.use(needs)
+    var accounts = needs.accounts
     if node.gateway, let gateway = Self.gatewayAccount { accounts[gateway.account] = gateway.workload }
-    await identities.want(accounts, within: .seconds(10))
+    await identities.want(accounts, version: needs.version, within: isStopping ? .zero : .seconds(10))
   }
 
   private static let gatewayAccount: (account: AccountKey, workload: WorkloadKey)? = {
@@ -222,17 +241,6 @@ actor NodeRuntime {
 
   // MARK: Following
 
-  private static func follow(_ event: LinkEvent, cluster: ClusterRuntime, log: NodeLog) async {
-    await cluster.received(event)
-    switch event {
-    case .introduced(let node, _, _): log.info("\(node) proved the join secret; its authority joins the trust bundle")
-    case .up(let node, _, _, let address): log.info("link to \(node) at \(address) is up")
-    case .down(let node, let reason): log.info("link to \(node) ended: \(reason)")
-    case .leaving(let node, let reason): log.info("\(node) leaves: \(reason)")
-    case .refused(_, _, _, _, let text), .failed(_, _, let text): log.warning(text)
-    }
-  }
-
   private func followCluster() async {
     var before = cluster.view
     for await change in cluster.changes() {
@@ -241,10 +249,6 @@ actor NodeRuntime {
       tell(before, view)
       before = view
       if !change.isDisjoint(with: [.objects, .registry, .members, .trust]) { await snapshots.refresh() }
-      if !change.isDisjoint(with: [.objects, .trust, .roles]) {
-        parts.storage.set(StoredFact.controlState, view.control.snapshot())
-      }
-      if !change.isDisjoint(with: [.objects, .registry, .roles]) { await allocateAddresses() }
       if view.heldRoles.contains(.configuration), view.control.revision == .zero, !isSeeding { seedConfiguration() }
     }
   }
@@ -265,13 +269,12 @@ actor NodeRuntime {
     if old.failure != new.failure, let failure = new.failure { log.error(failure) }
   }
 
+  /// Apart from `followCluster`: a write that waits for the voters must not delay the news of a dead node.
   private func allocateAddresses() async {
-    guard let snapshot = await snapshots.serving?.snapshot else { return }
-    let known = cluster.view.control.addresses
-    let hosts = snapshot.services.filter { $0.addresses.isEmpty && known[$0.host] == nil }.map(\.host)
-    guard !hosts.isEmpty else { return }
-    do { try await discovery.allocateAddresses(for: hosts) } catch {
-      log.warning("allocating service addresses: \(error)")
+    for await change in cluster.changes() where !change.isDisjoint(with: [.objects, .registry, .roles]) {
+      guard let snapshot = await snapshots.serving?.snapshot else { continue }
+      let hosts = snapshot.services.filter(\.addresses.isEmpty).map(\.host)
+      do { try await discovery.allocateAddresses(for: hosts) } catch { log.warning("allocating service addresses: \(error)") }
     }
   }
 
@@ -321,6 +324,7 @@ actor NodeRuntime {
   func stop(drain: Duration) async {
     isStopping = true
     await workloads.close()
+    await snapshots.close()
     if node.gateway, let gateway = Self.gatewayAccount {
       try? await cluster.withdraw(namespace: gateway.workload.namespace, name: gateway.workload.name)
     }
@@ -331,6 +335,7 @@ actor NodeRuntime {
     await cluster.stop()
     for server in servers { loop.post { server.value.stop() } }
     await proxy.stop()
+    await lastKnown.save()
     await withCheckedContinuation { continuation in parts.storage.close { continuation.resume() } }
     loop.stop()
     system.shutDown()

@@ -29,16 +29,14 @@ final class RaftDriver: TimerHandler {
   private var isPersisting = false
   private var isPerforming = false
   private var hasFailed = false
+  private var isStopped = false
 
   private var nextToken: UInt64 = 0
   private var proposals: [RequestToken: ProposalCompletion] = [:]
   private var accepted: [LogIndex: (term: Term, token: RequestToken)] = [:]
-  private var reads: [RequestToken: ReadCompletion] = [:]
-  private var readsReady: [(index: LogIndex, completion: ReadCompletion)] = []
   private var snapshotIndex: LogIndex
 
   typealias ProposalCompletion = (Result<AppliedEntry, MeshError>) -> Void
-  typealias ReadCompletion = (Result<LogIndex, MeshError>) -> Void
 
   /// Throws when the recovered snapshot cannot be read by this version.
   init(
@@ -62,6 +60,7 @@ final class RaftDriver: TimerHandler {
   func stop() {
     if let timer { loop.cancel(timer) }
     timer = nil
+    isStopped = true
     fail(everyoneWith: MeshError(.unavailable, "this node is stopping"))
   }
 
@@ -73,6 +72,7 @@ final class RaftDriver: TimerHandler {
 
   /// Proposes a command; `completion` gets what the committed entry did.
   func propose(_ command: Command, completion: @escaping ProposalCompletion) {
+    guard !isStopped else { return completion(.failure(MeshError(.unavailable, "this node is stopping"))) }
     guard proposals.count < ClusterLimits.proposalsWaitingMax else {
       return completion(.failure(MeshError(.overloaded, "too many changes wait for the voters")))
     }
@@ -81,14 +81,7 @@ final class RaftDriver: TimerHandler {
     feed(.propose([Proposal(token: token, command: command.encoded())]))
   }
 
-  /// Confirms leadership with a majority and waits until everything committed before is applied.
-  func read(completion: @escaping ReadCompletion) {
-    let token = makeToken()
-    reads[token] = completion
-    feed(.read(token))
-  }
-
-  /// Stops waiting for whatever was proposed under no quorum; the caller's deadline has passed.
+  /// Hands leadership to the follower that is furthest, before this node leaves.
   func transferLeadership() { feed(.transferLeadership(to: nil)) }
 
   func receive(_ bytes: [UInt8], from peer: NodeName) {
@@ -117,6 +110,7 @@ final class RaftDriver: TimerHandler {
 
   private func arm() {
     if let timer { loop.cancel(timer) }
+    guard !isStopped else { return timer = nil }
     let deadline = raft.nextDeadline
     timer = deadline == .distantFuture ? nil : loop.schedule(at: deadline, self)
   }
@@ -153,7 +147,8 @@ final class RaftDriver: TimerHandler {
     case .becameLeader, .steppedDown, .leaderChanged: outputs.leadershipChanged()
     case .accepted(let token, let position): accept(token, at: position)
     case .rejected(let token, let reason): reject(token, reason)
-    case .readReady(let token, let index): finishRead(token, index)
+    // Nobody asks for reads here: every node serves what it has applied.
+    case .readReady: break
     case .configurationChanged: outputs.leadershipChanged()
     case .failed(let failure):
       outputs.failed(failure.description)
@@ -188,17 +183,10 @@ final class RaftDriver: TimerHandler {
     for entry in entries {
       let result: AppliedEntry
       do { result = try state.apply(entry) } catch {
-        hasFailed = true
-        outputs.failed(error.description)
-        return fail(everyoneWith: MeshError(.unavailable, error.description))
+        return stopApplying(error)
       }
       settle(result)
       outputs.applied(result)
-    }
-    readsReady = readsReady.filter { waiting in
-      guard waiting.index <= state.applied.index else { return true }
-      waiting.completion(.success(waiting.index))
-      return false
     }
     compactIfDue()
   }
@@ -231,35 +219,37 @@ final class RaftDriver: TimerHandler {
   }
 
   private func install(_ snapshot: Snapshot) {
-    do { state = try ControlState(restoring: snapshot.state) } catch {
-      hasFailed = true
-      return outputs.failed(error.description)
-    }
+    do { state = try ControlState(restoring: snapshot.state) } catch { return stopApplying(error) }
     snapshotIndex = snapshot.position.index
+    // The entries of these proposals, or others in their place, are inside the snapshot: nobody will say which.
+    for index in accepted.keys.filter({ $0 <= snapshotIndex }).sorted() {
+      guard let waiting = accepted.removeValue(forKey: index) else { continue }
+      proposals.removeValue(forKey: waiting.token)?(.failure(Self.unknown))
+    }
     outputs.restored()
   }
 
-  private func reject(_ token: RequestToken, _ reason: RejectionReason) {
-    let error = MeshError(reason)
-    proposals.removeValue(forKey: token)?(.failure(error))
-    reads.removeValue(forKey: token)?(.failure(error))
+  private static let unknown = MeshError(
+    .timeout, "this node fell behind the other voters; the change may or may not have come into force")
+
+  /// Later effects would build on a state that this node does not have.
+  private func stopApplying(_ error: ControlStateError) {
+    hasFailed = true
+    effects.removeAll()
+    nextEffect = 0
+    outputs.failed(error.description)
+    fail(everyoneWith: MeshError(.unavailable, error.description))
   }
 
-  private func finishRead(_ token: RequestToken, _ index: LogIndex) {
-    guard let completion = reads.removeValue(forKey: token) else { return }
-    if index <= state.applied.index { return completion(.success(index)) }
-    readsReady.append((index, completion))
+  private func reject(_ token: RequestToken, _ reason: RejectionReason) {
+    proposals.removeValue(forKey: token)?(.failure(MeshError(reason)))
   }
 
   private func fail(everyoneWith error: MeshError) {
-    let waiting = proposals.values
-    let reading = Array(reads.values) + readsReady.map(\.completion)
+    let waiting = proposals.sorted { $0.key.number < $1.key.number }.map(\.value)
     proposals = [:]
     accepted = [:]
-    reads = [:]
-    readsReady = []
     for completion in waiting { completion(.failure(error)) }
-    for completion in reading { completion(.failure(error)) }
   }
 }
 

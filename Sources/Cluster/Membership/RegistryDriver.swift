@@ -18,6 +18,7 @@ final class RegistryDriver: TimerHandler {
   private let sign: Registry.Sign
   private let verifier: RowVerifier
   private var timer: TimerToken?
+  private var dueAt: Instant = .distantFuture
   private var shownDigest: UInt64 = 0
 
   init(loop: EventLoop, registry: Registry, sign: @escaping Registry.Sign, verifier: RowVerifier, outputs: Outputs) {
@@ -112,12 +113,16 @@ final class RegistryDriver: TimerHandler {
 
   private func arm() {
     if let timer { loop.cancel(timer) }
-    timer = loop.schedule(at: registry.nextDeadline, self)
+    dueAt = registry.nextDeadline
+    timer = loop.schedule(at: dueAt, self)
   }
 
   func timerFired(_ token: TimerToken) {
     timer = nil
-    act { registry, now, effects in registry.tick(at: now, into: &effects) }
+    act { registry, now, effects in
+      if now > dueAt + ClusterLimits.stall { registry.markStale(at: now) }
+      registry.tick(at: now, into: &effects)
+    }
   }
 }
 
