@@ -21,8 +21,6 @@ public enum ProxyLimits {
   static let requestsPerTurn = 64
   /// Connections accepted from one listener in one turn.
   static let acceptsPerTurn = 128
-  /// Descriptors kept free for the node's own links, files and snapshots.
-  static let reservedDescriptors = 128
   /// Interim (1xx) responses passed on for one request; more is a flood (security checklist A19).
   static let interimResponses = 8
   /// Idle upstream connections a worker keeps for one endpoint and identity.
@@ -42,11 +40,6 @@ public enum ProxyLimits {
   static let lingerTime: Duration = .seconds(2)
   /// Bytes of access-log lines gathered before they are handed to the sink within a turn.
   static let logBatchBytes = 64 * 1024
-  /// Bytes of a status server's request.
-  static let statusRequestBytes = 8 * 1024
-  /// Connections of a status server, and how long one may do nothing.
-  static let statusConnections = 256
-  static let statusIdle: Duration = .seconds(60)
   /// Names the resolver remembers; addresses kept of one answer.
   static let resolvedNames = 4096
   static let addressesPerName = 32

@@ -158,16 +158,4 @@ import Transport
     func add(_ more: [UInt8]) { bytes.withLock { $0 += more } }
     var text: String { bytes.withLock { String(decoding: $0, as: UTF8.self) } }
   }
-
-  @Test func `the status server answers by path`() async throws {
-    let server = try StatusServer(
-      on: .ip(.loopback, port: 0), handlers: ["/healthz/ready": { _ in HTTPResponse(status: 200, text: "ready") }])
-    let port = server.address.port ?? 0
-    let statuses = await blocking {
-      let client = TestClient(port: port)
-      return ["/healthz/ready", "/other"].map { client.request("GET \($0) HTTP/1.1\r\nHost: x\r\n\r\n")?.status }
-    }
-    #expect(statuses == [200, 404])
-    server.stop()
-  }
 }

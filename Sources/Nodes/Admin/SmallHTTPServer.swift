@@ -79,14 +79,19 @@ enum SmallHTTPLimits {
 /// One request's way to answer: once, or as a stream of lines until either side closes.
 final class HTTPExchange: Sendable {
   private let connection: LoopBound<SmallHTTPConnection>
+  private let wantsBody: Bool
 
-  init(_ connection: LoopBound<SmallHTTPConnection>) { self.connection = connection }
+  init(_ connection: LoopBound<SmallHTTPConnection>, wantsBody: Bool) {
+    self.connection = connection
+    self.wantsBody = wantsBody
+  }
 
   /// Answers and closes.
   func respond(_ response: HTTPResponse) {
     var response = response
     response.keepsAlive = false
-    let bytes = response.serialized() ?? Array("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n".utf8)
+    let bytes =
+      response.serialized(withBody: wantsBody) ?? Array("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n".utf8)
     connection.loop.post { [connection] in connection.value.finish(bytes) }
   }
 
@@ -165,7 +170,7 @@ final class SmallHTTPConnection: EventHandler {
       guard let request = try reader.next() else { return }
       isAnswering = true
       if let deadline { loop.cancel(deadline) }
-      let exchange = HTTPExchange(LoopBound(self, on: loop))
+      let exchange = HTTPExchange(LoopBound(self, on: loop), wantsBody: request.method != "HEAD")
       let handler = handler
       Task { await handler(request, exchange) }
     } catch {
