@@ -102,6 +102,10 @@ import Testing
     let changeSet = Fixture.changeSet(text)
     #expect(changeSet.objects.map(\.key.description) == ["ServiceAccount default/a"])
     #expect(changeSet.skipped.map(\.isMesh) == [false, true])
+    #expect(
+      changeSet.skipped.map { "\($0.kind) \($0.namespace)/\($0.name)" } == [
+        "Deployment default/b", "AuthorizationPolicy default/c",
+      ])
     #expect(changeSet.findings.map(\.code) == ["MESH0002", "MESH0001"])
     #expect(!changeSet.hasErrors)
   }

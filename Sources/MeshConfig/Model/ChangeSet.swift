@@ -12,8 +12,10 @@ public struct ConfigSource: Hashable, Sendable {
 public struct SkippedDocument: Hashable, Sendable {
   public let source: String
   public let position: SourcePosition
-  /// `Deployment default/reviews-v1`
-  public let object: String
+  public let kind: String
+  /// The one written, else the one that objects without one get.
+  public let namespace: String
+  public let name: String
   /// Configures Istio, so somebody may rely on it; otherwise it does not concern a mesh.
   public let isMesh: Bool
 }

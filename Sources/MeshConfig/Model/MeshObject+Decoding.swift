@@ -39,10 +39,10 @@ struct DocumentDecoder {
       return decode(document, kind, &report)
     case .notEnforced:
       report.notEnforced(.root.field("kind"), "\(kind) objects of \(apiVersion) do nothing here yet")
-      return .skipped(SkippedDocument(source: source, position: document.position, object: name, isMesh: true))
+      return .skipped(skipped(document, kind, isMesh: true))
     case .foreign:
       report.info(.root.field("kind"), "\(kind) does not configure the mesh: skipped", code: Finding.Code.skipped)
-      return .skipped(SkippedDocument(source: source, position: document.position, object: name, isMesh: false))
+      return .skipped(skipped(document, kind, isMesh: false))
     case .unknownVersion(let kind, let expected):
       let versions = expected.map { kind.group.isEmpty ? $0 : "\(kind.group)/\($0)" }.joined(separator: ", ")
       report.error(.root.field("apiVersion"), "'\(apiVersion)' is not a version of \(kind.rawValue)", hint: "use \(versions)")
@@ -51,6 +51,16 @@ struct DocumentDecoder {
       report.error(.root.field("kind"), "'\(kind.prefix(80))' is not a kind of \(apiVersion)", hint: hint)
       return .refused
     }
+  }
+
+  private func skipped(_ document: YAMLNode, _ kind: String, isMesh: Bool) -> SkippedDocument {
+    func text(_ field: String) -> String? {
+      guard case .string(let text)? = document["metadata"]?[field]?.value else { return nil }
+      return text
+    }
+    return SkippedDocument(
+      source: source, position: document.position, kind: kind, namespace: text("namespace") ?? defaultNamespace,
+      name: text("name") ?? "(no name)", isMesh: isMesh)
   }
 
   private static func label(_ document: YAMLNode) -> String {
