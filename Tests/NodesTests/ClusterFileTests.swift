@@ -1,3 +1,5 @@
+import Primitives
+import Primitives
 import Testing
 
 @testable import Nodes
