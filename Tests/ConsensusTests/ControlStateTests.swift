@@ -119,6 +119,16 @@ struct ControlStateTests {
     #expect(bench.state.freeAddresses(for: ["reviews.default.svc.cluster.local"]).isEmpty)
   }
 
+  @Test func `a node has one authority, and two during a rotation`() throws {
+    var bench = ControlBench()
+    for certificate in 1...2 {
+      #expect(
+        try bench.apply(.addTrustAnchor(node: name("n1"), certificate: [UInt8(certificate)])) == .applied(revision: .zero))
+    }
+    #expect(try bench.apply(.addTrustAnchor(node: name("n1"), certificate: [3])) == .limit(.trustAnchors))
+    #expect(try bench.apply(.addTrustAnchor(node: name("n2"), certificate: [4])) == .applied(revision: .zero))
+  }
+
   @Test func `the trust bundle is versioned and holds a certificate once`() throws {
     var bench = try ready()
     _ = try bench.apply(.addTrustAnchor(node: name("n2"), certificate: [2]))

@@ -67,6 +67,16 @@ struct RoleAssignmentTests {
     #expect(Set(Role.allCases.compactMap { bench.holder($0) }).count == 3)
   }
 
+  @Test func `a role that nobody can take is placed as soon as somebody can`() {
+    var bench = Bench(["n1", "n2", "n3"])
+    for node in ["n1", "n2", "n3"] { bench.set(node) { $0.canIssue = false } }
+    bench.feed(.becameLeader)
+    bench.pass(.milliseconds(250), renewing: ["n1", "n2", "n3"])
+    #expect(bench.holder(.certificateAuthority) == nil && bench.holder(.configuration) != nil)
+    bench.set("n3") { $0.canIssue = true }
+    #expect(bench.holder(.certificateAuthority) == "n3")
+  }
+
   @Test func `one node holds all when it is alone`() {
     let bench = settled(["n1"])
     #expect(Role.allCases.allSatisfy { bench.holder($0) == "n1" })

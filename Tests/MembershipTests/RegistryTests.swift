@@ -48,6 +48,33 @@ import Testing
     #expect(again.accepted == 0 && again.changed.isEmpty && again.rejected.isEmpty)
   }
 
+  @Test func `what was saved is restored, row by row and verified`() throws {
+    let (registry, _) = try Self.owner("a", workloads: ["details", "reviews"])
+    var other = try Self.empty()
+    _ = other.merge(try Self.owner("a", workloads: ["details", "reviews"]).1, verify: Cluster.verify, at: .zero)
+    var restarted = try Self.empty()
+    try restarted.restore(other.saved(), verify: Cluster.verify, at: .zero)
+    #expect(restarted.digestHash == registry.digestHash && restarted.digestHash == other.digestHash)
+    #expect(restarted.workloads(live: []).map(\.row.name.string) == ["details", "reviews"])
+    var distrustful = try Self.empty()
+    try distrustful.restore(other.saved(), verify: { _, _, _ in false }, at: .zero)
+    #expect(distrustful.rowCount == 0)
+  }
+
+  @Test func `a node's own rows are not saved, and bytes cut short restore what came before`() throws {
+    let (registry, rows) = try Self.owner("a", workloads: ["details", "reviews"])
+    var same = Registry(owner: try NodeName("a"), incarnation: 9, seed: 3, at: .zero)
+    try same.restore(registry.saved(), verify: Cluster.verify, at: .zero)
+    #expect(same.rowCount == 0)
+    var other = try Self.empty()
+    _ = other.merge(rows, verify: Cluster.verify, at: .zero)
+    let saved = other.saved()
+    for count in saved.indices {
+      var cut = try Self.empty()
+      #expect(throws: ByteError.self) { try cut.restore(Array(saved.prefix(count)), verify: Cluster.verify, at: .zero) }
+    }
+  }
+
   @Test func `a row signed by another node is never accepted`() throws {
     var (_, rows) = try Self.owner("a", workloads: ["details"])
     var other = try Self.empty()

@@ -1,0 +1,36 @@
+import Consensus
+import Primitives
+import Testing
+import Transport
+
+@testable import Nodes
+
+/// The join secret lets a node in, but not under a name that is somebody's.
+@Suite struct AdmissionTests {
+  private func refusal(of node: String, trust: LinkTrust, offering: [[UInt8]]) throws -> String? {
+    var state = ControlState()
+    let known = Command.addTrustAnchor(node: try NodeName("n1"), certificate: [1])
+    _ = try state.apply(LogEntry(index: state.applied.index.next, term: Term(1), payload: .command(known.encoded())))
+    return Admission.refusal(
+      of: try NodeName(node), trust: trust, authorities: offering, members: [try NodeName("n1"), try NodeName("n2")],
+      anchors: state.trust.anchors)
+  }
+
+  @Test func `a free name is given to whoever knows the join secret`() throws {
+    #expect(try refusal(of: "n2", trust: .joinSecret, offering: [[2]]) == nil)
+  }
+
+  @Test func `a known name stays with its authority`() throws {
+    #expect(try refusal(of: "n1", trust: .joinSecret, offering: [[1]]) == nil)
+    #expect(try refusal(of: "n1", trust: .joinSecret, offering: [[2]])?.contains("another certificate authority") == true)
+    #expect(try refusal(of: "n1", trust: .joinSecret, offering: [])?.contains("another certificate authority") == true)
+  }
+
+  @Test func `a certificate that the bundle proves is believed`() throws {
+    #expect(try refusal(of: "n1", trust: .bundle, offering: [[2]]) == nil)
+  }
+
+  @Test func `a name that the cluster file does not have is refused`() throws {
+    #expect(try refusal(of: "n9", trust: .bundle, offering: [])?.contains("not among the nodes of cluster.json") == true)
+  }
+}
