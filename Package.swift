@@ -86,7 +86,7 @@ let package = Package(
       name: "ProxyTests", dependencies: ["Proxy", "HTTPCodec", "MeshConfig", "Primitives", "Telemetry", "Transport"],
       swiftSettings: strict),
     .testTarget(name: "MeshActorsTests", dependencies: ["MeshActors", "Transport"], swiftSettings: strict),
-    .testTarget(name: "NodesTests", dependencies: ["Nodes", "Primitives"], swiftSettings: strict),
+    .testTarget(name: "NodesTests", dependencies: ["Nodes", "Consensus", "Primitives", "Transport"], swiftSettings: strict),
     .testTarget(
       name: "BookinfoDemoTests", dependencies: ["BookinfoDemo", "HTTPCodec", "Primitives", "CLinux"], swiftSettings: strict),
     .testTarget(
