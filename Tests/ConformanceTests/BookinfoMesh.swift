@@ -198,8 +198,9 @@ final class BookinfoMesh {
     return text.split(separator: "\n").filter { line in line.hasPrefix("[") && words.allSatisfy(line.contains) }
   }
 
-  /// Sum of the series of `istio_requests_total` that carry all of `labels`.
-  func requests(_ node: Int, _ labels: String...) throws -> Int {
+  /// Requests that reached workloads of `app` on a node, by its metrics; only those whose series carry `label`, if given.
+  func requests(_ node: Int, to app: String, _ label: String = "") throws -> Int {
+    let labels = ["reporter=\"destination\"", "destination_app=\"\(app)\"", label].filter { !$0.isEmpty }
     let page = try Visitor(address: address(node), port: 15020).get("/metrics").text
     return page.split(separator: "\n").filter { line in
       line.hasPrefix("istio_requests_total{") && labels.allSatisfy(line.contains)
