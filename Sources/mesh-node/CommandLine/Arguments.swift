@@ -108,18 +108,19 @@ func nearestName(to name: String, among candidates: [String]) -> String? {
   return best?.name
 }
 
-/// Levenshtein's distance, for hints.
+/// Levenshtein's distance with swapped neighbours as one edit (optimal string alignment), for hints.
 func editDistance(_ a: [UInt8], _ b: [UInt8]) -> Int {
   guard a.count <= 64, b.count <= 64 else { return .max }
-  var row = Array(0...b.count)
+  var beforeLast = [Int](repeating: 0, count: b.count + 1)
+  var last = Array(0...b.count)
   for i in 0..<a.count {
-    var diagonal = row[0]
-    row[0] = i + 1
+    var row = [i + 1]
     for j in 0..<b.count {
-      let substitution = diagonal + (a[i] == b[j] ? 0 : 1)
-      diagonal = row[j + 1]
-      row[j + 1] = min(substitution, row[j] + 1, row[j + 1] + 1)
+      var best = min(last[j] + (a[i] == b[j] ? 0 : 1), row[j] + 1, last[j + 1] + 1)
+      if i > 0, j > 0, a[i] == b[j - 1], a[i - 1] == b[j] { best = min(best, beforeLast[j - 1] + 1) }
+      row.append(best)
     }
+    (beforeLast, last) = (last, row)
   }
-  return row[b.count]
+  return last[b.count]
 }
