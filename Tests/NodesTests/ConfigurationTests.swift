@@ -1,0 +1,100 @@
+import Glibc
+import Nodes
+import Testing
+
+extension ProcessTests {
+  @Suite struct Configuration {
+    /// Everything about `apply`, `get` and `delete` that needs no second node, on one.
+    @Test func changesAreAppliedAsAWholeOrNotAtAll() throws {
+      let cluster = try TestCluster(nodes: 1)
+      try cluster.initialize()
+      try cluster.startAll()
+      try refusals(cluster)
+      try folders(cluster)
+      try dryRun(cluster)
+      try circle(cluster)
+    }
+
+    private func path(_ name: String, _ text: String, _ cluster: TestCluster) throws -> String {
+      let path = "\(cluster.directory)/\(name)"
+      try write(text, to: path)
+      return path
+    }
+
+    private func refusals(_ cluster: TestCluster) throws {
+      let good = TestConfiguration.rule("good")
+      let unknownField = good.replacing("trafficPolicy:", with: "traficPolicy:")
+      let wrongValue = """
+        apiVersion: networking.istio.io/v1
+        kind: VirtualService
+        metadata: { name: wrong }
+        spec:
+          hosts: [details]
+          http:
+            - fault: { abort: { httpStatus: 999, percentage: { value: 100 } } }
+              route: [{ destination: { host: details } }]
+
+        """
+      let cases: [(text: String, answers: [String])] = [
+        ("apiVersion: networking.istio.io/v1\nkind: [\n", [":3:"]),
+        (unknownField, [":6:3", "traficPolicy", "trafficPolicy"]),
+        (wrongValue, [":7:", "httpStatus", "spec.http[0].fault.abort"]),
+        (good + "---\n" + unknownField.replacing("name: good", with: "name: bad"), ["traficPolicy"]),
+        (good.replacing("kind: DestinationRule", with: "kind: DestinationRul"), ["DestinationRul"]),
+      ]
+      let before = try cluster.status("n1").revision
+      for (index, entry) in cases.enumerated() {
+        let file = try path("bad-\(index).yaml", entry.text, cluster)
+        let result = try cluster.command(["apply", "-f", file])
+        #expect(result.status == 1, "\(entry.text)")
+        for answer in [file] + entry.answers { #expect(result.errors.contains(answer), "\(answer) in \(result.errors)") }
+        #expect(result.errors.contains("nothing was changed"))
+      }
+      #expect(try cluster.status("n1").revision == before)
+      #expect(try !cluster.command(["get", "destinationrules"]).output.contains("good"))
+    }
+
+    private func folders(_ cluster: TestCluster) throws {
+      let folder = "\(cluster.directory)/folder"
+      mkdir(folder, 0o700)
+      for name in ["a", "b"] { _ = try path("folder/\(name).yaml", TestConfiguration.rule("from-\(name)"), cluster) }
+      try write("not YAML: [", to: "\(folder)/notes.txt")
+      let applied = try cluster.command(["apply", "-f", folder, "--wait"])
+      #expect(applied.status == 0)
+      #expect(applied.output.contains("destinationrule/from-a created") && applied.output.contains("served by n1"))
+      let piped = try cluster.command(["apply", "-f", "-"], input: TestConfiguration.rule("from-input"))
+      #expect(piped.status == 0 && piped.output.contains("destinationrule/from-input created"), "\(piped)")
+      let again = try cluster.command(["apply", "-f", folder])
+      #expect(again.status == 0 && again.output.contains("unchanged"), "\(again)")
+    }
+
+    private func dryRun(_ cluster: TestCluster) throws {
+      let before = try cluster.status("n1").revision
+      let file = try path("change.yaml", TestConfiguration.rule("from-a", connections: 7), cluster)
+      let result = try cluster.command(["apply", "-f", file, "--dry-run"])
+      #expect(result.status == 0)
+      #expect(result.output.contains("destinationrule/from-a configured (dry run)"))
+      #expect(result.output.contains(where: { $0 == "-" }) && result.output.contains("maxConnections: 7"), "\(result.output)")
+      #expect(result.output.contains("maxConnections: 100"))
+      #expect(try cluster.status("n1").revision == before)
+    }
+
+    private func circle(_ cluster: TestCluster) throws {
+      let shown = try cluster.command(["get", "destinationrule", "from-a", "-o", "yaml"])
+      #expect(shown.status == 0)
+      #expect(try cluster.command(["delete", "destinationrule", "from-a", "--wait"]).status == 0)
+      #expect(try cluster.command(["get", "dr", "from-a"]).status == 1)
+      let missing = try cluster.command(["delete", "destinationrule/from-a"])
+      #expect(missing.status == 1 && missing.errors.contains("from-a"), "\(missing)")
+      let back = try cluster.command(["apply", "-f", "-"], input: shown.output)
+      #expect(back.status == 0 && back.output.contains("destinationrule/from-a created"), "\(back)")
+      #expect(try cluster.command(["get", "dr", "from-a", "-o", "yaml"]).output == shown.output)
+      #expect(try cluster.command(["delete", "-f", "\(cluster.directory)/folder"]).status == 0)
+      #expect(try !cluster.command(["get"]).output.contains("from-a"))
+      // All that there is, as one change over itself.
+      let all = try cluster.command(["get", "-o", "yaml"])
+      let same = try cluster.command(["apply", "-f", "-"], input: all.output)
+      #expect(same.status == 0 && !same.output.contains("created"), "\(same)")
+    }
+  }
+}
