@@ -21,7 +21,7 @@ public enum ProxyLimits {
   static let requestsPerTurn = 64
   /// Connections accepted from one listener in one turn.
   static let acceptsPerTurn = 128
-  /// Interim (1xx) responses passed on for one request; more is a flood (security checklist A19).
+  /// Interim (1xx) responses passed on for one request; more is a flood (RFC 9112).
   static let interimResponses = 8
   /// Idle upstream connections a worker keeps for one endpoint and identity.
   static let idleUpstreamsPerKey = 64
@@ -50,7 +50,7 @@ public enum ProxyLimits {
 
 /// What the operator may set, and tests shorten.
 public struct ProxyOptions: Sendable {
-  /// Time from the first byte of a head to its end (slow clients, security checklist C12).
+  /// Time from the first byte of a head to its end (slow clients, RFC 9112).
   public var headerTimeout: Duration = .seconds(15)
   /// Time a client connection may stay open between requests.
   public var idleTimeout: Duration = .seconds(3600)

@@ -4,7 +4,7 @@ import Primitives
 import Traffic
 import Transport
 
-/// A copy of a request for a mirror: sent once, its answer thrown away, its failure nobody's concern (istio-api 5.8).
+/// A copy of a request for a mirror: sent once, its answer thrown away, its failure nobody's concern (Istio, VirtualService).
 final class Mirror: UpstreamObserver, TimerHandler {
   private let worker: Worker
   private let head: RequestHead

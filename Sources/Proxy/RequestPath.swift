@@ -68,7 +68,7 @@ extension Exchange {
   // MARK: Normalise
 
   /// Takes away what the client may not say, then adds what the mesh says. Hop-by-hop fields go first, so that a client's
-  /// `Connection` field cannot take ours away (security checklist B8).
+  /// `Connection` field cannot take ours away (RFC 9112).
   private func normalise() {
     head.headers.removeHopByHop(keepingUpgrade: head.wantsUpgrade)
     if head.wantsUpgrade { head.headers.add(Names.connection, Names.upgradeValue) }
@@ -432,7 +432,7 @@ extension Exchange {
     if upstreamReady, let upstream { upstream.write { appendBody(bytes.span, to: &$0) } }
   }
 
-  /// A malformed body ends the request as an error, never as a shorter body (security checklist A8).
+  /// A malformed body ends the request as an error, never as a shorter body (RFC 9112).
   private func requestBodyFailed(_ error: MessageError) {
     dropUpstream()
     if phase == .responding {

@@ -186,7 +186,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
       finishConnect()
     case .handshake: continueHandshake()
     case .idle:
-      // An idle peer has nothing to say: a close, or bytes that answer no request (security checklist A19).
+      // An idle peer has nothing to say: a close, or bytes that answer no request (RFC 9112).
       if readiness.contains(.readable), isStale() {
         worker.upstreams.learnClose(key, after: worker.loop.now - idleSince)
         worker.upstreams.remove(self)

@@ -94,6 +94,11 @@ final class Worker: TurnHandler {
       counters.connectionsRefused += 1
       return
     }
+    // An outbound port lends its workload's identity: only programs of this host may use it.
+    if case .outbound = port.listener.kind, !Self.isOfThisHost(peer, connectedTo: socket.localAddress) {
+      counters.connectionsRefused += 1
+      return
+    }
     counters.connectionsAccepted += 1
     guard let stream = downstreamStream(socket, on: port) else {
       counters.handshakeFailures += 1
@@ -102,6 +107,12 @@ final class Worker: TurnHandler {
     let connection = DownstreamConnection(stream, peer: peer, port: port, worker: self)
     connections[ObjectIdentifier(connection)] = connection
     connection.open()
+  }
+
+  /// Whether a peer is a program of this host: it has a loopback address, or the one it connected to.
+  static func isOfThisHost(_ peer: SocketAddress, connectedTo local: SocketAddress?) -> Bool {
+    guard let address = peer.ip else { return false }
+    return address.isLoopback || address == local?.ip
   }
 
   func downstreamClosed(_ connection: DownstreamConnection) {
