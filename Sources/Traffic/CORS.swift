@@ -2,7 +2,7 @@ import HTTPCodec
 import MeshConfig
 import Primitives
 
-/// Cross-origin decisions (istio-api 5.8).
+/// Cross-origin decisions (Istio, VirtualService).
 public enum CORS {
   enum Check: Hashable {
     case notCrossOrigin

@@ -1,6 +1,6 @@
 import MeshConfig
 
-/// What a cluster carries now, and the limits on it: circuit breakers and the retry budget (istio-api 6.3), per node.
+/// What a cluster carries now, and the limits on it: circuit breakers and the retry budget (Istio, DestinationRule), per node.
 public struct ClusterLoad: Hashable, Sendable {
   public var activeRequests: Int
   public var pendingRequests: Int

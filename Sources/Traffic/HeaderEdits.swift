@@ -31,7 +31,7 @@ extension HeaderOperations {
 
 extension Route {
   /// The authority to send upstream, or nil to keep the client's: `rewrite.authority`, then the route's header operations, then the
-  /// chosen destination's (istio-api 5.4).
+  /// chosen destination's (Istio, VirtualService).
   public func authority(destination: Int) -> [UInt8]? {
     if let authority = rewrite?.authority ?? requestHeaders.authority { return authority }
     guard case .forward(let destinations) = action, destinations.indices.contains(destination) else { return nil }

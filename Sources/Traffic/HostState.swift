@@ -26,7 +26,7 @@ struct HostState {
   /// Set for endpoints that appeared after the balancer was made: slow start counts from here.
   var addedAt: Instant?
 
-  // Outlier detection (istio-api 6.5).
+  // Outlier detection (Istio, DestinationRule).
   private var serverErrors = 0
   private var gatewayErrors = 0
   private var localFailures = 0

@@ -37,7 +37,7 @@ public enum ProxyError: Hashable, Sendable {
   }
 }
 
-/// The answer a `ProxyError` becomes (istio-api 10).
+/// The answer a `ProxyError` becomes (Envoy, response flags).
 public struct LocalReply: Hashable, Sendable {
   public var status: UInt16
   public var body: String

@@ -2,7 +2,7 @@ import HTTPCodec
 import MeshConfig
 import Primitives
 
-/// New paths and Location values of a matched route (istio-api 5.3, 5.4).
+/// New paths and Location values of a matched route (Istio, VirtualService).
 public enum PathRewriting {
   /// The path after `rewrite.uri`, without query; nil when the route does not rewrite it or the result is too long
   /// or would not be a path.

@@ -12,7 +12,7 @@ public enum MatchFailure: Hashable, Sendable {
 }
 
 extension RouteMatch {
-  /// nil when every condition holds, else the first that does not, in the order of istio-api 5.2.
+  /// nil when every condition holds, else the first that does not, in the order in which Istio lists them.
   func failure(
     _ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>
   ) -> MatchFailure? {

@@ -161,7 +161,7 @@ extension Route {
   }
 }
 
-/// Host names with a leading wildcard (istio-api 1.5): `*.x.com` is a suffix test on `.x.com`, `*` matches everything.
+/// Host names with a leading wildcard (Istio, general rules): `*.x.com` is a suffix test on `.x.com`, `*` matches everything.
 enum HostPattern {
   /// Whether the lower-case `pattern` takes `host`.
   static func matches(_ pattern: String, _ host: Span<UInt8>) -> Bool {

@@ -61,7 +61,7 @@ import Testing
     #expect(snapshot.routes(host, 9080).first?.name == "default")
   }
 
-  @Test func `short names resolve in the namespace of the rule`() throws {  // trap 1
+  @Test func `short names resolve in the namespace of the rule`() throws {
     let spec = "hosts: [reviews.default.svc.cluster.local]\nhttp:\n- route:\n  - destination: {host: ratings}\n"
     let text = Fixture.object("VirtualService", "reviews", namespace: "other", spec: spec)
     let (snapshot, findings) = try Fixture.compile(text, reviewsWorkloads())
@@ -70,13 +70,13 @@ import Testing
     #expect(findings.contains { $0.reason.contains("503 NC") })
   }
 
-  @Test func `a lone destination with weight zero gets everything`() throws {  // trap 6
+  @Test func `a lone destination with weight zero gets everything`() throws {
     let spec = "hosts: [reviews]\nhttp:\n- route:\n  - destination: {host: reviews}\n    weight: 0\n"
     let (snapshot, _) = try Fixture.compile(Fixture.object("VirtualService", "r", spec: spec), reviewsWorkloads())
     #expect(snapshot.routes("reviews", 9080).first?.destinations == ["outbound|9080||reviews.default.svc.cluster.local=1"])
   }
 
-  @Test func `percentages absent mean no fault and a full mirror`() throws {  // trap 3
+  @Test func `percentages absent mean no fault and a full mirror`() throws {
     let spec = """
       hosts: [reviews]
       http:
@@ -95,7 +95,7 @@ import Testing
     #expect(route.mirrors.map(\.partsPerMillion) == [1_000_000])
   }
 
-  @Test func `source labels are ignored once a match lists gateways`() throws {  // trap 9
+  @Test func `source labels are ignored once a match lists gateways`() throws {
     let spec = """
       hosts: [reviews]
       http:
@@ -113,14 +113,14 @@ import Testing
     #expect(snapshot.routes("reviews", 9080).map(\.name) == ["listed", "mine"])
   }
 
-  @Test func `an unregistered host is honoured on port 80 only`() throws {  // trap 10
+  @Test func `an unregistered host is honoured on port 80 only`() throws {
     let spec = "hosts: [api.example.com]\nhttp:\n- route: [{destination: {host: reviews, port: {number: 9080}}}]\n"
     let (snapshot, _) = try Fixture.compile(Fixture.object("VirtualService", "r", spec: spec), reviewsWorkloads())
     #expect(snapshot.routes("api.example.com", 80).count == 1)
     #expect(snapshot.routes("api.example.com", 9080).isEmpty)
   }
 
-  @Test func `the oldest mesh rule for a host wins and the other is reported`() throws {  // trap 11
+  @Test func `the oldest mesh rule for a host wins and the other is reported`() throws {
     func rule(_ name: String) -> String {
       let spec = "hosts: [reviews]\nhttp:\n- name: \(name)\n  route: [{destination: {host: reviews}}]\n"
       return Fixture.object("VirtualService", name, spec: spec)
@@ -147,7 +147,7 @@ import Testing
       hosts: ['*']
     """
 
-  @Test func `gateway rules for one host are concatenated with catch-alls last`() throws {  // traps 11, 12
+  @Test func `gateway rules for one host are concatenated with catch-alls last`() throws {
     func rule(_ name: String, _ match: String) -> String {
       let spec = "hosts: ['*']\ngateways: [gw]\nhttp:\n- name: \(name)\n\(match)  route: [{destination: {host: reviews}}]\n"
       return Fixture.object("VirtualService", name, spec: spec)
@@ -206,7 +206,7 @@ import Testing
       try Fixture.compile(Fixture.object("Gateway", "gw", spec: servers), [ingress]).snapshot.gateways.map(\.port) == [80])
   }
 
-  @Test func `destination rule levels do not inherit`() throws {  // trap 13
+  @Test func `destination rule levels do not inherit`() throws {
     let own = "host: reviews.default.svc.cluster.local\nsubsets: [{name: v1, labels: {version: v1}}]"
     let root = "host: '*.default.svc.cluster.local'\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}"
     let text =
@@ -220,7 +220,7 @@ import Testing
     #expect(try Fixture.compile(only, reviewsWorkloads()).snapshot.cluster(name)?.loadBalancer.algorithm == .random)
   }
 
-  @Test func `port settings replace whole blocks and subsets override block by block`() throws {  // traps 14, 15
+  @Test func `port settings replace whole blocks and subsets override block by block`() throws {
     let spec = """
       host: reviews
       trafficPolicy:
@@ -256,7 +256,7 @@ import Testing
     #expect(findings.contains { $0.reason.contains("subset 'v1' is ignored") })
   }
 
-  @Test func `outlier detection switches locality failover on`() throws {  // trap 16
+  @Test func `outlier detection switches locality failover on`() throws {
     let outlier = "host: reviews\ntrafficPolicy: {outlierDetection: {consecutive5xxErrors: 3}}"
     let off = "host: reviews\ntrafficPolicy: {outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: false}}}"
     let workloads = [

@@ -2,7 +2,7 @@ import Testing
 
 @testable import MeshConfig
 
-/// One case for each sentence of istio-api 20.
+/// One case for each sentence of Istio, validation.
 @Suite struct ValidationTests {
   private static let item = "- route: [{destination: {host: a}}]"
   private static let route = "  route: [{destination: {host: a}}]"

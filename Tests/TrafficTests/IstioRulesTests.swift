@@ -4,7 +4,7 @@ import Primitives
 import Testing
 import Traffic
 
-// From Istio's YAML and the bytes of a request to the plan: istio-api 5 and traps of 22 that need all the parts.
+// From Istio's YAML and the bytes of a request to the plan: Istio's VirtualService rules that need all the parts.
 
 private func workload(_ app: String, _ version: String) throws -> WorkloadRecord {
   WorkloadRecord(

@@ -3,7 +3,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 6.3, 6.4.
+// Istio, DestinationRule.
 
 private let start = Instant.seconds(1000)
 

@@ -3,7 +3,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 10.
+// Envoy, response flags.
 
 private let connectError = "upstream connect error or disconnect/reset before headers. reset reason: "
 

@@ -3,7 +3,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 6.5 and trap 17.
+// Istio, DestinationRule.
 
 private let start = Instant.seconds(1000)
 

@@ -3,7 +3,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 5.3, 5.4, 18.1 and traps 4, 5.
+// Istio, VirtualService.
 
 private func rewritten(_ path: PathMatch?, _ uri: RewritePolicy.URI, _ target: String) -> String? {
   var it = route("it", path.map { [RouteMatch(path: $0)] } ?? [])

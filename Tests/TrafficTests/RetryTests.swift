@@ -4,7 +4,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 5.6, traps 18 and 19, mesh-pains 1.9.
+// Istio, VirtualService: retries.
 
 private func decide(
   _ policy: RetryPolicy?, _ outcome: TryOutcome, _ method: HTTPMethod = .get, _ change: (inout RetryInput) -> Void = { _ in }
@@ -144,7 +144,7 @@ func `each word of retryOn names its own outcomes`(conditions: RetryConditions, 
   #expect(!load.admitsConnection(ConnectionPoolPolicy(maxConnections: 3)))
 }
 
-// MARK: Time limits, istio-api 5.5
+// MARK: Time limits, Istio, VirtualService
 
 @Test func `the caller's timeout is capped by the route's, and zero means none`() {
   #expect(RequestTimeouts.total(route: .seconds(2), caller: .seconds(5)) == .seconds(2))

@@ -3,7 +3,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 5.2 and traps 2, 8.
+// Istio, VirtualService.
 
 @Test func `the first matching rule wins`() {
   let table = table([

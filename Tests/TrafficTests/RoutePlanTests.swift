@@ -3,7 +3,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 5.3, 5.7, 5.8 and traps 3, 6, 7, 30.
+// Istio, VirtualService.
 
 private func plans(_ route: Route, _ request: TestRequest = TestRequest(), count: Int = 1, seed: UInt64 = 1) -> [RoutePlan] {
   let table = table([(["*"], [route])])

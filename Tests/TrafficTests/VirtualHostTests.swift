@@ -3,7 +3,7 @@ import Primitives
 import Testing
 import Traffic
 
-// istio-api 1.5 and 2.3.
+// Istio, general rules.
 
 private let hosts = table([
   (["reviews", "reviews.default.svc.cluster.local"], [route("exact")]),

@@ -1,4 +1,4 @@
-/// Merges a root route with a route of its delegate (istio-api 5.9).
+/// Merges a root route with a route of its delegate (Istio, VirtualService).
 enum Delegation {
   /// The effective route, or nil when the delegate's matches do not lie within the root's.
   static func merge(

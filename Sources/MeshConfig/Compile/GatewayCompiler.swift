@@ -1,6 +1,6 @@
 import Primitives
 
-/// The ports that one gateway workload opens and what they route (istio-api 5.1 "On gateways", 7).
+/// The ports that one gateway workload opens and what they route (Istio, Gateway).
 struct GatewayCompiler {
   let catalog: ServiceCatalog
   let book: RuleBook

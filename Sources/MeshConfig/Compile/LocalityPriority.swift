@@ -1,4 +1,4 @@
-/// Which endpoints are preferred by where they are (istio-api 6.4).
+/// Which endpoints are preferred by where they are (Istio, DestinationRule).
 ///
 /// Acts only together with outlier detection: without it a failing near endpoint would keep all traffic.
 struct LocalityPriority {

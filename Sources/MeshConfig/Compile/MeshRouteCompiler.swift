@@ -1,6 +1,6 @@
 import Primitives
 
-/// The outbound route table of one kind of client workload (istio-api 5.1, "On the mesh").
+/// The outbound route table of one kind of client workload (Istio, VirtualService).
 struct MeshRouteCompiler {
   let catalog: ServiceCatalog
   let book: RuleBook
@@ -81,7 +81,7 @@ struct MeshRouteCompiler {
     RouteCompiler.Place(client: client, gateways: [GatewayName.mesh], port: port)
   }
 
-  /// Names a client may write for a service (istio-api 1.5).
+  /// Names a client may write for a service (Istio, general rules).
   private func domains(of service: Service) -> [String] {
     var names = [service.host]
     let suffix = ".\(service.namespace).svc.\(settings.domain)"

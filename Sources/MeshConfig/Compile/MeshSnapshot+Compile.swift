@@ -131,7 +131,7 @@ extension WorkloadRecord {
 }
 
 extension WorkloadFacts {
-  /// Canonical names as Istio derives them from labels (istio-api 21).
+  /// Canonical names as Istio derives them from labels (Istio, labels and annotations).
   fileprivate init(_ record: WorkloadRecord, _ identity: SPIFFEID) {
     let labels = record.labels
     let app = labels["app"] ?? labels["app.kubernetes.io/name"] ?? ""

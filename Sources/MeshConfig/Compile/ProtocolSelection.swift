@@ -1,4 +1,4 @@
-/// What a port speaks, from its declaration (istio-api 2.2).
+/// What a port speaks, from its declaration (Istio, protocol selection).
 enum ProtocolSelection {
   static func select(appProtocol: String?, name: String, number: UInt16) -> PortProtocol {
     if let appProtocol, let known = named(appProtocol.lowercased()) { return known }

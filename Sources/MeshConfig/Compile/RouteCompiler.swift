@@ -1,6 +1,6 @@
 import Primitives
 
-/// Compiles the `http[]` rules that apply to one proxy and port into routes (istio-api 5.2–5.8).
+/// Compiles the `http[]` rules that apply to one proxy and port into routes (Istio, VirtualService).
 struct RouteCompiler {
   /// The proxy whose table this is: static conditions are decided against it.
   struct Place {

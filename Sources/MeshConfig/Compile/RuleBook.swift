@@ -1,4 +1,4 @@
-/// VirtualServices with everything resolved that does not depend on the client (istio-api 5.1, 5.9).
+/// VirtualServices with everything resolved that does not depend on the client (Istio, VirtualService).
 struct RuleBook {
   struct Entry {
     let key: ObjectKey

@@ -1,4 +1,4 @@
-/// DestinationRules by namespace and host, merged as Istio merges them (istio-api 6.1).
+/// DestinationRules by namespace and host, merged as Istio merges them (Istio, DestinationRule).
 struct RuleIndex {
   /// What one or several rules for a host say together.
   struct Merged {

@@ -1,6 +1,6 @@
 import Primitives
 
-/// Every service of the mesh with what stands behind it, from Services, ServiceEntries and registrations (istio-api 2.1).
+/// Every service of the mesh with what stands behind it, from Services, ServiceEntries and registrations (Istio, protocol selection).
 struct ServiceCatalog {
   struct Entry {
     var service: Service
@@ -160,7 +160,7 @@ extension Service.Origin {
   }
 }
 
-/// `exportTo` lists (istio-api 1.4).
+/// `exportTo` lists (Istio, general rules).
 enum Visibility {
   /// Namespaces and `*`; `~` becomes the empty set, nothing written everyone.
   static func resolve(_ exportTo: [String], own: String) -> Set<String> {

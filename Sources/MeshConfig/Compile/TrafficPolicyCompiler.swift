@@ -1,6 +1,6 @@
 import Primitives
 
-/// Turns the blocks of a DestinationRule that apply to one port and subset into policies (istio-api 6.2, 6.3).
+/// Turns the blocks of a DestinationRule that apply to one port and subset into policies (Istio, DestinationRule).
 struct TrafficPolicyCompiler {
   let settings: MeshSettings
 
@@ -86,6 +86,6 @@ extension DestinationRule.Blocks {
 }
 
 extension DestinationRule.ClientTLS {
-  /// A file that cannot exist stands for a credential we have no source for: connections fail closed (istio-api 6.6).
+  /// A file that cannot exist stands for a credential we have no source for: connections fail closed (Istio, DestinationRule).
   fileprivate var missingFile: String? { credentialName.map { "credential:\($0)" } }
 }

@@ -1,4 +1,4 @@
-/// Traffic policy towards a host (`networking.istio.io` DestinationRule; istio-api 6). Absent and zero differ, so most is optional.
+/// Traffic policy towards a host (`networking.istio.io` DestinationRule). Absent and zero differ, so most is optional.
 public struct DestinationRule: Hashable, Sendable {
   public var host: String
   public var trafficPolicy: TrafficPolicy?

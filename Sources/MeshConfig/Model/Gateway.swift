@@ -1,4 +1,4 @@
-/// Ports that gateway workloads open (`networking.istio.io` Gateway; istio-api 7).
+/// Ports that gateway workloads open (`networking.istio.io` Gateway).
 public struct Gateway: Hashable, Sendable {
   /// Labels of gateway workloads, in every namespace.
   public var selector: [String: String]

@@ -62,7 +62,7 @@ public struct StoredObject: Hashable, Sendable {
   }
   public var key: ObjectKey { object.key }
 
-  /// Oldest first, then name, then namespace (istio-api 1.3).
+  /// Oldest first, then name, then namespace (Istio, general rules).
   static func isOlder(_ a: StoredObject, _ b: StoredObject) -> Bool {
     (a.created, a.key.name, a.key.namespace) < (b.created, b.key.name, b.key.namespace)
   }

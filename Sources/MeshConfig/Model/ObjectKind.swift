@@ -21,7 +21,7 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
     }
   }
 
-  /// API versions accepted; the schema is the same in all of them (istio-api 1.1).
+  /// API versions accepted; the schema is the same in all of them (Istio, general rules).
   var versions: [String] { group.isEmpty ? ["v1"] : ["v1", "v1beta1", "v1alpha3"] }
 
   /// The kind a person named, in any case, singular or plural, or by kubectl's short name.

@@ -1,4 +1,4 @@
-/// Hosts added to the registry by hand (`networking.istio.io` ServiceEntry; istio-api 8.1).
+/// Hosts added to the registry by hand (`networking.istio.io` ServiceEntry).
 public struct ServiceEntry: Hashable, Sendable {
   public var hosts: [String]
   public var addresses: [String]
@@ -31,7 +31,7 @@ public struct ServiceEntry: Hashable, Sendable {
   }
 }
 
-/// An endpoint written by hand (istio-api 8.2).
+/// An endpoint written by hand (Istio, ServiceEntry).
 public struct WorkloadEntry: Hashable, Sendable {
   public var address: String
   public var ports: [Keyed<Int>]

@@ -1,4 +1,4 @@
-/// Routing rules for hosts (`networking.istio.io` VirtualService; istio-api 5).
+/// Routing rules for hosts (`networking.istio.io` VirtualService).
 public struct VirtualService: Hashable, Sendable {
   /// Empty: a delegate.
   public var hosts: [String]

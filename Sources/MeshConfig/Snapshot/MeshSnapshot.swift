@@ -306,7 +306,7 @@ public struct Endpoint: Sendable, Hashable {
   /// `<port>.<workload>.<namespace>.workload.mesh`.
   public var mesh: MeshRoute?
   public var locality: Locality
-  /// 0 is nearest (istio-api locality priorities); all 0 without outlier detection.
+  /// 0 is nearest (Istio, locality load balancing); all 0 without outlier detection.
   public var priority: Int
   public var weight: UInt32
   public var health: EndpointHealth

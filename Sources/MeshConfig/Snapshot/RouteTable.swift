@@ -373,7 +373,7 @@ public struct LoadBalancerPolicy: Sendable, Hashable {
   }
 }
 
-/// nil = unlimited, or the default named in istio-api 6.3. Enforced per cluster per node.
+/// nil = unlimited, or Istio's default. Enforced per cluster per node.
 public struct ConnectionPoolPolicy: Sendable, Hashable {
   public var maxConnections: Int?
   public var connectTimeout: Duration
@@ -397,7 +397,7 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   }
 }
 
-/// Outlier ejection (istio-api 6.5); nil counters are off.
+/// Outlier ejection (Istio, DestinationRule); nil counters are off.
 public struct OutlierPolicy: Sendable, Hashable {
   public var consecutive5xx: Int?
   public var consecutiveGatewayErrors: Int?
@@ -421,7 +421,7 @@ public struct OutlierPolicy: Sendable, Hashable {
   }
 }
 
-/// How the connection to an endpoint is secured (istio-api 6.6).
+/// How the connection to an endpoint is secured (Istio, DestinationRule).
 public enum UpstreamTLS: Sendable, Hashable {
   /// Mesh endpoints: mTLS with workload identities; others: plaintext.
   case automatic

@@ -1,4 +1,4 @@
-/// Rules of istio-api 20.3 that concern several fields of a DestinationRule.
+/// Istio's validation rules that concern several fields of a DestinationRule.
 enum DestinationRuleRules {
   static func check(_ rule: DestinationRule, namespace: String, into report: inout Report) {
     if !rule.host.isEmpty && !NameForm.isWildcardHost(rule.host) && !AddressForm.isAddress(rule.host) {

@@ -1,4 +1,4 @@
-/// Rules of istio-api 20.4 for the hosts of a Gateway.
+/// Istio's validation rules for the hosts of a Gateway.
 enum GatewayRules {
   static func check(_ gateway: Gateway, into report: inout Report) {
     for (index, server) in gateway.servers.enumerated() {

@@ -1,6 +1,6 @@
 import Primitives
 
-/// Rules of istio-api 5.2–5.9 and 20.2 for one entry of `http[]`.
+/// Istio's validation rules for one entry of `http[]`.
 struct HTTPRouteRules {
   let path: FieldPath
   let isDelegate: Bool

@@ -1,4 +1,4 @@
-/// Host names of rules: short names, wildcards, and which is the more specific (istio-api 1.5). All lower case.
+/// Host names of rules: short names, wildcards, and which is the more specific (Istio, general rules). All lower case.
 enum HostName {
   /// A short name is completed with the namespace of the rule that writes it; anything with a dot stays.
   static func resolve(_ host: String, namespace: String, domain: String) -> String {

@@ -1,4 +1,4 @@
-/// Rules about one object that its schema cannot say (istio-api 20).
+/// Rules about one object that its schema cannot say (Istio, validation).
 enum ObjectRules {
   static func check(_ spec: MeshObject.Spec, meta: ObjectMeta, into report: inout Report) {
     switch spec {

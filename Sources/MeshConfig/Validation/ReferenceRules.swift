@@ -1,4 +1,4 @@
-/// Rules between objects: what a route names must exist (istio-api 20.2, "Ours in addition").
+/// Rules between objects: what a route names must exist (Istio, validation).
 public enum ReferenceRules {
   /// What checks need to know of the mesh.
   public struct Settings: Hashable, Sendable {

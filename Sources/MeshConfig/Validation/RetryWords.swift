@@ -1,6 +1,6 @@
 import Primitives
 
-/// The words of `retryOn` (istio-api 5.6).
+/// The words of `retryOn` (Istio, VirtualService).
 enum RetryWords {
   private static let conditions: [(name: String, condition: RetryConditions)] = [
     ("5xx", .serverError), ("gateway-error", .gatewayError), ("reset", .reset),

@@ -1,4 +1,4 @@
-/// Rules of istio-api 8.1 for a ServiceEntry.
+/// Istio's validation rules for a ServiceEntry.
 enum ServiceEntryRules {
   private static let httpNames: Set<String> = ["HTTP", "HTTP2", "GRPC", "GRPC-WEB"]
   private static let tlsNames: Set<String> = ["HTTPS", "TLS"]

@@ -1,6 +1,6 @@
 import Primitives
 
-/// Rules of istio-api 20.2: what a VirtualService must not say although its fields are well-formed.
+/// Istio's validation rules: what a VirtualService must not say although its fields are well-formed.
 enum VirtualServiceRules {
   static func check(_ service: VirtualService, namespace: String, into report: inout Report) {
     let isDelegate = service.hosts.isEmpty
