@@ -24,7 +24,15 @@ public final class NodeLog: Sendable {
     descriptor = opened
   }
 
-  deinit { if descriptor != STDERR_FILENO { close(descriptor) } }
+  /// Lines without a node's name on standard output.
+  static let standardOutput = NodeLog(descriptor: STDOUT_FILENO)
+
+  private init(descriptor: Int32) {
+    node = ""
+    self.descriptor = descriptor
+  }
+
+  deinit { if descriptor > STDERR_FILENO { close(descriptor) } }
 
   func info(_ text: String) { write(.info, text) }
   func warning(_ text: String) { write(.warning, text) }

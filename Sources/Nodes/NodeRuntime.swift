@@ -69,7 +69,7 @@ actor NodeRuntime {
         settings: MeshSettings(
           cluster: file.cluster.string, trustDomain: file.trustDomain, localNode: node.name, localAddress: node.address,
           localLocality: Locality(parsing: node.locality)),
-        meshPort: file.ports.mesh, options: try Self.proxyOptions(file, log))
+        meshPort: file.ports.mesh, options: try Self.proxyOptions(file))
       let empty = MeshSnapshot.compile(revision: 0, registryVersion: 0, objects: [], workloads: [], settings: layout.settings)
       proxy = try ProxyRuntime(
         workers: options.workers, serving: ProxyState(snapshot: empty.snapshot, options: layout.options), seed: seeds.next())
@@ -123,11 +123,11 @@ actor NodeRuntime {
     return "\(error)\(hint)"
   }
 
-  private static func proxyOptions(_ file: ClusterFile, _ log: NodeLog) throws -> ProxyOptions {
+  private static func proxyOptions(_ file: ClusterFile) throws -> ProxyOptions {
     var options = ProxyOptions()
     switch file.accessLog {
     case "off": break
-    case "stdout": options.accessLog = { log.append($0) }
+    case "stdout": options.accessLog = { NodeLog.standardOutput.append($0) }
     default:
       let access = try NodeLog(node: "", path: file.resolved(file.accessLog))
       options.accessLog = { access.append($0) }

@@ -85,7 +85,9 @@ final class BookinfoMesh {
       arguments = ["unshare", "--mount", "sh", "-c", "mount --bind '\(hosts)' /etc/hosts && exec \"$0\" \"$@\""] + arguments
       environment["SSL_CERT_FILE"] = BookService.authority(in: directory)
     }
-    processes.append(try SpawnedProcess(arguments, environment: environment, log: log(of: "n\(node)")))
+    processes.append(
+      try SpawnedProcess(
+        arguments, environment: environment, log: log(of: "n\(node)-access"), errors: log(of: "n\(node)")))
   }
 
   private var config: [String] { ["--config", "\(directory)/cluster.json"] }
@@ -192,10 +194,10 @@ final class BookinfoMesh {
 
   func visitor(port: UInt16 = 8080) -> Visitor { Visitor(address: address(1), port: port) }
 
-  /// Lines of a node's access log that contain all of `words`.
+  /// Lines of a node's access log, which is on its standard output, that contain all of `words`.
   func accessLog(_ node: Int, _ words: String...) -> [Substring] {
-    let text = (try? String(contentsOfFile: log(of: "n\(node)"), encoding: .utf8)) ?? ""
-    return text.split(separator: "\n").filter { line in line.hasPrefix("[") && words.allSatisfy(line.contains) }
+    let text = (try? String(contentsOfFile: log(of: "n\(node)-access"), encoding: .utf8)) ?? ""
+    return text.split(separator: "\n").filter { line in words.allSatisfy(line.contains) }
   }
 
   /// Requests that reached workloads of `app` on a node, by its metrics; only those whose series carry `label`, if given.

@@ -13,23 +13,36 @@ struct SpawnedProcess: Sendable {
   let pid: pid_t
   let log: String
 
-  /// - Parameter log: file that receives both outputs.
-  init(_ arguments: [String], environment: [String: String] = [:], log: String = "/dev/null") throws {
-    let output = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-    guard output >= 0 else { throw ConformanceFailure("\(log): \(String(cString: strerror(errno)))") }
-    defer { close(output) }
+  /// - Parameters:
+  ///   - log: file that receives both outputs.
+  ///   - errors: file that receives standard error instead.
+  init(
+    _ arguments: [String], environment: [String: String] = [:], log: String = "/dev/null", errors: String? = nil
+  ) throws {
+    let output = try Self.open(log)
+    let errorOutput = try Self.open(errors ?? log)
+    defer {
+      close(output)
+      close(errorOutput)
+    }
     let variables = ProcessInfo.processInfo.environment.merging(environment) { _, new in new }
     let pid = Self.withCStrings(arguments) { argumentPointers in
       Self.withCStrings(variables.map { "\($0.key)=\($0.value)" }.sorted()) { variablePointers in
         var command = cl_command(
           program: argumentPointers[0], arguments: argumentPointers, environment: variablePointers, directory: nil,
-          standard_output: output, standard_error: output, dies_with_parent: true)
+          standard_output: output, standard_error: errorOutput, dies_with_parent: true)
         return cl_spawn(&command)
       }
     }
     guard pid > 0 else { throw ConformanceFailure("cannot start \(arguments): \(String(cString: strerror(-pid)))") }
     self.pid = pid
     self.log = log
+  }
+
+  private static func open(_ path: String) throws -> Int32 {
+    let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw ConformanceFailure("\(path): \(String(cString: strerror(errno)))") }
+    return descriptor
   }
 
   private static func withCStrings<Result>(
