@@ -195,12 +195,12 @@ struct NetworkingTests {
     let withV2 = try jason.get("/productpage")
     #expect(withV2.status == 200)
     #expect(ReviewsShown(withV2.text) == .reviewsUnavailable)
-    #expect((5.9...7.5).contains(withV2.elapsed.seconds), "\(withV2.elapsed)")
+    #expect((5.9...10).contains(withV2.elapsed.seconds), "\(withV2.elapsed)")
     try mesh.apply(["virtual-service-reviews-v3"])
     let withV3 = try jason.get("/productpage")
     #expect(ReviewsShown(withV3.text) == .ratingsUnavailable)
     #expect(withV3.text.contains("An extremely entertaining play by Shakespeare."))
-    #expect((2.4...3.5).contains(withV3.elapsed.seconds), "\(withV3.elapsed)")
+    #expect((2.4...6).contains(withV3.elapsed.seconds), "\(withV3.elapsed)")
     let start = ContinuousClock.now
     #expect(try mesh.visitor().pages(50) == [.redStars: 50])
     let others = (ContinuousClock.now - start).seconds / 50
@@ -220,7 +220,7 @@ struct NetworkingTests {
     let asked = mesh.accessLog(3, "GET /ratings/0").count
     let aborted = mesh.accessLog(2, "GET /ratings/0", "\" 500 FI fault_filter_abort").count
     #expect(try jason.pages(30) == [.ratingsUnavailable: 30])
-    #expect(try jason.get("/productpage").elapsed < .seconds(1))
+    #expect(try jason.get("/productpage").elapsed < .seconds(2))
     // What ratings sees of others comes after what it would have seen of jason.
     #expect(try mesh.visitor().pages(20) == [.redStars: 20])
     _ = try eventually("ratings saw the others") { mesh.accessLog(3, "GET /ratings/0").count >= asked + 20 ? true : nil }

@@ -79,7 +79,7 @@ struct SpawnedProcess: Sendable {
 ///
 /// - Parameter saw: what to tell when it never does.
 func eventually<Value>(
-  _ what: String, within limit: Duration = .seconds(30), _ condition: () throws -> Value?, saw: () -> String = { "" }
+  _ what: String, within limit: Duration = .seconds(60), _ condition: () throws -> Value?, saw: () -> String = { "" }
 ) throws -> Value {
   let deadline = ContinuousClock.now + limit
   while true {
