@@ -125,7 +125,7 @@ extension ClusterFile.Node {
   }
 }
 
-/// Ports every node listens on .
+/// Ports every node listens on.
 public struct MeshPorts: Sendable, Hashable {
   public var mesh: UInt16 = 15008
   public var link: UInt16 = 15010
