@@ -188,9 +188,6 @@ extension HeaderBlock {
 
 /// Writes chunked bodies (RFC 9112 7.1).
 public enum ChunkedEncoder {
-  /// The most bytes that a chunk's size line and line end add.
-  public static let overheadPerChunk = 20
-
   public static func writeSize(_ count: Int, into output: inout [UInt8]) {
     output.appendHex(UInt64(max(0, count)))
     output.append(0x0D)

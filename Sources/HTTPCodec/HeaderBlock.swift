@@ -57,14 +57,6 @@ public struct HeaderBlock: Sendable {
     return nil
   }
 
-  /// Calls `body` with every value of a named field, in order, until it returns false.
-  public func forEachValue(_ name: HeaderName, _ body: (Range<Int>) -> Bool) {
-    let span = bytes.span
-    for field in fields where matches(field, name, span) {
-      guard body(field.value) else { return }
-    }
-  }
-
   public func contains(_ known: KnownHeader) -> Bool { value(known) != nil }
 
   /// A copy of the bytes in `range`; empty when the range is not inside the block.
@@ -173,13 +165,6 @@ public struct HeaderBlock: Sendable {
     output.append(span.extracting(runStart..<runEnd))
     output.append(0x0D)
     output.append(0x0A)
-  }
-
-  /// Bytes that `write` would append; what istio_request_bytes counts for a head.
-  public var writtenBytes: Int {
-    var count = 2
-    for field in fields where !field.isRemoved { count += field.line.count }
-    return count
   }
 
   /// Appends raw bytes that are no field (a canonical path, say) and says where they are.

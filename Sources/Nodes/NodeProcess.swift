@@ -1,7 +1,7 @@
-import CLinux
 import FoundationEssentials
 import Glibc
 import Primitives
+import Transport
 
 /// How a node is started, beside what the cluster file says.
 public struct StartOptions: Sendable {
@@ -26,8 +26,10 @@ public enum NodeProcess {
     file: ClusterFile, node: ClusterFile.Node, options: StartOptions, pending: @escaping @Sendable () -> [Int32]
   ) async throws {
     let log = try NodeLog(node: node.name.string, path: options.logFile)
-    _ = cl_raise_descriptor_limit()
-    _ = cl_set_dumpable(false)
+    do {
+      _ = try ProcessSettings.raiseDescriptorLimit()
+      try ProcessSettings.protectMemory()
+    } catch { log.warning("\(error)") }
     let runtime = try await NodeRuntime(file: file, node: node, options: options, log: log)
     try await runtime.start()
     while await !runtime.isAskedToLeave {

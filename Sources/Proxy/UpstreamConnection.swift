@@ -100,7 +100,6 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   // MARK: Carrying a request
 
   var pendingOutput: Int { output.pending }
-  var isBusy: Bool { phase == .busy }
 
   /// Takes a request; the head follows through `write`.
   func begin(for observer: any UpstreamObserver, method: HTTPMethod) {

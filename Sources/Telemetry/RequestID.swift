@@ -6,8 +6,6 @@ public enum TraceReason: UInt8, Hashable, Sendable {
   case sampled = 0x39  // 9
   case forcedByServer = 0x61  // a
   case forcedByClient = 0x62  // b
-
-  public var isTraced: Bool { self != .notTraced }
 }
 
 /// An `x-request-id`: a random UUID (RFC 9562 version 4) whose version digit carries the trace decision.

@@ -12,8 +12,6 @@ enum Signals {
     descriptor = result
   }
 
-  static var pollable: Int32 { descriptor }
-
   /// The signals that have arrived.
   static func pending() -> [Int32] {
     var signals: [Int32] = []

@@ -23,9 +23,6 @@ struct ArrivingSnapshot: Sendable, Equatable {
 
 /// Log compaction and snapshot transfer (Raft thesis §5), one chunk in flight at a time.
 extension Raft {
-  /// Entries in the log after the latest snapshot; compact when this grows beyond what a restart should replay.
-  public var entriesSinceSnapshot: Int { log.lengthAfterSnapshot }
-
   mutating func compact(through index: LogIndex, state: [UInt8], into effects: inout [RaftEffect]) {
     guard index <= commitIndex, index > log.snapshot?.position.index ?? .zero, let term = log.term(at: index),
       state.count <= ConsensusLimits.snapshotBytesMax

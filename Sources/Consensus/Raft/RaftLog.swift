@@ -32,8 +32,6 @@ struct RaftLog: Sendable, Equatable {
   }
   /// True when no entry or snapshot holds a configuration: the one given at the start is only an agreement outside.
   var lacksConfiguration: Bool { configuration.index == .zero }
-  /// Entries held after the snapshot: how much a compaction would drop.
-  var lengthAfterSnapshot: Int { last.index.distance(from: snapshot?.position.index ?? .zero) }
 
   /// The term of the entry at `index`, or nil when it is not held.
   func term(at index: LogIndex) -> Term? {

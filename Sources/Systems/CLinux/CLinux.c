@@ -70,17 +70,6 @@ int cl_set_reuse_address(int fd) { return set(fd, SOL_SOCKET, SO_REUSEADDR, 1); 
 int cl_set_reuse_port(int fd) { return set(fd, SOL_SOCKET, SO_REUSEPORT, 1); }
 int cl_set_ipv6_only(int fd) { return set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1); }
 int cl_set_no_delay(int fd) { return set(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
-int cl_set_user_timeout(int fd, unsigned milliseconds) {
-  return set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)milliseconds);
-}
-
-int cl_set_keepalive(int fd, int idle_seconds, int interval_seconds, int probes) {
-  int error = set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  if (error == 0) error = set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);
-  if (error == 0) error = set(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval_seconds);
-  if (error == 0) error = set(fd, IPPROTO_TCP, TCP_KEEPCNT, probes);
-  return error;
-}
 
 int cl_set_reset_on_close(int fd) {
   struct linger linger = {.l_onoff = 1, .l_linger = 0};

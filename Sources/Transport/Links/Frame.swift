@@ -60,9 +60,6 @@ public enum FrameKind: UInt8, CaseIterable, Sendable {
     case .route: 2_048
     }
   }
-
-  /// Kinds the link itself answers; all others go to the handler registered for them.
-  var isOfTheLink: Bool { rawValue < 16 }
 }
 
 /// The fixed part in front of every frame: 14 bytes, big-endian.

@@ -48,14 +48,6 @@ public struct Socket: ~Copyable {
   /// Makes closing send RST and drop what was not sent.
   public borrowing func resetOnClose() { _ = cl_set_reset_on_close(descriptor) }
 
-  /// Fails the connection when sent data stays unacknowledged for so many milliseconds.
-  public borrowing func setUserTimeout(milliseconds: UInt32) { _ = cl_set_user_timeout(descriptor, milliseconds) }
-
-  /// Probes an idle peer after `idle` seconds, every `interval` seconds, and gives up after `probes` without answer.
-  public borrowing func setKeepAlive(idle: Int32, interval: Int32, probes: Int32) {
-    _ = cl_set_keepalive(descriptor, idle, interval, probes)
-  }
-
   public var localAddress: SocketAddress? { Self.address(descriptor, getsockname) }
   public var peerAddress: SocketAddress? { Self.address(descriptor, getpeername) }
 

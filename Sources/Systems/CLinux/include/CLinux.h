@@ -42,9 +42,6 @@ int cl_set_reuse_address(int fd);
 int cl_set_reuse_port(int fd);
 int cl_set_ipv6_only(int fd);
 int cl_set_no_delay(int fd);
-/// Milliseconds that sent data may stay unacknowledged before the connection is closed.
-int cl_set_user_timeout(int fd, unsigned milliseconds);
-int cl_set_keepalive(int fd, int idle_seconds, int interval_seconds, int probes);
 /// `SO_LINGER` with zero seconds: closing sends RST.
 int cl_set_reset_on_close(int fd);
 /// The pending error of a socket (a positive errno, 0 for none), or `-errno`.
