@@ -365,9 +365,10 @@ final class DownstreamConnection: EventHandler, TimerHandler {
 
   // MARK: The end
 
-  /// The listener goes: finish what is under way, take nothing new.
+  /// The listener goes. A request that is on its way already is answered as the connection's last; who stays idle is
+  /// closed soon.
   func drain() {
-    if phase == .head, input?.isEmpty ?? true { close() }
+    if phase == .head, input?.isEmpty ?? true { setDeadline(ProxyLimits.drainIdle) }
   }
 
   func close() {

@@ -33,6 +33,9 @@ public enum ProxyLimits {
   static let closeMargin: Duration = .milliseconds(100)
   /// How long a mirrored copy may take.
   static let mirrorTime: Duration = .seconds(15)
+  /// How long a connection that is idle when its listener closes may still bring a request: busy clients learn by
+  /// `connection: close` in this time that they have to connect elsewhere.
+  static let drainIdle: Duration = .milliseconds(300)
   /// Pause of `accept` when the process is out of descriptors.
   static let acceptPause: Duration = .milliseconds(100)
   /// Unread bytes swallowed after a final answer, so that the client can read it before the connection is reset.
