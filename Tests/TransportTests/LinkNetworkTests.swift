@@ -52,7 +52,7 @@ import Testing
     let (code, here) = try await near.log.refusal(byPeer: false)
     #expect(code == .joinSecretMismatch)
     #expect(here.hasPrefix("b at 127.0.0.1:"))
-    #expect(here.hasSuffix(" was refused: it does not know this cluster's join secret"))
+    #expect(here.hasSuffix(" was refused: its join secret is not this node's; both need the join secret file of the cluster"))
     #expect(near.log.all.count { if case .up = $0 { true } else { false } } == 0)
     await near.stop()
     await far.stop()

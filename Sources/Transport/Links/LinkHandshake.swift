@@ -194,7 +194,8 @@ struct LinkHandshake {
       cluster: hello.cluster, node: hello.node, authorities: hello.authorities)
     guard constantTimeEqual(expected, hello.proof) else {
       throw Refusal(
-        code: .joinSecretMismatch, node: hello.node, here: "it does not know this cluster's join secret",
+        code: .joinSecretMismatch, node: hello.node,
+        here: "its join secret is not this node's; both need the join secret file of the cluster",
         there: "join secret does not match; copy the join secret file of a node of the cluster")
     }
     switch channel.identityUnder(hello.authorities) {
