@@ -278,10 +278,10 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   /// The exchange is over: the next request, or the end.
   func exchangeEnded(keepAlive: Bool) {
     guard phase == .exchange || phase == .tunnel else { return }
-    let isUsable = keepAlive && decoder.isComplete && !port.isDraining && !peerClosed
+    let isUsable = keepAlive && decoder.isComplete && !peerClosed
     if isUsable {
       phase = .head
-      setDeadline(worker.state.options.idleTimeout)
+      setDeadline(port.isDraining ? ProxyLimits.drainIdle : worker.state.options.idleTimeout)
       process()
     } else {
       beginClosing()

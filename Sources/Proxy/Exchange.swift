@@ -94,6 +94,8 @@ final class Exchange {
   var grpcStatus: UInt8?
   var isGRPC = false
   var responseChunked = false
+  /// The response's head told the client that the connection ends after it.
+  var closesAfter = false
   var upstreamAddressText = ""
   var upstreamLocalText = ""
 

@@ -56,8 +56,8 @@ extension Exchange: UpstreamObserver {
     editResponse(&upstream.head)
     responseChunked = upstream.head.framing == .chunked || upstream.head.framing == .untilClose
     let before = connection.output.bytes.count
-    upstream.head.write(
-      into: &connection.output.bytes, chunked: responseChunked, close: mustCloseAfter)
+    closesAfter = mustCloseAfter
+    upstream.head.write(into: &connection.output.bytes, chunked: responseChunked, close: closesAfter)
     responseHeadBytes = UInt64(connection.output.bytes.count - before)
   }
 
@@ -106,7 +106,8 @@ extension Exchange: UpstreamObserver {
         .map { UInt8(clamping: $0) }
     }
     upstream = nil
-    let keepAlive = !mustCloseAfter
+    // What the head said holds: a client told to keep the connection may have sent its next request already.
+    let keepAlive = !closesAfter
     finish()
     connection.exchangeEnded(keepAlive: keepAlive)
   }

@@ -49,6 +49,44 @@ import Transport
     await runtime.stop()
   }
 
+  @Test func `a client that was told to keep its connection is served once more while the port drains`() async throws {
+    let origin = Origin { _, wire in
+      for part in ["HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf", "half"] {
+        if part.count > 4 { _ = wire.receive(until: "\r\n\r\n") }
+        wire.send(part)
+        if part.count > 4 { _ = Self.secondHalf.wait(timeout: .now() + 10) }
+      }
+      _ = wire.receive(until: "\r\n\r\n")
+      wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast")
+    }
+    let state = TestMesh(endpoints: [TestMesh.endpoint(origin.port)]).state()
+    let runtime = try ProxyRuntime(workers: 1, serving: state)
+    let port = await runtime.publish(state).listeners.first?.address?.port ?? 0
+    let halfway = DispatchSemaphore(value: 0)
+    async let answer = blocking { () -> String in
+      let wire = Wire.connect(port: port)
+      _ = wire.send(Self.get)
+      _ = wire.receive(until: "half")
+      halfway.signal()
+      _ = wire.receive(until: "half")
+      _ = wire.send(Self.get)
+      return wire.receiveAll()
+    }
+    await blocking { halfway.wait() }
+    // The head with its promise is out; now the port goes, and the rest of the response comes.
+    var without = state
+    without.listeners = []
+    _ = await runtime.publish(without)
+    Self.secondHalf.signal()
+    let last = await answer
+    #expect(last.hasPrefix("HTTP/1.1 200"))
+    #expect(last.lowercased().contains("connection: close"))
+    #expect(last.hasSuffix("last"))
+    await runtime.stop()
+  }
+
+  private static let secondHalf = DispatchSemaphore(value: 0)
+
   @Test func `states change under load without an error`() async throws {
     let origins = (0..<3).map { _ in Origin.text("ok") }
     var mesh = TestMesh(endpoints: [TestMesh.endpoint(origins[0].port, key: 1)])
