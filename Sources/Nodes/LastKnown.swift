@@ -5,17 +5,13 @@ import Primitives
 
 /// Keeps on the disk what this node needs to serve alone after a restart: the control state and the others' registry rows.
 ///
-/// Written at most once in `interval`: a storm of changes costs the disk one write.
+/// A storm of changes costs the disk one write for each pause.
 actor LastKnown {
   private let cluster: ClusterRuntime
   private let storage: NodeStorage
   private let clock: WallClock
   /// The log position that is on the disk: a state that lags behind it, as after a restart, does not replace it.
   private var controlAt: LogIndex
-  private var isControlStale = false
-  private var areRowsStale = false
-
-  private static let interval: Duration = .seconds(1)
 
   init(cluster: ClusterRuntime, storage: NodeStorage, clock: WallClock, remembered: ControlState?) {
     self.cluster = cluster
@@ -24,27 +20,39 @@ actor LastKnown {
     controlAt = remembered?.applied.index ?? .zero
   }
 
-  /// Follows the cluster until cancelled.
+  /// Follows the cluster until cancelled. What people change is kept at once; rows come in storms and may lag a second.
   func run() async {
-    for await change in cluster.changes() {
-      if !change.isDisjoint(with: [.objects, .trust, .roles, .addresses]) { isControlStale = true }
-      if change.contains(.registry) { areRowsStale = true }
-      save()
-      do { try await Task.sleep(for: Self.interval) } catch { return }
+    await withDiscardingTaskGroup { group in
+      group.addTask {
+        await self.follow([.objects, .trust, .roles, .addresses], pause: .milliseconds(50)) { await self.saveControl() }
+      }
+      group.addTask { await self.follow(.registry, pause: .seconds(1)) { await self.saveRows() } }
     }
   }
 
-  /// Hands what changed to the storage thread.
+  private nonisolated func follow(
+    _ wanted: ClusterChange, pause: Duration, _ save: @Sendable () async -> Void
+  ) async {
+    for await change in cluster.changes() where !change.isDisjoint(with: wanted) {
+      await save()
+      do { try await Task.sleep(for: pause) } catch { return }
+    }
+  }
+
+  /// Hands everything to the storage thread, as the node stops.
   func save() {
-    let view = cluster.view
-    if isControlStale, view.control.applied.index >= controlAt {
-      isControlStale = false
-      controlAt = view.control.applied.index
-      storage.set(StoredFact.controlState, view.control.snapshot())
-    }
-    if areRowsStale {
-      areRowsStale = false
-      storage.set(StoredFact.registryRows, SavedRows(rows: view.registry.saved(), savedAt: clock.seconds).bytes)
-    }
+    saveControl()
+    saveRows()
+  }
+
+  private func saveControl() {
+    let control = cluster.view.control
+    guard control.applied.index >= controlAt else { return }
+    controlAt = control.applied.index
+    storage.set(StoredFact.controlState, control.snapshot())
+  }
+
+  private func saveRows() {
+    storage.set(StoredFact.registryRows, SavedRows(rows: cluster.view.registry.saved(), savedAt: clock.seconds).bytes)
   }
 }
