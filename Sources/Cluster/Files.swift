@@ -56,9 +56,3 @@ public func createDirectories(_ path: String) throws(FileError) {
 
 /// Whether something is at that path.
 public func fileExists(_ path: String) -> Bool { access(path, F_OK) == 0 }
-
-/// Whether the text is a dotted IPv4 address.
-public func isIPv4Address(_ text: String) -> Bool {
-  let parts = text.utf8.split(separator: 0x2E, omittingEmptySubsequences: false)
-  return parts.count == 4 && parts.allSatisfy { parseDecimal($0, max: 255) != nil && ($0.count == 1 || $0.first != 0x30) }
-}

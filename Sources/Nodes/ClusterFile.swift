@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import MeshConfig
 import Primitives
+import Transport
 
 /// What is wrong with a cluster file: where, what, and what to do.
 public struct ClusterFileError: Error, CustomStringConvertible {
@@ -115,7 +116,7 @@ extension ClusterFile.Node {
     var object = try ClusterFileObject(node, path: path, what: "a node")
     name = try object.label("name")
     address = try object.string("address")
-    guard isIPv4Address(address) else {
+    guard case .v4? = IPAddress(address) else {
       throw object.problem("address", "'\(address)' is not an IPv4 address such as 192.0.2.7")
     }
     locality = try object.optionalString("locality") ?? ""

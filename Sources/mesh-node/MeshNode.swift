@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Nodes
+import Primitives
 import Transport
 
 /// The command line: finds the command, parses its options, runs it, and turns errors into words and exit codes.
@@ -27,7 +28,7 @@ struct MeshNode {
       exit(ExitStatus.done.rawValue)
     }
     guard let command = commands.first(where: { $0.name == name }) else {
-      let near = nearestName(to: name, among: commands.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
+      let near = Spelling.nearest(to: name, among: commands.map(\.name)).map { "; did you mean '\($0)'?" } ?? ""
       finish(usage: "there is no command '\(Terminal.clean(name))'\(near)", command: nil)
     }
     let rest = leading + Array(words.dropFirst())

@@ -15,14 +15,12 @@ public struct NodeIdentity: Sendable {
     id = try SPIFFEID.node(trustDomain: authority.trustDomain, name: node)
     key = try StoredKey.loadOrMake("\(directory)/node-key.pem")
     chainPath = "\(directory)/node-cert.pem"
-    if fileExists(chainPath), let stored = try? Certificate.load(chainPath), let leaf = stored.first, leaf.notAfter > now + 5,
-      try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id
-    {
+    if let stored = try StoredChain.load(chainPath, key: key, id: id, validAt: now + 5) {
       chain = stored
     } else {
       let request = try CertificateSigningRequest.make(key: key, identity: id)
       chain = try authority.issue(for: request, identity: id, now: now, lifetime: lifetime)
-      try replaceFile(chainPath, with: chain.flatMap(\.pem), mode: 0o644)
+      try StoredChain.replace(chainPath, with: chain, key: key, id: id)
     }
   }
 
@@ -30,10 +28,7 @@ public struct NodeIdentity: Sendable {
 
   /// Takes a renewed certificate of the same key, and keeps it on disk.
   public mutating func renew(_ chain: [Certificate]) throws {
-    guard let leaf = chain.first, try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id else {
-      throw FileError("the issued certificate is not for this node's key and identity")
-    }
-    try replaceFile(chainPath, with: chain.flatMap(\.pem), mode: 0o644)
+    try StoredChain.replace(chainPath, with: chain, key: key, id: id)
     self.chain = chain
   }
 }

@@ -16,21 +16,13 @@ public struct WorkloadIdentity: Sendable {
     let base = "\(directory)/workload.\(namespace).\(serviceAccount)"
     key = try StoredKey.loadOrMake("\(base)-key.pem")
     chainPath = "\(base)-cert.pem"
-    chain = []
-    if fileExists(chainPath), let stored = try? Certificate.load(chainPath), let leaf = stored.first, leaf.notAfter > now,
-      try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id
-    {
-      chain = stored
-    }
+    chain = try StoredChain.load(chainPath, key: key, id: id, validAt: now) ?? []
   }
 
   public var leaf: Certificate? { chain.first }
 
   public mutating func renew(_ chain: [Certificate]) throws {
-    guard let leaf = chain.first, try leaf.publicKey == key.publicKey, try leaf.spiffeID() == id else {
-      throw FileError("the issued certificate is not for the key and identity \(id)")
-    }
-    try replaceFile(chainPath, with: chain.flatMap(\.pem), mode: 0o644)
+    try StoredChain.replace(chainPath, with: chain, key: key, id: id)
     self.chain = chain
   }
 }

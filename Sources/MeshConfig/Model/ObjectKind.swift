@@ -1,3 +1,5 @@
+import Primitives
+
 /// The kinds of objects that configure this mesh.
 public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Comparable {
   case virtualService = "VirtualService"

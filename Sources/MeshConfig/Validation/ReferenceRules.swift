@@ -1,3 +1,5 @@
+import Primitives
+
 /// Rules between objects: what a route names must exist (Istio, validation).
 public enum ReferenceRules {
   /// What checks need to know of the mesh.

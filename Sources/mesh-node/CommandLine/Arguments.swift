@@ -55,7 +55,7 @@ struct Arguments: Sendable {
       if let option = options.first(where: { $0.name == name }) {
         return (option, parts.count > 1 ? String(parts[1]) : nil)
       }
-      let near = nearestName(to: name, among: options.map(\.name)).map { "; did you mean --\($0)?" } ?? ""
+      let near = Spelling.nearest(to: name, among: options.map(\.name)).map { "; did you mean --\($0)?" } ?? ""
       throw UsageError("'\(command)' has no option --\(name)\(near)")
     }
     let letter = word.dropFirst().first
@@ -96,31 +96,4 @@ struct Arguments: Sendable {
       return format
     }
   }
-}
-
-/// The candidate with the smallest edit distance, when it is near enough to be a slip.
-func nearestName(to name: String, among candidates: [String]) -> String? {
-  var best: (name: String, distance: Int)?
-  for candidate in candidates {
-    let distance = editDistance(Array(name.utf8), Array(candidate.utf8))
-    if distance <= max(1, name.utf8.count / 3), distance < best?.distance ?? .max { best = (candidate, distance) }
-  }
-  return best?.name
-}
-
-/// Levenshtein's distance with swapped neighbours as one edit (optimal string alignment), for hints.
-func editDistance(_ a: [UInt8], _ b: [UInt8]) -> Int {
-  guard a.count <= 64, b.count <= 64 else { return .max }
-  var beforeLast = [Int](repeating: 0, count: b.count + 1)
-  var last = Array(0...b.count)
-  for i in 0..<a.count {
-    var row = [i + 1]
-    for j in 0..<b.count {
-      var best = min(last[j] + (a[i] == b[j] ? 0 : 1), row[j] + 1, last[j + 1] + 1)
-      if i > 0, j > 0, a[i] == b[j - 1], a[i - 1] == b[j] { best = min(best, beforeLast[j - 1] + 1) }
-      row.append(best)
-    }
-    (beforeLast, last) = (last, row)
-  }
-  return last[b.count]
 }

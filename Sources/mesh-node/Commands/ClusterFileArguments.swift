@@ -13,7 +13,7 @@ extension ClusterFile {
   func chosenNode(_ arguments: Arguments) throws -> Node {
     guard let name = arguments.value("node") ?? getenv("MESH_NODE").map({ String(cString: $0) }) else { return nodes[0] }
     guard let node = nodes.first(where: { $0.name.string == name }) else {
-      let near = nearestName(to: name, among: nodes.map(\.name.string)).map { "; did you mean \($0)?" } ?? ""
+      let near = Spelling.nearest(to: name, among: nodes.map(\.name.string)).map { "; did you mean \($0)?" } ?? ""
       throw UsageError("\(path) has no node '\(name)'\(near) It has \(nodes.map(\.name.string).joined(separator: ", ")).")
     }
     return node
