@@ -26,6 +26,7 @@ let package = Package(
     .target(name: "CLinux", path: "Sources/Systems/CLinux"),
     .target(name: "CRE2", path: "Sources/Systems/CRE2", linkerSettings: [.linkedLibrary("re2")]),
     systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
+    systemLibrary("CNGHTTP2", pkgConfig: "libnghttp2", apt: "libnghttp2-dev"),
     systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
     systemLibrary("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
 
@@ -38,13 +39,16 @@ let package = Package(
     .target(name: "MeshConfig", dependencies: ["Primitives", "CYAML", "CRE2"], swiftSettings: strict),
     .target(name: "Traffic", dependencies: ["Primitives", "HTTPCodec", "MeshConfig"], swiftSettings: pure),
 
+    .target(name: "HTTP2", dependencies: ["Primitives", "HTTPCodec", "CNGHTTP2"], swiftSettings: strict),
+
     // Input and output.
     .target(name: "Transport", dependencies: ["Primitives", "CLinux", "COpenSSL"], swiftSettings: strict),
     .target(
       name: "Cluster", dependencies: ["Primitives", "Membership", "Consensus", "Transport", "CSQLite"],
       swiftSettings: strict),
     .target(
-      name: "Proxy", dependencies: ["Primitives", "Telemetry", "HTTPCodec", "MeshConfig", "Traffic", "Transport", "CLinux"],
+      name: "Proxy",
+      dependencies: ["Primitives", "Telemetry", "HTTPCodec", "HTTP2", "MeshConfig", "Traffic", "Transport", "CLinux"],
       swiftSettings: strict),
 
     // Actors, assembly, programs.
@@ -73,6 +77,7 @@ let package = Package(
     .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "Primitives"], swiftSettings: strict),
     .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Primitives"], swiftSettings: strict),
+    .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", "HTTPCodec", "Primitives"], swiftSettings: strict),
     .testTarget(name: "MembershipTests", dependencies: ["Membership", "Primitives", "Simulation"], swiftSettings: strict),
     .testTarget(
       name: "ConsensusTests", dependencies: ["Consensus", "Primitives", "Simulation"], exclude: ["Scenarios"],
@@ -83,7 +88,7 @@ let package = Package(
     .testTarget(name: "TransportTests", dependencies: ["Transport", "Primitives", "CLinux"], swiftSettings: strict),
     .testTarget(name: "ClusterTests", dependencies: ["Cluster", "Consensus", "Primitives"], swiftSettings: strict),
     .testTarget(
-      name: "ProxyTests", dependencies: ["Proxy", "HTTPCodec", "MeshConfig", "Primitives", "Telemetry", "Transport"],
+      name: "ProxyTests", dependencies: ["Proxy", "HTTPCodec", "HTTP2", "MeshConfig", "Primitives", "Telemetry", "Transport"],
       swiftSettings: strict),
     .testTarget(name: "MeshActorsTests", dependencies: ["MeshActors", "Transport"], swiftSettings: strict),
     .testTarget(name: "NodesTests", dependencies: ["Nodes", "Consensus", "Primitives", "Transport"], swiftSettings: strict),
