@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour build lint format libraries clean
+.PHONY: help demo test tour clients build lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -32,6 +32,9 @@ test: libraries lint ## check the format, build, run all tests, then the tour
 
 tour: build ## run the scripted check of routing, faults and failover
 	scripts/run-tour $(RELEASE)/mesh-node
+
+clients: build ## curl, h2load, wrk, grpcio and websockets through two hops of the mesh
+	python3 Tests/RealClients/run.py $(RELEASE)/mesh-node
 
 lint: ## check the format
 	$(call say,checking the format)
