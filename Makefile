@@ -34,7 +34,7 @@ tour: build ## run the scripted check of routing, faults and failover
 	scripts/run-tour $(RELEASE)/mesh-node
 
 clients: build ## curl, h2load, wrk, grpcio and websockets through two hops of the mesh
-	python3 Tests/RealClients/run.py $(RELEASE)/mesh-node
+	python3 Tests/RealProcesses/clients.py $(RELEASE)/mesh-node
 
 lint: ## check the format
 	$(call say,checking the format)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real clients through two hops of the mesh: curl, h2load, wrk, grpcio, websockets; nginx and Python servers as applications.
 
-usage: run.py MESH_NODE [--only NAME] [--large BYTES] [--calls N]
+usage: clients.py MESH_NODE [--only NAME] [--large BYTES] [--calls N]
 
 A client speaks to the gateway of n1; the applications stand behind n2; between the nodes is mTLS. Every check looks at what
 arrived, not only at statuses. Needs curl, nginx, h2load and wrk (Debian: curl nginx nghttp2-client wrk) and Python's grpcio and
