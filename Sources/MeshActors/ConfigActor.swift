@@ -17,6 +17,7 @@ public distributed actor ConfigActor: MeshActor {
 
   private let cluster: ClusterRuntime
   private var decoded = DecodedObjects()
+  private var order = SubmissionOrder()
 
   public init(cluster: ClusterRuntime, actorSystem: SocketActorSystem) {
     self.cluster = cluster
@@ -27,6 +28,12 @@ public distributed actor ConfigActor: MeshActor {
   ///
   /// Throws `notHolder` when this node may not act under the configuration role at this moment.
   public distributed func submit(_ change: ConfigChange) async throws -> ConfigReply {
+    if try !order.tryTake() { await withCheckedContinuation { order.wait($0) } }
+    defer { order.leave() }
+    return try await decideAndCommit(change)
+  }
+
+  private func decideAndCommit(_ change: ConfigChange) async throws -> ConfigReply {
     // The state may move between reading and committing; the entry then says so, and everything is decided again.
     for attempt in 0..<Self.attemptsMax {
       guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }
@@ -38,8 +45,10 @@ public distributed actor ConfigActor: MeshActor {
         requestID: RequestID(high: change.requestHigh, low: change.requestLow &+ UInt64(attempt)), epoch: epoch,
         author: change.author)
       switch try await cluster.propose(.configuration(entry)) {
-      case .applied(let revision), .unchanged(let revision): return decision.reply(at: revision.number)
-      case .conflict: continue
+      case .applied(let revision), .unchanged(let revision):
+        await reach(revision)
+        return decision.reply(at: revision.number)
+      case .conflict(let revision): await reach(revision)
       case .staleEpoch: throw notHolder()
       case .limit(let limit): throw MeshError(.tooLarge, "the configuration would pass a limit: \(limit)")
       case .invalid(let reason): throw MeshError(.invalid, "the change contradicts the state: \(reason)")
@@ -58,6 +67,12 @@ public distributed actor ConfigActor: MeshActor {
   }
 
   private static let attemptsMax = 8
+
+  /// Waits until this node has applied what the leader has, so that the next change is decided on it.
+  private func reach(_ revision: LogIndex) async {
+    guard cluster.view.control.revision < revision else { return }
+    for await _ in cluster.changes() where cluster.view.control.revision >= revision { return }
+  }
 
   private var references: ReferenceRules.Settings {
     var settings = ReferenceRules.Settings()
