@@ -6,11 +6,11 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour clients build lint format libraries clean
+.PHONY: help demo test tour clients bench-cluster build lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: build ## three nodes, Bookinfo and traffic on this machine, until Ctrl-C
 	$(RELEASE)/mesh-node demo
@@ -35,6 +35,9 @@ tour: build ## run the scripted check of routing, faults and failover
 
 clients: build ## curl, h2load, wrk, grpcio and websockets through two hops of the mesh
 	python3 Tests/RealProcesses/clients.py $(RELEASE)/mesh-node
+
+bench-cluster: build ## membership beside serf, consensus beside etcd (root)
+	python3 Tests/RealProcesses/cluster_bench.py $(RELEASE)/mesh-node
 
 lint: ## check the format
 	$(call say,checking the format)
