@@ -29,34 +29,26 @@ final class ClusterState {
     return waiting.removeFirst()
   }
 
-  init(_ cluster: Cluster, now: Instant) { balancer = LoadBalancer(cluster, now: now) }
+  init(_ cluster: Cluster, _ entry: LoadTable.Entry) { balancer = LoadBalancer(cluster, entry) }
 }
 
 /// The clusters of the worker's current snapshot, by index.
 struct Balancing {
   private var clusters: [ClusterState] = []
-  private var byName: [String: ClusterState] = [:]
+  /// By what the workers share of a cluster, which stays the same over snapshots.
+  private var byLoad: [ObjectIdentifier: ClusterState] = [:]
 
-  mutating func install(_ snapshot: MeshSnapshot, now: Instant) {
-    var kept: [String: ClusterState] = [:]
-    clusters = snapshot.clusters.map { cluster in
-      let state: ClusterState
-      if let known = kept[cluster.name] {
-        return known
-      } else if let known = byName[cluster.name] {
-        known.balancer.update(cluster, now: now)
-        state = known
-      } else {
-        state = ClusterState(cluster, now: now)
-      }
-      kept[cluster.name] = state
+  mutating func install(_ snapshot: MeshSnapshot, _ loads: LoadTable) {
+    var kept: [ObjectIdentifier: ClusterState] = [:]
+    clusters = zip(snapshot.clusters, loads.entries).map { cluster, entry in
+      let known = byLoad[ObjectIdentifier(entry.load)]
+      known?.balancer.update(cluster, entry)
+      let state = known ?? ClusterState(cluster, entry)
+      kept[ObjectIdentifier(entry.load)] = state
       return state
     }
-    byName = kept
+    byLoad = kept
   }
 
   subscript(_ cluster: ClusterIndex) -> ClusterState? { clusters.indices.contains(cluster) ? clusters[cluster] : nil }
-
-  /// Endpoints by cluster name, for `status`.
-  func reports(at now: Instant) -> [String: [HostReport]] { byName.mapValues { $0.balancer.reports(at: now) } }
 }

@@ -3,6 +3,7 @@ import MeshConfig
 import Primitives
 import Synchronization
 import Telemetry
+import Traffic
 import Transport
 
 /// The data plane as the control side sees it: workers, and the state they serve.
@@ -16,6 +17,7 @@ public final class ProxyRuntime: Sendable {
   private struct Book {
     var open: [ProxyListener: SocketAddress] = [:]
     var generation: UInt64 = 0
+    var loads = LoadTable()
   }
 
   /// Starts so many worker threads, serving `state` but for its listeners, which `publish` opens.
@@ -25,6 +27,7 @@ public final class ProxyRuntime: Sendable {
     ProcessSettings.ignoreBrokenPipe()
     resolver = try Resolver()
     let first = ServingState(state, generation: 0)
+    book.withLock { $0.loads = first.loads }
     var workers: [LoopBound<Worker>] = []
     for index in 0..<max(1, count) {
       let loop = try EventLoop(name: "mesh-worker-\(index)")
@@ -44,7 +47,9 @@ public final class ProxyRuntime: Sendable {
   public func publish(_ state: ProxyState) async -> PublishResult {
     let (serving, known) = book.withLock { book in
       book.generation += 1
-      return (ServingState(state, generation: book.generation), book.open)
+      let serving = ServingState(state, generation: book.generation, after: book.loads)
+      book.loads = serving.loads
+      return (serving, book.open)
     }
     let wanted = Set(state.listeners)
     let gone = known.keys.filter { !wanted.contains($0) }

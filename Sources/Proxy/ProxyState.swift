@@ -1,5 +1,6 @@
 import MeshConfig
 import Primitives
+import Traffic
 import Transport
 
 /// Everything the data plane shall be: workers compare it with what they are and change the difference.
@@ -67,6 +68,8 @@ final class ServingState: Sendable {
   let snapshot: MeshSnapshot
   let tls: TLSMaterial
   let options: ProxyOptions
+  /// What the workers share of each cluster.
+  let loads: LoadTable
   /// Counts published states; what workers cache by index is valid for one number.
   let generation: UInt64
   /// Index into `snapshot.localWorkloads` by `WorkloadFacts.key`.
@@ -76,8 +79,9 @@ final class ServingState: Sendable {
   /// Index into `snapshot.localWorkloads` by index into `snapshot.workloads`.
   private let localByWorkload: [WorkloadIndex: Int]
 
-  init(_ state: ProxyState, generation: UInt64) {
+  init(_ state: ProxyState, generation: UInt64, after old: LoadTable? = nil, now: Instant = EventLoop.monotonicNow()) {
     snapshot = state.snapshot
+    loads = LoadTable(state.snapshot.clusters, after: old, now: now)
     options = state.options
     self.generation = generation
     var local: [(key: [UInt8], value: Int)] = []

@@ -45,7 +45,7 @@ final class Worker: TurnHandler {
   /// Serves `state` from now on. Requests under way finish on the state they began with.
   func install(_ new: ServingState) {
     state = new
-    balancing.install(new.snapshot, now: loop.now)
+    balancing.install(new.snapshot, new.loads)
     telemetry.install(new)
     for port in ports.values { port.resolve(in: new) }
     for connection in connections.values { connection.adopt(new) }

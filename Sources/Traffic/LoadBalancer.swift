@@ -5,7 +5,11 @@ import Primitives
 public struct HostTicket: Hashable, Sendable {
   /// Index into the endpoints of the cluster that the balancer had when it chose.
   public let index: Int
-  public let key: UInt64
+  public var key: UInt64 { host.key }
+  let host: SharedHost
+
+  public static func == (a: HostTicket, b: HostTicket) -> Bool { a.index == b.index && a.key == b.key }
+  public func hash(into hasher: inout Hasher) { hasher.combine(key) }
 }
 
 /// Whom to send a try to.
@@ -33,7 +37,7 @@ public struct PickRequest: Sendable {
   }
 }
 
-/// What an endpoint looks like to one worker, for people.
+/// What an endpoint looks like to this node, for people.
 public struct HostReport: Hashable, Sendable {
   public var key: UInt64
   public var active: Int
@@ -41,58 +45,50 @@ public struct HostReport: Hashable, Sendable {
   public var isCooling: Bool
 }
 
-/// Chooses endpoints of one cluster for one worker, and remembers how they did. Confined to the worker's thread.
+/// Chooses endpoints of one cluster for one worker. What is known of them is shared by all workers of the node; the
+/// balancer itself is confined to its worker's thread.
 public final class LoadBalancer {
-  private var hosts: [HostState] = []
-  private var indexByKey: [UInt64: Int] = [:]
+  private var endpoints: [Endpoint]
+  private var hosts: [SharedHost]
+  private var load: SharedLoad
+  private var hashing: HashTable?
   private var policy: LoadBalancerPolicy
   private var outliers: OutlierPolicy?
   private var discovery: Cluster.Discovery
   private var levels: PriorityLevels
-  private var isStale = false
-  private var nextSweep: Instant
-  private var ring: HashRing?
-  /// Where round robin stands; drawn on first use so that workers do not march in step.
-  private var turn: UInt64?
+  /// The state of `load` that `levels` were made from; nil asks for new ones.
+  private var seen: UInt64?
 
-  public init(_ cluster: Cluster, now: Instant) {
+  public init(_ cluster: Cluster, _ entry: LoadTable.Entry) {
+    endpoints = cluster.endpoints
+    hosts = entry.hosts
+    load = entry.load
+    hashing = entry.hashing
     policy = cluster.loadBalancer
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
-    levels = PriorityLevels([], nil, warmup: nil, at: now)
-    nextSweep = now + (cluster.outlierDetection?.interval ?? .seconds(10))
-    hosts = cluster.endpoints.map { HostState($0, addedAt: nil) }
-    adopt(now: now)
+    levels = PriorityLevels([], [], minHealthPercent: 0, warmup: nil, at: .zero)
   }
 
-  /// Takes the endpoints and policies of a new snapshot; what is known of endpoints that stay is kept.
-  public func update(_ cluster: Cluster, now: Instant) {
+  /// Takes the endpoints and policies of a new snapshot.
+  public func update(_ cluster: Cluster, _ entry: LoadTable.Entry) {
+    endpoints = cluster.endpoints
+    hosts = entry.hosts
+    load = entry.load
+    hashing = entry.hashing
     policy = cluster.loadBalancer
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
-    let old = hosts
-    hosts = cluster.endpoints.map { endpoint in
-      guard let index = indexByKey[endpoint.key] else { return HostState(endpoint, addedAt: old.isEmpty ? nil : now) }
-      var host = old[index]
-      host.update(endpoint)
-      return host
-    }
-    adopt(now: now)
+    seen = nil
   }
 
-  private func adopt(now: Instant) {
-    indexByKey = [:]
-    for (index, host) in hosts.enumerated() { indexByKey[host.key] = index }
-    ring = nil
-    if case .consistentHash(_, let minimumRingSize) = policy.algorithm, !hosts.isEmpty {
-      ring = HashRing(keys: hosts.map(\.key), weights: hosts.map(\.weight), minimumSize: minimumRingSize)
-    }
-    rebuild(at: now)
-  }
-
-  private func rebuild(at now: Instant) {
-    levels = PriorityLevels(hosts, outliers, warmup: policy.warmup, at: now)
-    isStale = false
+  private func refresh(at now: Instant) {
+    load.sweepIfDue(hosts, interval: outliers?.interval, at: now)
+    let version = load.version
+    guard seen != version || now >= levels.validUntil else { return }
+    levels = PriorityLevels(
+      endpoints, hosts, minHealthPercent: outliers?.minHealthPercent ?? 0, warmup: policy.warmupInForce, at: now)
+    seen = version
   }
 
   // MARK: Choosing
@@ -101,7 +97,7 @@ public final class LoadBalancer {
     if discovery == .originalDestination || policy.algorithm == .passthrough && hosts.isEmpty { return .originalDestination }
     refresh(at: now)
     guard !levels.levels.isEmpty else { return .none }
-    let sticky = ring == nil ? nil : request.hash
+    let sticky = hashing == nil ? nil : request.hash
     var level = 0
     if levels.levels.count > 1 {
       level = levels.level(taking: Int(sticky.map { $0 % 100 } ?? draws.below(100)))
@@ -113,16 +109,11 @@ public final class LoadBalancer {
     return ticket(host)
   }
 
-  private func ticket(_ host: Int) -> Pick { .endpoint(HostTicket(index: host, key: hosts[host].key)) }
-
-  private func refresh(at now: Instant) {
-    if now >= nextSweep { sweep(at: now) }
-    if isStale || now >= levels.validUntil { rebuild(at: now) }
-  }
+  private func ticket(_ host: Int) -> Pick { .endpoint(HostTicket(index: host, host: hosts[host])) }
 
   private func stickyHost(_ hash: UInt64, level: Int) -> Int? {
     let members = levels.levels[level].members
-    return ring?.host(for: hash) { host in
+    return hashing?.host(for: hash) { host in
       // Members ascend, and a level holds most hosts: a binary search beats a set.
       var low = 0
       var high = members.count
@@ -135,18 +126,20 @@ public final class LoadBalancer {
   }
 
   private func choose(in level: Int, _ draws: inout SeededGenerator) -> Int {
-    let members = levels.levels[level].members
-    guard members.count > 1 else { return members[0] }
-    switch policy.algorithm {
-    case .leastRequest: return members[leastRequest(levels.levels[level], &draws)]
-    case .roundRobin: return members[roundRobin(levels.levels[level], &draws)]
-    case .random, .passthrough, .consistentHash:
-      return members[levels.levels[level].member(at: draws.below(levels.levels[level].totalWeight))]
-    }
+    let count = levels.levels[level].members.count
+    guard count > 1 else { return levels.levels[level].members[0] }
+    let chosen =
+      switch policy.algorithm {
+      case .leastRequest: leastRequest(levels.levels[level], &draws)
+      case .roundRobin: levels.levels[level].nextTurn(&draws)
+      case .random, .passthrough, .consistentHash:
+        levels.levels[level].member(at: draws.below(levels.levels[level].totalWeight))
+      }
+    return levels.levels[level].members[chosen]
   }
 
   /// The power of two choices (Mitzenmacher 1996): of two different endpoints drawn by weight, the one with fewer requests a
-  /// unit of weight; the first of equals, so that an idle cluster is shared by weight.
+  /// unit of weight (Envoy's weight / active at a bias of 1); the first of equals, so that an idle cluster is shared by weight.
   private func leastRequest(_ level: PriorityLevels.Level, _ draws: inout SeededGenerator) -> Int {
     let first = level.member(at: draws.below(level.totalWeight))
     let firstWeight = level.weight(at: first)
@@ -156,15 +149,6 @@ public final class LoadBalancer {
     let a = UInt64(hosts[level.members[first]].active) &* level.weight(at: second)
     let b = UInt64(hosts[level.members[second]].active) &* firstWeight
     return b < a ? second : first
-  }
-
-  /// Turn by turn; with weights by a golden-ratio sequence over the weights, which serves each endpoint in proportion at any point.
-  private func roundRobin(_ level: PriorityLevels.Level, _ draws: inout SeededGenerator) -> Int {
-    let now = turn ?? draws.next()
-    turn = now &+ 1
-    if level.cumulativeWeights.isEmpty { return Int(now % UInt64(level.members.count)) }
-    let point = (now &* 0x9E37_79B9_7F4A_7C15).multipliedFullWidth(by: level.totalWeight).high
-    return level.member(at: point)
   }
 
   /// Another host than those tried: a few more draws, then whichever is left, nearest priority first; else the one at hand.
@@ -185,55 +169,45 @@ public final class LoadBalancer {
   // MARK: Learning
 
   /// A try was sent to the endpoint.
-  public func started(_ ticket: HostTicket) {
-    if let index = index(of: ticket) { hosts[index].active += 1 }
-  }
+  public func started(_ ticket: HostTicket) { ticket.host.began() }
 
   /// The try is over, however it ended. Once for each `started`.
-  public func finished(_ ticket: HostTicket) {
-    if let index = index(of: ticket) { hosts[index].active = max(0, hosts[index].active - 1) }
-  }
+  public func finished(_ ticket: HostTicket) { ticket.host.ended() }
 
   /// What the try says about the endpoint; circuit-breaker overflow says nothing. Returns why it was ejected, when it was.
   @discardableResult
   public func report(_ result: HostResult, _ ticket: HostTicket, now: Instant) -> EjectionCause? {
-    guard let index = index(of: ticket) else { return nil }
-    let wasCooling = hosts[index].coolsUntil != nil
-    let cause = hosts[index].record(result, outliers, at: now)
-    if wasCooling != (hosts[index].coolsUntil != nil) || hosts[index].isCooling(at: now) { isStale = true }
-    guard let cause, let outliers, !hosts[index].isEjected, mayEject(outliers) else { return nil }
-    hosts[index].eject(outliers, at: now)
-    isStale = true
-    return cause
-  }
-
-  /// (ejected + 1) / hosts must stay within the limit, so 10 % ejects nothing below ten hosts.
-  private func mayEject(_ policy: OutlierPolicy) -> Bool {
-    let ejected = hosts.count { $0.isEjected }
-    return (ejected + 1) * 100 <= policy.maxEjectionPercent * hosts.count
-  }
-
-  private func sweep(at now: Instant) {
-    let interval = max(.milliseconds(1), outliers?.interval ?? .seconds(10))
-    nextSweep = now + interval
-    for index in hosts.indices where hosts[index].sweep(at: now) { isStale = true }
-  }
-
-  private func index(of ticket: HostTicket) -> Int? {
-    if ticket.index < hosts.count, hosts[ticket.index].key == ticket.key { return ticket.index }
-    return indexByKey[ticket.key]
+    load.report(result, ticket.host, outliers, hosts: hosts.count, at: now)
   }
 
   // MARK: Looking in
 
-  /// Endpoints as this worker sees them, in the order of the cluster.
+  /// Endpoints as this node sees them, in the order of the cluster.
   public func reports(at now: Instant) -> [HostReport] {
     refresh(at: now)
     return hosts.map {
-      HostReport(key: $0.key, active: $0.active, isEjected: $0.isEjected, isCooling: $0.isCooling(at: now))
+      HostReport(key: $0.key, active: $0.active, isEjected: $0.isEjected, isCooling: $0.rest(at: now) != nil)
     }
   }
 
   /// True while health is ignored because fewer endpoints than `minHealthPercent` are healthy.
   public var isPanicking: Bool { levels.isPanicking }
+}
+
+extension PriorityLevels.Level {
+  /// Turn by turn; by weight when weights differ.
+  fileprivate mutating func nextTurn(_ draws: inout SeededGenerator) -> Int {
+    guard cumulativeWeights.isEmpty else {
+      if schedule == nil { schedule = EarliestDeadline(weights: members.indices.map(weight), draws: &draws) }
+      return schedule?.next() ?? 0
+    }
+    let now = turn ?? draws.next()
+    turn = now &+ 1
+    return Int(now % UInt64(members.count))
+  }
+}
+
+extension LoadBalancerPolicy {
+  /// Slow start concerns round robin and least request only (Istio, DestinationRule).
+  fileprivate var warmupInForce: Warmup? { algorithm == .roundRobin || algorithm == .leastRequest ? warmup : nil }
 }

@@ -7,6 +7,17 @@ public enum TrafficLimits {
   public static let reselectionsMax = 5
   /// Points of a hash ring: 8 MB at 16 bytes a point, and as many as 500 for each of 1,000 endpoints.
   public static let ringPointsMax = 500_000
+  /// Entries of a Maglev table looked at by chance before they are searched in order: with half of all endpoints out, one
+  /// key in four billion needs the search.
+  static let maglevProbesMax = 32
+  /// Steps in which the weights of endpoints in slow start grow.
+  static let warmupSteps = 20
+  /// Grain of weights that are no whole numbers: slow start and shares of localities.
+  static let weightScale = 10_000
+  /// Between two sweeps for ejections that are over, where no interval is configured (Envoy's `interval`).
+  static let sweepInterval: Duration = .seconds(10)
+  /// Ejections in a row that still lengthen the next one; beyond, only the arithmetic would overflow.
+  static let ejectionFactorMax = 1_000_000
   /// The longest ejection of an outlier (Envoy's `max_ejection_time`).
   public static let ejectionTimeMax: Duration = .seconds(300)
   /// How long an endpoint rests after its first failed connection; doubled by each further failure in a row.
@@ -15,6 +26,7 @@ public enum TrafficLimits {
   public static let connectCooldownMax: Duration = .seconds(10)
   /// Share of a priority's endpoints that may fail before load spills to the next: 100 / 140 (Envoy's overprovisioning).
   public static let overprovisioningPercent = 140
+  static let overprovisioning = 1.4
   /// Concurrent retries always allowed, and the share of active requests allowed above that (Istio's `retryBudget` defaults).
   public static let retryConcurrencyMin = 3
   public static let retryBudgetPercent = 20

@@ -292,7 +292,7 @@ import Testing
     ]
     let (snapshot, _) = try Fixture.compile(Fixture.object("DestinationRule", "r", spec: spec), workloads)
     let cluster = try #require(snapshot.cluster("outbound|9080||reviews.default.svc.cluster.local"))
-    #expect(cluster.endpoints.map(\.weight).sorted() == [200_000, 800_000])
+    #expect(cluster.endpoints.map(\.localityShare).sorted() == [200_000, 800_000])
   }
 
   @Test func `a rule with a workload selector applies to those clients alone`() throws {

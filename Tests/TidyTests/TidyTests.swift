@@ -91,7 +91,7 @@ import Testing
     ("Membership", ["Primitives"]),
     ("Consensus", ["Primitives"]),
     ("MeshConfig", ["Primitives", "CYAML", "CRE2"]),
-    ("Traffic", ["Primitives", "HTTPCodec", "MeshConfig"]),
+    ("Traffic", ["Primitives", "HTTPCodec", "MeshConfig", "Synchronization"]),
     ("Transport", ["Primitives", "CLinux", "COpenSSL", "Glibc", "Synchronization", "Distributed", "Dispatch"]),
     ("Cluster", ["Primitives", "Membership", "Consensus", "Transport", "CSQLite", "Glibc", "Synchronization", "Dispatch"]),
     (

@@ -103,7 +103,7 @@ func endpoint(
 
 func cluster(
   _ endpoints: [Endpoint], _ algorithm: LoadBalancerPolicy.Algorithm = .leastRequest, outliers: OutlierPolicy? = nil,
-  warmup: Duration? = nil, discovery: Cluster.Discovery = .listed
+  warmup: LoadBalancerPolicy.Warmup? = nil, discovery: Cluster.Discovery = .listed
 ) -> Cluster {
   Cluster(
     name: "outbound|9080||reviews.default.svc.cluster.local", service: nil, host: "reviews.default.svc.cluster.local",
@@ -120,4 +120,26 @@ extension Instant {
 func isPlausible(_ count: Int, of trials: Int, p: Double) -> Bool {
   let deviation = (Double(trials) * p * (1 - p)).squareRoot()
   return abs(Double(count) - Double(trials) * p) <= 4 * max(deviation, 0.5)
+}
+
+extension LoadBalancer {
+  /// A balancer that shares with nobody.
+  convenience init(_ cluster: Cluster, now: Instant) {
+    self.init(cluster, Shared([cluster], now: now))
+  }
+
+  convenience init(_ cluster: Cluster, _ shared: Shared) { self.init(cluster, shared.entry) }
+}
+
+/// What several balancers of one cluster share, over snapshots.
+final class Shared {
+  private(set) var table: LoadTable
+  init(_ clusters: [Cluster], now: Instant) { table = LoadTable(clusters, now: now) }
+
+  var entry: LoadTable.Entry { table.entries[0] }
+
+  func update(_ cluster: Cluster, _ balancers: LoadBalancer..., now: Instant) {
+    table = LoadTable([cluster], after: table, now: now)
+    for balancer in balancers { balancer.update(cluster, entry) }
+  }
 }

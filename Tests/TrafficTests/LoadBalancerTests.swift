@@ -167,32 +167,36 @@ func `an idle cluster is shared by weight`(algorithm: LoadBalancerPolicy.Algorit
 }
 
 @Test func `an endpoint that is healthy again after being unhealthy need not rest`() throws {
-  let balancer = LoadBalancer(cluster(endpoints(2)), now: start)
+  let shared = Shared([cluster(endpoints(2))], now: start)
+  let balancer = LoadBalancer(cluster(endpoints(2)), shared)
   balancer.report(.connectFailed, try #require(ticket(balancer, 0)), now: start)
-  balancer.update(cluster([endpoint(1, health: .unhealthy), endpoint(2)]), now: start)
-  balancer.update(cluster(endpoints(2)), now: start)
+  shared.update(cluster([endpoint(1, health: .unhealthy), endpoint(2)]), balancer, now: start)
+  shared.update(cluster(endpoints(2)), balancer, now: start)
   #expect(Set(picks(balancer, count: 100)) == [0, 1])
 }
 
 // MARK: Snapshots
 
 @Test func `a new snapshot keeps what is known of endpoints that stay, wherever they stand in the list`() throws {
-  let balancer = LoadBalancer(cluster(endpoints(3)), now: start)
+  let shared = Shared([cluster(endpoints(3))], now: start)
+  let balancer = LoadBalancer(cluster(endpoints(3)), shared)
   let third = try #require(ticket(balancer, 2))
   balancer.started(third)
-  balancer.update(cluster([endpoint(3), endpoint(4)]), now: start)
+  shared.update(cluster([endpoint(3), endpoint(4)]), balancer, now: start)
   #expect(balancer.reports(at: start).map(\.active) == [1, 0])
   balancer.finished(third)
   balancer.finished(third)
   #expect(balancer.reports(at: start).map(\.active) == [0, 0])
-  balancer.update(cluster([]), now: start)
+  shared.update(cluster([]), balancer, now: start)
   balancer.finished(third)
   #expect(balancer.report(.connectFailed, third, now: start) == nil)
 }
 
 @Test func `slow start gives a new endpoint a tenth of its share at first and all of it in the end`() {
-  let balancer = LoadBalancer(cluster(endpoints(1), .random, warmup: .seconds(100)), now: start)
-  balancer.update(cluster(endpoints(2), .random, warmup: .seconds(100)), now: start)
+  let warmup = LoadBalancerPolicy.Warmup(duration: .seconds(100))
+  let shared = Shared([cluster(endpoints(1), .leastRequest, warmup: warmup)], now: start)
+  let balancer = LoadBalancer(cluster(endpoints(1), .leastRequest, warmup: warmup), shared)
+  shared.update(cluster(endpoints(2), .leastRequest, warmup: warmup), balancer, now: start)
   func share(_ now: Instant) -> Int { picks(balancer, count: 20_000, now: now).count { $0 == 1 } }
   #expect(isPlausible(share(start + .seconds(1)), of: 20_000, p: 0.1 / 1.1))
   #expect(isPlausible(share(start + .seconds(50)), of: 20_000, p: 0.5 / 1.5))
@@ -201,7 +205,7 @@ func `an idle cluster is shared by weight`(algorithm: LoadBalancerPolicy.Algorit
 
 // MARK: Consistent hashing
 
-private let byHeader = LoadBalancerPolicy.Algorithm.consistentHash(.header(bytes("x-user")), minimumRingSize: 1024)
+private let byHeader = LoadBalancerPolicy.Algorithm.consistentHash(.header(bytes("x-user")), .ring(minimumSize: 1024))
 
 @Test func `the same key goes to the same endpoint on every worker, and keys spread`() {
   let a = LoadBalancer(cluster(endpoints(5), byHeader), now: start)

@@ -44,7 +44,8 @@ struct LocalityPriority {
     return wanted != nil && endpoint[key] == wanted
   }
 
-  /// Splits each locality's percentage over its endpoints; localities that are not listed get nothing.
+  /// Splits each percentage over the localities it names, by the weights of their endpoints; localities that are not listed
+  /// get nothing (Istio, `applyLocalityWeights`).
   private func distribute(
     _ endpoints: [EndpointCompiler.Labelled], _ distribution: DestinationRule.LocalitySetting.Distribution
   ) -> [Endpoint] {
@@ -52,11 +53,13 @@ struct LocalityPriority {
     var taken: Set<UInt64> = []
     for target in distribution.to where target.value > 0 {
       let members = endpoints.filter { Self.matches(target.key, $0.endpoint.locality) && !taken.contains($0.endpoint.key) }
-      let total = members.reduce(UInt64(0)) { $0 + UInt64($1.endpoint.weight) }
+      func weight(_ members: [EndpointCompiler.Labelled]) -> UInt64 { members.reduce(0) { $0 + UInt64($1.endpoint.weight) } }
+      let total = max(1, weight(members))
+      let ofLocality = Dictionary(grouping: members, by: \.endpoint.locality).mapValues(weight)
       for member in members {
         var endpoint = member.endpoint
-        let share = UInt64(target.value) * 10_000 * UInt64(endpoint.weight) / max(1, total)
-        endpoint.weight = UInt32(clamping: max(1, share))
+        let share = UInt64(target.value) * 10_000 * (ofLocality[endpoint.locality] ?? 1) / total
+        endpoint.localityShare = UInt32(clamping: max(1, share))
         taken.insert(endpoint.key)
         result.append(endpoint)
       }

@@ -36,7 +36,7 @@ struct TrafficPolicyCompiler {
     case .sourceAddress: compiled = .sourceAddress
     case .queryParameter(let name): compiled = .queryParameter(Array(name.utf8))
     }
-    policy.algorithm = .consistentHash(compiled, minimumRingSize: hash.minimumRingSize)
+    policy.algorithm = .consistentHash(compiled, hash.table)
     return policy
   }
 

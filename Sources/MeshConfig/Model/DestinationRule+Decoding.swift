@@ -98,7 +98,7 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
     locality = fields.object("localityLbSetting")
     let warmupBlock: Warmup? = fields.object("warmup")
     let older = fields.duration("warmupDurationSecs")
-    warmup = warmupBlock?.duration ?? older
+    warmup = warmupBlock?.policy ?? older.map { LoadBalancerPolicy.Warmup(duration: $0) }
     if older != nil { fields.report.deprecated(fields.path / "warmupDurationSecs", use: "warmup.duration") }
     if older != nil && warmupBlock != nil {
       fields.error("warmupDurationSecs", "warmup and warmupDurationSecs exclude each other")
@@ -118,13 +118,15 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
   }
 
   private struct Warmup: FieldDecodable {
-    var duration: Duration?
+    var policy: LoadBalancerPolicy.Warmup?
     init(_ fields: inout Fields) {
       if !fields.has("duration") { fields.error("duration", "required") }
-      duration = fields.duration("duration")
-      _ = fields.number("minimumPercent", in: 0...100)
-      if let aggression = fields.number("aggression", in: 0...1_000_000), aggression == 0 {
-        fields.error("aggression", "must be above 0")
+      let duration = fields.duration("duration")
+      let minimum = fields.number("minimumPercent", in: 0...100)
+      let aggression = fields.number("aggression", in: 0...1_000_000)
+      if aggression == 0 { fields.error("aggression", "must be above 0") }
+      policy = duration.map {
+        LoadBalancerPolicy.Warmup(duration: $0, minimumPercent: minimum ?? 10, aggression: aggression ?? 1)
       }
     }
   }
@@ -139,12 +141,11 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
     let ring: Ring? = fields.object("ringHash")
     let maglev: Maglev? = fields.object("maglev")
     let older = fields.int("minimumRingSize", in: 0...8_388_608)
-    minimumRingSize = ring?.minimumRingSize ?? older ?? 1024
+    table =
+      maglev.map { .maglev(size: $0.tableSize) } ?? .ring(minimumSize: max(1, ring?.minimumRingSize ?? older ?? 1024))
     if older != nil { fields.report.deprecated(fields.path / "minimumRingSize", use: "ringHash.minimumRingSize") }
     if older != nil && ring != nil { fields.error("minimumRingSize", "minimumRingSize and ringHash exclude each other") }
     if ring != nil && maglev != nil { fields.error("maglev", "ringHash and maglev exclude each other") }
-    if maglev != nil { fields.report.notEnforced(fields.path / "maglev", "a hash ring with the same keys applies instead") }
-
     let written = [header != nil, cookie != nil, sourceAddress, query != nil].count { $0 }
     if written > 1 { fields.error("", "more than one hash key") }
     if written == 0 && !fields.report.hasErrors {
@@ -170,8 +171,11 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
   }
 
   private struct Maglev: FieldDecodable {
+    /// Envoy's default.
+    var tableSize = 65_537
     init(_ fields: inout Fields) {
       guard let size = fields.int("tableSize", in: 0...Int(UInt32.max)) else { return }
+      tableSize = size
       if size >= 5_000_011 { fields.error("tableSize", "must be below 5000011") }
       if size < 5_000_011 && !Self.isPrime(size) { fields.error("tableSize", "\(size) is not a prime number") }
     }

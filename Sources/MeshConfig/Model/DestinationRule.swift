@@ -38,7 +38,7 @@ public struct DestinationRule: Hashable, Sendable {
     public var simple: Simple?
     public var consistentHash: ConsistentHash?
     public var locality: LocalitySetting?
-    public var warmup: Duration?
+    public var warmup: LoadBalancerPolicy.Warmup?
 
     public enum Simple: String, CaseIterable, Hashable, Sendable {
       case unspecified = "UNSPECIFIED"
@@ -52,8 +52,8 @@ public struct DestinationRule: Hashable, Sendable {
 
   public struct ConsistentHash: Hashable, Sendable {
     public var key: Key?
-    /// Entries of the ring; 1024 by default.
-    public var minimumRingSize: Int
+    /// A ring of at least 1024 points by default.
+    public var table: LoadBalancerPolicy.HashTable
     public enum Key: Hashable, Sendable {
       case header(String)
       case cookie(name: String, path: String, ttl: Duration?)

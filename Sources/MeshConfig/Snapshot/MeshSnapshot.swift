@@ -309,6 +309,8 @@ public struct Endpoint: Sendable, Hashable {
   /// 0 is nearest (Istio, locality load balancing); all 0 without outlier detection.
   public var priority: Int
   public var weight: UInt32
+  /// Share of the endpoint's locality when localities share by weight (`distribute`); 0 when they do not.
+  public var localityShare: UInt32 = 0
   public var health: EndpointHealth
 
   public struct MeshRoute: Sendable, Hashable {

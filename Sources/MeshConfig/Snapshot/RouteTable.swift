@@ -358,16 +358,33 @@ public struct RetryConditions: OptionSet, Sendable, Hashable {
 public struct LoadBalancerPolicy: Sendable, Hashable {
   public var algorithm: Algorithm
   /// Slow start; nil = off.
-  public var warmup: Duration?
+  public var warmup: Warmup?
   public enum Algorithm: Sendable, Hashable {
     case leastRequest, roundRobin, random, passthrough
-    case consistentHash(HashKey, minimumRingSize: Int)
+    case consistentHash(HashKey, HashTable)
+  }
+  public enum HashTable: Sendable, Hashable {
+    case ring(minimumSize: Int)
+    /// `size` is prime.
+    case maglev(size: Int)
+  }
+  /// A new endpoint starts at `minimumPercent` of its weight and grows over `duration` (Istio, DestinationRule).
+  public struct Warmup: Sendable, Hashable {
+    public var duration: Duration
+    public var minimumPercent: Double
+    /// 1 grows evenly, more grows faster at first.
+    public var aggression: Double
+    public init(duration: Duration, minimumPercent: Double = 10, aggression: Double = 1) {
+      self.duration = duration
+      self.minimumPercent = minimumPercent
+      self.aggression = aggression
+    }
   }
   public enum HashKey: Sendable, Hashable {
     case header([UInt8]), sourceAddress, queryParameter([UInt8])
     case cookie(name: [UInt8], path: String, ttl: Duration?)
   }
-  public init(algorithm: Algorithm = .leastRequest, warmup: Duration? = nil) {
+  public init(algorithm: Algorithm = .leastRequest, warmup: Warmup? = nil) {
     self.algorithm = algorithm
     self.warmup = warmup
   }

@@ -1,0 +1,155 @@
+import MeshConfig
+import Primitives
+import Synchronization
+
+/// What a cluster carries on this node, counted by all its workers: circuit breakers, retry budget and ejections hold per
+/// node, as Envoy's hold per process.
+public final class SharedLoad: Sendable {
+  private let requests = Atomic<Int>(0)
+  private let pending = Atomic<Int>(0)
+  private let connections = Atomic<Int>(0)
+  private let retries = Atomic<Int>(0)
+  private let ejected = Atomic<Int>(0)
+  private let nextSweep: Atomic<UInt64>
+  /// Counts changes of who may be chosen; a balancer that has seen less looks again.
+  private let changes = Atomic<UInt64>(0)
+
+  init(now: Instant, interval: Duration?) {
+    nextSweep = Atomic((now + (interval ?? TrafficLimits.sweepInterval)).nanoseconds)
+  }
+
+  /// The counts now.
+  public var current: ClusterLoad {
+    ClusterLoad(
+      activeRequests: requests.load(ordering: .relaxed), pendingRequests: pending.load(ordering: .relaxed),
+      connections: connections.load(ordering: .relaxed), activeRetries: retries.load(ordering: .relaxed))
+  }
+
+  // MARK: Circuit breakers
+
+  /// Counts one more request; false when `http2MaxRequests` are under way, and nothing is counted: 503 UO.
+  public func beginRequest(_ policy: ConnectionPoolPolicy) -> Bool { Self.take(requests, policy.maxRequests) }
+  public func endRequest() { requests.wrappingSubtract(1, ordering: .relaxed) }
+
+  /// Counts one more request that waits for a connection; false when `http1MaxPendingRequests` wait: 503 UO.
+  public func beginPending(_ policy: ConnectionPoolPolicy) -> Bool { Self.take(pending, policy.maxPendingRequests) }
+  public func endPending() { pending.wrappingSubtract(1, ordering: .relaxed) }
+
+  /// Counts one more connection; false when there are `maxConnections`. `isFirst`: a worker without any connection to the
+  /// endpoint gets one all the same, since nothing else would ever serve its requests (Envoy, `ConnPoolImplBase`).
+  public func openConnection(_ policy: ConnectionPoolPolicy, isFirst: Bool) -> Bool {
+    Self.take(connections, isFirst ? nil : policy.maxConnections)
+  }
+  public func closedConnection() { connections.wrappingSubtract(1, ordering: .relaxed) }
+
+  public func beginRetry() { retries.wrappingAdd(1, ordering: .relaxed) }
+  public func endRetry() { retries.wrappingSubtract(1, ordering: .relaxed) }
+
+  private static func take(_ counter: borrowing Atomic<Int>, _ limit: Int?) -> Bool {
+    let count = counter.wrappingAdd(1, ordering: .relaxed).newValue
+    guard let limit, count > limit else { return true }
+    counter.wrappingSubtract(1, ordering: .relaxed)
+    return false
+  }
+
+  // MARK: Evidence
+
+  var version: UInt64 { changes.load(ordering: .relaxed) }
+  func changed() { changes.wrappingAdd(1, ordering: .relaxed) }
+
+  /// Counts what a try says about its host; why the host was ejected, when it was.
+  func report(
+    _ result: HostResult, _ host: SharedHost, _ policy: OutlierPolicy?, hosts: Int, at now: Instant
+  ) -> EjectionCause? {
+    if result == .connectFailed {
+      host.coolDown(at: now)
+      changed()
+    } else if host.clearConnectFailures() {
+      changed()
+    }
+    guard let policy, let cause = host.record(result, policy, at: now), !host.isEjected,
+      takeEjection(policy, hosts: hosts)
+    else { return nil }
+    guard host.eject(policy, at: now) else {
+      ejected.wrappingSubtract(1, ordering: .relaxed)
+      return nil
+    }
+    changed()
+    return cause
+  }
+
+  /// (ejected + 1) / hosts must stay within the limit, so 10 % ejects nothing below ten hosts.
+  private func takeEjection(_ policy: OutlierPolicy, hosts: Int) -> Bool {
+    let count = ejected.wrappingAdd(1, ordering: .relaxed).newValue
+    if count * 100 <= policy.maxEjectionPercent * hosts { return true }
+    ejected.wrappingSubtract(1, ordering: .relaxed)
+    return false
+  }
+
+  /// Ends ejections whose time is over, when an interval has passed; one worker does it for all.
+  func sweepIfDue(_ hosts: [SharedHost], interval: Duration?, at now: Instant) {
+    let due = nextSweep.load(ordering: .relaxed)
+    guard now.nanoseconds >= due else { return }
+    let step = UInt64(max(1, max(.milliseconds(1), interval ?? TrafficLimits.sweepInterval).nanosecondsClamped))
+    let next = (now + .nanoseconds(Int64(clamping: step))).nanoseconds
+    guard nextSweep.compareExchange(expected: due, desired: next, ordering: .relaxed).exchanged else { return }
+    let intervals = Int(clamping: 1 + (now.nanoseconds - due) / step)
+    for host in hosts where host.sweep(at: now, intervals: intervals) {
+      ejected.wrappingSubtract(1, ordering: .relaxed)
+      changed()
+    }
+  }
+
+  /// Counts ejections anew after the hosts have changed.
+  func recountEjections(_ hosts: [SharedHost]) { ejected.store(hosts.count { $0.isEjected }, ordering: .relaxed) }
+}
+
+/// What this node knows of the clusters of one snapshot, by index. Clusters and endpoints that stay keep what is known of them.
+public struct LoadTable: Sendable {
+  /// One cluster: its counts, its hosts in the order of `Cluster.endpoints`, and where keys lead.
+  public struct Entry: Sendable {
+    public let load: SharedLoad
+    let hosts: [SharedHost]
+    let hashing: HashTable?
+  }
+
+  public private(set) var entries: [Entry] = []
+  private var indexByName: [Name: Int] = [:]
+
+  /// Several rules can be in force for different clients of one destination: equal names are told apart by their order.
+  private struct Name: Hashable {
+    let name: String
+    let occurrence: Int
+  }
+
+  public init(_ clusters: [Cluster] = [], after old: LoadTable? = nil, now: Instant = .zero) {
+    entries.reserveCapacity(clusters.count)
+    indexByName.reserveCapacity(clusters.count)
+    for cluster in clusters {
+      var name = Name(name: cluster.name, occurrence: 0)
+      while indexByName[name] != nil { name = Name(name: cluster.name, occurrence: name.occurrence + 1) }
+      indexByName[name] = entries.count
+      let known = old?.indexByName[name].flatMap { old?.entries[$0] }
+      entries.append(Self.entry(cluster, after: known, now: now))
+    }
+  }
+
+  public subscript(_ cluster: ClusterIndex) -> Entry? { entries.indices.contains(cluster) ? entries[cluster] : nil }
+
+  private static func entry(_ cluster: Cluster, after old: Entry?, now: Instant) -> Entry {
+    let load = old?.load ?? SharedLoad(now: now, interval: cluster.outlierDetection?.interval)
+    let hosts = hosts(cluster, after: old, now: now)
+    for (host, endpoint) in zip(hosts, cluster.endpoints) where host.adopt(endpoint.health, at: now) { load.changed() }
+    if old != nil { load.recountEjections(hosts) }
+    return Entry(load: load, hosts: hosts, hashing: HashTable.of(cluster, after: old?.hashing))
+  }
+
+  private static func hosts(_ cluster: Cluster, after old: Entry?, now: Instant) -> [SharedHost] {
+    guard let old else { return cluster.endpoints.map { SharedHost($0, warmsSince: nil) } }
+    if cluster.endpoints.elementsEqual(old.hosts, by: { $0.key == $1.key }) { return old.hosts }
+    let known = Dictionary(old.hosts.map { ($0.key, $0) }) { first, _ in first }
+    // The first endpoints of a cluster have nobody to take over from.
+    let warmsSince = old.hosts.isEmpty ? nil : now
+    return cluster.endpoints.map { known[$0.key] ?? SharedHost($0, warmsSince: warmsSince) }
+  }
+}
