@@ -14,6 +14,17 @@ public struct ResponseHead: Sendable {
 
   public init() {}
 
+  /// Makes this the head of an answer of our own, without any field yet; storage is kept.
+  public mutating func begin(status: Int, framing: BodyFraming) {
+    headers.removeAll()
+    version = .http11
+    self.status = max(100, min(999, status))
+    self.framing = framing
+    keepsAlive = true
+    receivedBytes = 0
+    reason = headers.append(Array(StatusReason.phrase(self.status).utf8).span)
+  }
+
   /// Interim responses (RFC 9110 15.2) come before the final one; 101 ends HTTP on the connection.
   public var isInterim: Bool { status >= 100 && status < 200 && status != 101 }
 
@@ -44,7 +55,8 @@ public struct ResponseParser: Sendable {
   /// - Parameter method: of the request it answers; a response to HEAD has no body whatever it announces.
   /// - Returns: how many bytes the head took, or nil when more are needed.
   public mutating func parse(
-    _ bytes: Span<UInt8>, from start: Int, answering method: HTTPMethod, into head: inout ResponseHead
+    _ bytes: Span<UInt8>, from start: Int, answering method: HTTPMethod,
+    into head: inout ResponseHead
   ) throws(MessageError) -> Int? {
     guard start >= 0, start < bytes.count else { return nil }
     guard bytes[start] == 0x48 else { throw MessageError(.malformedStatusLine, status: 502) }
@@ -54,7 +66,8 @@ public struct ResponseParser: Sendable {
     head.headers.bytes.append(bytes.extracting(start..<(start + length)))
     head.receivedBytes = length
     let fields = try statusLine(&head)
-    try head.headers.parseFields(from: fields, to: length, limit: limits.fields, allowUnderscores: true)
+    try head.headers.parseFields(
+      from: fields, to: length, limit: limits.fields, allowUnderscores: true)
     try settleFraming(&head, answering: method)
     return length
   }
@@ -64,7 +77,9 @@ public struct ResponseParser: Sendable {
     let text = head.headers.bytes
     let bytes = text.span
     let malformed = MessageError(.malformedStatusLine, status: 502)
-    guard bytes.count >= 14, bytes[8] == 0x20, let version = httpVersion(bytes.extracting(0..<8)), version.0 == 1 else {
+    guard bytes.count >= 14, bytes[8] == 0x20, let version = httpVersion(bytes.extracting(0..<8)),
+      version.0 == 1
+    else {
       throw malformed
     }
     var status = 0
@@ -86,11 +101,16 @@ public struct ResponseParser: Sendable {
     return at + 2
   }
 
-  private func settleFraming(_ head: inout ResponseHead, answering method: HTTPMethod) throws(MessageError) {
+  private func settleFraming(_ head: inout ResponseHead, answering method: HTTPMethod)
+    throws(MessageError)
+  {
     let announced = try head.headers.framing()
-    if head.version == .http10, announced == .chunked { throw MessageError(.transferEncodingInHTTP10, status: 502) }
+    if head.version == .http10, announced == .chunked {
+      throw MessageError(.transferEncodingInHTTP10, status: 502)
+    }
     let connection = try head.headers.connectionOptions()
-    head.keepsAlive = head.version == .http11 ? !connection.close : connection.keepAlive && !connection.close
+    head.keepsAlive =
+      head.version == .http11 ? !connection.close : connection.keepAlive && !connection.close
     if method == .head || head.status < 200 || head.status == 204 || head.status == 304 {
       head.framing = .none
     } else if announced == .none, !head.headers.contains(.contentLength) {

@@ -16,6 +16,11 @@ enum Names {
   static let server = name(.server)
   static let setCookie = name(.setCookie)
   static let location = name(.location)
+  static let contentType = name(.contentType)
+  static let contentLength = name(.contentLength)
+  static let overloaded = name(.overloaded)
+  static let grpcStatus = name(.grpcStatus)
+  static let grpcMessage = name(.grpcMessage)
 
   static let yes = Array("true".utf8)
   static let http = Array("http".utf8)
@@ -23,6 +28,8 @@ enum Names {
   static let envoyPrefix = Array("x-envoy-".utf8)
   static let istioEnvoy = Array("istio-envoy".utf8)
   static let envoy = Array("envoy".utf8)
+  static let plainText = Array("text/plain".utf8)
+  static let grpc = Array("application/grpc".utf8)
 
   /// Fields with a meaning inside the mesh, or that only the proxy writes.
   static let neverFromClients: [KnownHeader] = [

@@ -7,6 +7,8 @@ final class ListeningPort: EventHandler, TimerHandler {
   let listener: ProxyListener
   /// Where it really listens.
   let address: SocketAddress
+  /// Connections have to be asked where they came to.
+  let isOnAnyAddress: Bool
   private(set) var isDraining = false
   /// Index of the local workload it serves, for outbound and gateway ports; −1 while the state names none.
   private(set) var localWorkload = -1
@@ -20,6 +22,7 @@ final class ListeningPort: EventHandler, TimerHandler {
 
   init(_ socket: consuming Listener, for listener: ProxyListener, worker: Worker) {
     address = socket.address
+    isOnAnyAddress = address.ip == .any || address.ip == .v6(high: 0, low: 0)
     self.socket = consume socket
     self.listener = listener
     self.worker = worker
@@ -38,7 +41,9 @@ final class ListeningPort: EventHandler, TimerHandler {
     switch listener.kind {
     case .outbound(let key): localWorkload = state.localWorkload(key: key) ?? -1
     case .gateway(let port):
-      guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else { return }
+      guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else {
+        return
+      }
       gateway = index
       localWorkload = state.snapshot.gateways[index].localWorkload
     case .meshInbound: break

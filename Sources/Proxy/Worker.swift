@@ -16,9 +16,9 @@ final class Worker: TurnHandler {
   let resolver: Resolver
 
   private(set) var ports: [ProxyListener: ListeningPort] = [:]
-  private var connections: [ObjectIdentifier: DownstreamConnection] = [:]
-  private var resumed: [DownstreamConnection] = []
-  private var waiting: [Exchange] = []
+  private var connections: [ObjectIdentifier: any ClientConnection] = [:]
+  private var resumed: [any ClientConnection] = []
+  private var waiting: [(exchange: Exchange, request: UInt64)] = []
   private(set) var isDraining = false
 
   var readBuffers = ReadBufferPool()
@@ -52,8 +52,11 @@ final class Worker: TurnHandler {
   }
 
   /// Listens at `address`; returns it with the port the kernel chose.
-  func open(_ listener: ProxyListener, at address: SocketAddress) throws(SystemError) -> SocketAddress {
-    let port = ListeningPort(try Listener(on: address, reusePort: true), for: listener, worker: self)
+  func open(_ listener: ProxyListener, at address: SocketAddress) throws(SystemError)
+    -> SocketAddress
+  {
+    let port = ListeningPort(
+      try Listener(on: address, reusePort: true), for: listener, worker: self)
     ports[listener] = port
     port.resolve(in: state)
     try port.open()
@@ -63,7 +66,9 @@ final class Worker: TurnHandler {
   func close(_ listener: ProxyListener) {
     guard let port = ports.removeValue(forKey: listener) else { return }
     port.drain()
-    for connection in connections.values where connection.port === port { connection.drain() }
+    for connection in connections.values where connection.caller.port === port {
+      connection.drain()
+    }
   }
 
   /// No new connections; idle ones end now, busy ones after their request.
@@ -75,7 +80,8 @@ final class Worker: TurnHandler {
   /// Whether this address is one of the proxy's own.
   func listens(at address: SocketAddress) -> Bool {
     ports.values.contains { port in
-      port.address.port == address.port && (port.address.ip == address.ip || port.address.ip == .any)
+      port.address.port == address.port
+        && (port.address.ip == address.ip || port.address.ip == .any)
     }
   }
 
@@ -94,8 +100,9 @@ final class Worker: TurnHandler {
       counters.connectionsRefused += 1
       return
     }
+    let local = port.isOnAnyAddress ? socket.localAddress ?? port.address : port.address
     // An outbound port lends its workload's identity: only programs of this host may use it.
-    if case .outbound = port.listener.kind, !Self.isOfThisHost(peer, connectedTo: socket.localAddress) {
+    if case .outbound = port.listener.kind, !Self.isOfThisHost(peer, connectedTo: local) {
       counters.connectionsRefused += 1
       return
     }
@@ -104,8 +111,9 @@ final class Worker: TurnHandler {
       counters.handshakeFailures += 1
       return
     }
-    let connection = DownstreamConnection(stream, peer: peer, port: port, worker: self)
-    connections[ObjectIdentifier(connection)] = connection
+    let caller = Caller(peer, connectedTo: local, isTLS: stream.isTLS, on: port)
+    let connection = HTTP1Downstream(stream, from: caller, worker: self)
+    add(connection)
     connection.open()
   }
 
@@ -115,7 +123,11 @@ final class Worker: TurnHandler {
     return address.isLoopback || address == local?.ip
   }
 
-  func downstreamClosed(_ connection: DownstreamConnection) {
+  func add(_ connection: any ClientConnection) {
+    connections[ObjectIdentifier(connection)] = connection
+  }
+
+  func remove(_ connection: any ClientConnection) {
     connections[ObjectIdentifier(connection)] = nil
   }
 
@@ -123,12 +135,12 @@ final class Worker: TurnHandler {
 
   /// Goes on with a request that waited for a connection.
   func tryNextTurn(_ exchange: Exchange) {
-    waiting.append(exchange)
+    waiting.append((exchange, exchange.serial))
     askForTurnEnd()
   }
 
   /// Lets others run before a client's next pipelined requests.
-  func resumeNextTurn(_ connection: DownstreamConnection) {
+  func resumeNextTurn(_ connection: any ClientConnection) {
     resumed.append(connection)
     askForTurnEnd()
   }
@@ -163,9 +175,10 @@ final class Worker: TurnHandler {
     for connection in connections { connection.process() }
     let exchanges = waiting
     waiting = []
-    for exchange in exchanges where exchange.phase == .connecting {
+    for (exchange, request) in exchanges
+    where exchange.phase == .connecting && exchange.serial == request {
       exchange.beginTry()
-      exchange.connection?.flush()
+      exchange.client?.flush()
     }
   }
 }

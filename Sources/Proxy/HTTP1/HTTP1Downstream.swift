@@ -3,10 +3,10 @@ import HTTPCodec
 import Primitives
 import Transport
 
-/// One connection from a client: reads requests in order, hands each to its exchange, writes what the exchange answers.
+/// One HTTP/1 connection from a client: reads requests in order, hands each to its exchange, writes what the exchange answers.
 ///
 /// Confined to its worker's thread. At most one request is under way; pipelined bytes wait in the read buffer.
-final class DownstreamConnection: EventHandler, TimerHandler {
+final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
   enum Phase {
     case handshake
     /// Waiting for, or reading, a request head.
@@ -23,7 +23,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   }
 
   let worker: Worker
-  let port: ListeningPort
+  let caller: Caller
   private(set) var stream: ByteStream
   private(set) var phase: Phase
   private var registration: Registration?
@@ -31,7 +31,9 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   private let exchange: Exchange
   private var decoder = BodyDecoder(.none)
   private var input: ReadBuffer?
-  var output = OutputBuffer()
+  private var output = OutputBuffer()
+  /// The response's body goes in chunks.
+  private var isChunked = false
 
   private var canRead = true
   private var isProcessing = false
@@ -45,29 +47,21 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   /// The moment at which the present phase is given up; checked when the timer fires, so that progress costs nothing.
   private var deadline = Instant.distantFuture
   private var timerAt = Instant.distantFuture
-  private(set) var headBegan = Instant.zero
+  private var headBegan = Instant.zero
 
-  let peerAddress: SocketAddress
-  private(set) lazy var peerAddressText: String = peerAddress.description
-  private(set) lazy var localAddressText: String = localAddress?.description ?? ""
-  private var localAddress: SocketAddress? { localAddressOf(stream.descriptor) }
-  /// Who speaks, on the mesh port: known after the handshake.
-  private(set) var peer: MeshPeer?
-
-  init(_ stream: consuming ByteStream, peer: SocketAddress, port: ListeningPort, worker: Worker) {
+  init(_ stream: consuming ByteStream, from caller: Caller, worker: Worker) {
     self.worker = worker
-    self.port = port
-    peerAddress = peer
+    self.caller = caller
     phase = stream.isHandshaking ? .handshake : .head
     self.stream = stream
     var options = RequestParser.Options()
-    if case .gateway = port.listener.kind { options.allowUnderscores = false }
+    if case .gateway = caller.port.listener.kind { options.allowUnderscores = false }
     parser = RequestParser(options: options)
-    exchange = Exchange(worker: worker)
+    exchange = Exchange(for: caller, worker: worker)
   }
 
   func open() {
-    exchange.connection = self
+    exchange.client = self
     do {
       registration = try worker.loop.register(stream.descriptor, self)
     } catch {
@@ -102,7 +96,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
     case .head where input?.isEmpty == false:
       worker.counters.headerTimeouts += 1
       phase = .exchange
-      exchange.refuse(status: 408, details: "request_header_timeout")
+      exchange.refuse(status: 408, details: "request_header_timeout", since: headBegan)
       process()
     case .exchange:
       exchange.streamIdle()
@@ -112,7 +106,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   }
 
   /// Gives the present phase `duration` from now. The timer moves only when the new deadline is earlier than it.
-  func setDeadline(_ duration: Duration?) {
+  private func setDeadline(_ duration: Duration?) {
     deadline = duration.map { worker.loop.now + $0 } ?? .distantFuture
     if deadline < timerAt { arm() }
   }
@@ -162,7 +156,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
         if phase == .exchange, peerClosed { noticeClientGone() }
         if phase == .exchange { return }
       case .tunnel:
-        exchange.pumpTunnel()
+        exchange.pumpRequestBody()
         return
       case .lingering:
         linger()
@@ -187,7 +181,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
         close()
         return false
       }
-      self.peer = peer
+      caller.peer = peer
       phase = .head
       canRead = true
       setDeadline(worker.state.options.headerTimeout)
@@ -216,7 +210,8 @@ final class DownstreamConnection: EventHandler, TimerHandler {
           }
         } catch {
           phase = .exchange
-          exchange.refuse(error)
+          exchange.refuse(error, since: headBegan)
+          headBegan = .zero
           return true
         }
       }
@@ -246,76 +241,15 @@ final class DownstreamConnection: EventHandler, TimerHandler {
   }
 
   private func noticeClientGone() {
-    if decoder.isComplete || !canRead { exchange.clientGone() }
+    if decoder.isComplete || !canRead { close() }
   }
 
-  // MARK: What the exchange uses
-
-  /// The next event of the request body; `needMore` when nothing can be read now.
-  func nextBodyEvent() throws(MessageError) -> BodyDecoder.Event {
-    while true {
-      if let input {
-        let bytes = input.bytes
-        var position = 0
-        let event = try decoder.next(bytes.span, from: &position)
-        if case .data(let range) = event {
-          exchange.requestBody(UnsafeBufferPointer(rebasing: bytes[range]))
-          input.consume(position)
-          return event
-        }
-        input.consume(position)
-        if event == .end { return .end }
-      } else if decoder.isComplete {
-        return .end
-      }
-      guard fill() else { return .needMore }
-    }
-  }
-
-  var requestTrailers: HeaderBlock? { decoder.trailers }
-  var requestIsComplete: Bool { decoder.isComplete }
-
-  /// The exchange is over: the next request, or the end.
-  func exchangeEnded(keepAlive: Bool) {
-    guard phase == .exchange || phase == .tunnel else { return }
-    let isUsable = keepAlive && decoder.isComplete && !peerClosed
-    if isUsable {
-      phase = .head
-      setDeadline(port.isDraining ? ProxyLimits.drainIdle : worker.state.options.idleTimeout)
-      process()
-    } else {
-      beginClosing()
-    }
-  }
-
-  func beginTunnel() { phase = .tunnel }
-
-  /// Takes tunnelled bytes from the client; false when none are there now.
-  func readTunnel(_ body: (UnsafeBufferPointer<UInt8>) -> Void) -> Bool {
-    if let input, !input.isEmpty {
-      body(input.bytes)
-      input.removeAll()
-      return true
-    }
-    guard fill(), let input else { return false }
-    body(input.bytes)
-    input.removeAll()
-    return true
-  }
-
-  var hasEnded: Bool { peerClosed && !canRead }
+  // MARK: The end
 
   private func beginClosing() {
     phase = .closing
     setDeadline(ProxyLimits.lingerTime)
     flush()
-  }
-
-  /// Ends at once; a response under way is seen as cut, never as complete.
-  func abort() {
-    stream.resetOnClose()
-    wasAborted = true
-    close()
   }
 
   /// Writes what is queued, and acts on what that makes possible.
@@ -326,9 +260,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
       if phase == .closing { finishClosing() }
     case .wouldBlock: break
     case .endOfStream, .failed:
-      let wasExchanging = phase == .exchange || phase == .tunnel
       close()
-      if wasExchanging { exchange.clientGone() }
       return
     }
     guard output.pending <= ProxyLimits.outputLowWater else { return }
@@ -360,10 +292,7 @@ final class DownstreamConnection: EventHandler, TimerHandler {
     if peerClosed || lingered > ProxyLimits.lingerBytes { close() }
   }
 
-  /// Lets go of an old state: a connection that waits must not keep it alive.
   func adopt(_ state: ServingState) { exchange.adoptIfIdle(state) }
-
-  // MARK: The end
 
   /// The listener goes. A request that is on its way already is answered as the connection's last; who stays idle is
   /// closed soon.
@@ -383,13 +312,95 @@ final class DownstreamConnection: EventHandler, TimerHandler {
     if let input { worker.readBuffers.give(input) }
     input = nil
     if wasExchanging { exchange.clientGone() }
-    exchange.connection = nil
-    worker.downstreamClosed(self)
+    exchange.client = nil
+    worker.remove(self)
   }
 
   private func releaseInputIfIdle() {
     guard phase == .head, let buffer = input, buffer.isEmpty else { return }
     worker.readBuffers.give(buffer)
     input = nil
+  }
+}
+
+// MARK: What the exchange uses
+
+extension HTTP1Downstream: Downstream {
+  func nextBodyEvent() throws(MessageError) -> BodyEvent {
+    while true {
+      if let input {
+        let bytes = input.bytes
+        var position = 0
+        let event = try decoder.next(bytes.span, from: &position)
+        if case .data(let range) = event {
+          exchange.requestBody(UnsafeBufferPointer(rebasing: bytes[range]))
+          input.consume(position)
+          return .data
+        }
+        input.consume(position)
+        if event == .end { return .end }
+      } else if decoder.isComplete {
+        return .end
+      }
+      guard fill() else {
+        guard phase == .tunnel, peerClosed, !canRead else { return .needMore }
+        try decoder.finish()
+        return .end
+      }
+    }
+  }
+
+  var requestTrailers: HeaderBlock? { decoder.trailers }
+  var requestIsComplete: Bool { decoder.isComplete }
+
+  func interim(_ head: borrowing ResponseHead) {
+    head.write(into: &output.bytes, chunked: false, close: false)
+  }
+
+  func respond(_ head: borrowing ResponseHead, closing: Bool) -> Int {
+    isChunked = head.framing == .chunked || head.framing == .untilClose
+    let before = output.bytes.count
+    head.write(into: &output.bytes, chunked: isChunked, close: closing)
+    return output.bytes.count - before
+  }
+
+  func write(_ body: UnsafeBufferPointer<UInt8>) {
+    if isChunked {
+      ChunkedEncoder.write(body.span, into: &output.bytes)
+    } else {
+      output.bytes.append(contentsOf: body)
+    }
+  }
+
+  func end(trailers: HeaderBlock?) {
+    if isChunked { ChunkedEncoder.writeEnd(trailers: trailers, into: &output.bytes) }
+  }
+
+  var pendingOutput: Int { output.pending }
+
+  func touch() { setDeadline(worker.state.options.streamIdleTimeout) }
+
+  func beginTunnel() {
+    phase = .tunnel
+    decoder = BodyDecoder(.untilClose)
+  }
+
+  /// The exchange is over: the next request, or the end.
+  func exchangeEnded(keepAlive: Bool) {
+    guard phase == .exchange || phase == .tunnel else { return }
+    let isUsable = keepAlive && decoder.isComplete && !peerClosed
+    if isUsable {
+      phase = .head
+      setDeadline(caller.port.isDraining ? ProxyLimits.drainIdle : worker.state.options.idleTimeout)
+      process()
+    } else {
+      beginClosing()
+    }
+  }
+
+  func abort() {
+    stream.resetOnClose()
+    wasAborted = true
+    close()
   }
 }

@@ -4,38 +4,8 @@ import Primitives
 import Traffic
 import Transport
 
-/// Why an upstream connection could not carry a request to its end.
-enum UpstreamFailure: Equatable {
-  /// No connection came about: refused, unreachable, timed out, or TLS failed. Nothing was sent.
-  case connect(ProxyError.ConnectFailure)
-  /// The peer closed in an orderly way before the response was complete.
-  case closed
-  /// The connection broke.
-  case reset
-  /// The response was not valid HTTP.
-  case malformed(MessageError)
-}
-
-/// What an exchange is told by the connection that carries it. All calls come on the worker's thread.
-protocol UpstreamObserver: AnyObject {
-  func upstreamConnected()
-  /// An interim (1xx) response.
-  func upstreamInterim(_ head: borrowing ResponseHead)
-  func upstreamResponded()
-  func upstreamBody(_ bytes: UnsafeBufferPointer<UInt8>)
-  /// The response is complete; the connection looks after itself.
-  func upstreamEnded(trailers: HeaderBlock?)
-  func upstreamFailed(_ failure: UpstreamFailure)
-  /// Room for more of the request body.
-  func upstreamCanTakeMore()
-  /// Writes to the client what the calls before have queued.
-  func flushClient()
-  /// Bytes of a protocol that was switched to.
-  func upstreamTunnel(_ bytes: UnsafeBufferPointer<UInt8>)
-}
-
 /// One HTTP/1.1 connection to an endpoint: connects, carries one request at a time, and goes back to its pool when clean.
-final class UpstreamConnection: EventHandler, TimerHandler {
+final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   private enum Phase { case connecting, handshake, idle, busy, tunnel, closed }
 
   private let worker: Worker
@@ -50,34 +20,42 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   private var output = OutputBuffer()
   private var input: ReadBuffer?
   private var parser = ResponseParser()
-  var head = ResponseHead()
+  private var head = ResponseHead()
   private var decoder: BodyDecoder?
   private var method = HTTPMethod.get
+  /// The request's body goes in chunks.
+  private var isChunked = false
   /// The exchange waits for room; it is told once there is some.
-  var isCongested = false
+  private var isCongested = false
   private var interims = 0
   private var canRead = true
   private var peerClosed = false
   private var isReading = false
   private var isPaused = false
   private var requestIsWhole = false
+  /// The client has ended its side of a tunnel: so does this side, once all is out.
+  private var mustShutDown = false
 
   /// It carried a request before this one.
-  private(set) var isReused = false
+  private var isReused = false
   /// A byte of this request was handed to the kernel.
-  private(set) var hasSent = false
+  private var hasSent = false
   /// A byte of a response came.
-  private(set) var hasReceived = false
+  private var hasReceived = false
   private(set) var idleSince = Instant.zero
   /// How long it lay idle before the request it carries now.
-  private(set) var idledFor = Duration.zero
-  private(set) var requestsCarried = 0
+  private var idledFor = Duration.zero
+  private var requestsCarried = 0
   private let requestsMax: Int
   let address: SocketAddress
   private(set) lazy var addressText: String = address.description
-  private(set) lazy var localAddressText: String = localAddressOf(stream.descriptor)?.description ?? ""
+  private(set) lazy var localAddressText: String =
+    localAddressOf(stream.descriptor)?.description ?? ""
 
-  init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, requestsMax: Int?, worker: Worker) {
+  init(
+    _ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, requestsMax: Int?,
+    worker: Worker
+  ) {
     self.requestsMax = requestsMax ?? .max
     self.stream = stream
     self.address = address
@@ -87,7 +65,9 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   }
 
   /// Watches the connecting socket; the observer hears whether it succeeded.
-  func open(for observer: any UpstreamObserver, within timeout: Duration) throws(ProxyError.ConnectFailure) {
+  func open(for observer: any UpstreamObserver, within timeout: Duration) throws(ProxyError
+    .ConnectFailure)
+  {
     self.observer = observer
     do throws(SystemError) {
       registration = try worker.loop.register(stream.descriptor, self)
@@ -101,10 +81,10 @@ final class UpstreamConnection: EventHandler, TimerHandler {
 
   var pendingOutput: Int { output.pending }
 
-  /// Takes a request; the head follows through `write`.
-  func begin(for observer: any UpstreamObserver, method: HTTPMethod) {
+  func begin(_ request: borrowing RequestHead, for observer: any UpstreamObserver) {
     self.observer = observer
-    self.method = method
+    method = request.method
+    isChunked = request.framing == .chunked
     isReused = requestsCarried > 0
     idledFor = isReused ? worker.loop.now - idleSince : .zero
     requestsCarried += 1
@@ -116,21 +96,40 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     isPaused = false
     isCongested = false
     phase = .busy
+    request.write(into: &output.bytes, chunked: isChunked)
   }
 
-  /// Queues request bytes through `body`.
-  func write(_ body: (inout [UInt8]) -> Void) { body(&output.bytes) }
+  func write(_ body: UnsafeBufferPointer<UInt8>) {
+    if isChunked {
+      ChunkedEncoder.write(body.span, into: &output.bytes)
+    } else {
+      output.bytes.append(contentsOf: body)
+    }
+  }
 
-  /// Says that the request is complete, so the connection may serve another once the response is.
-  func requestEnded() { requestIsWhole = true }
+  func end(trailers: HeaderBlock?) {
+    if phase == .tunnel {
+      mustShutDown = true
+    } else {
+      if isChunked { ChunkedEncoder.writeEnd(trailers: trailers, into: &output.bytes) }
+      requestIsWhole = true
+    }
+  }
+
+  func waitForRoom() { isCongested = true }
 
   func flush() {
-    guard phase == .busy || phase == .tunnel, !output.isEmpty else { return }
+    guard phase == .busy || phase == .tunnel, !output.isEmpty || mustShutDown else { return }
     let before = output.pending
     let result = output.flush(to: stream)
     if output.pending < before { hasSent = true }
     switch result {
-    case .bytes, .wouldBlock: break
+    case .bytes:
+      if mustShutDown {
+        mustShutDown = false
+        stream.shutdownWrite()
+      }
+    case .wouldBlock: break
     case .endOfStream, .failed:
       // A response may have been sent before the connection broke, for example 413 while the body was still flowing.
       canRead = true
@@ -145,7 +144,6 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     }
   }
 
-  /// Stops reading until `resume`: the client takes bytes more slowly than they come.
   func pause() { isPaused = true }
 
   func resume() {
@@ -154,7 +152,6 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     readNow()
   }
 
-  /// The exchange gives up; what the connection still carries can reach nobody.
   func cancel() {
     observer = nil
     close()
@@ -236,7 +233,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     canRead = true
     let observer = observer
     self.observer = nil
-    if let observer { observer.upstreamConnected() } else { close() }
+    if let observer { observer.upstreamConnected(self) } else { close() }
   }
 
   // MARK: Reading
@@ -293,7 +290,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   }
 
   private func ended() {
-    guard phase == .busy, var body = decoder else { return fail(.closed) }
+    guard phase == .busy || phase == .tunnel, var body = decoder else { return fail(.closed) }
     do throws(MessageError) {
       try body.finish()
       decoder = body
@@ -305,12 +302,6 @@ final class UpstreamConnection: EventHandler, TimerHandler {
 
   /// Uses buffered bytes; false when more are needed first or nothing is left to do.
   private func use(_ input: ReadBuffer) -> Bool {
-    if phase == .tunnel {
-      let bytes = input.bytes
-      observer?.upstreamTunnel(bytes)
-      input.removeAll()
-      return true
-    }
     do throws(MessageError) {
       return decoder == nil ? try useHead(input) : try useBody(input)
     } catch {
@@ -321,22 +312,26 @@ final class UpstreamConnection: EventHandler, TimerHandler {
 
   private func useHead(_ input: ReadBuffer) throws(MessageError) -> Bool {
     let bytes = input.bytes
-    guard let used = try parser.parse(bytes.span, from: 0, answering: method, into: &head) else { return needMore(input) }
+    guard let used = try parser.parse(bytes.span, from: 0, answering: method, into: &head) else {
+      return needMore(input)
+    }
     input.consume(used)
     if head.isInterim {
       interims += 1
-      guard interims <= ProxyLimits.interimResponses else { throw MessageError(.extraBytes, status: 502) }
+      guard interims <= ProxyLimits.interimResponses else {
+        throw MessageError(.extraBytes, status: 502)
+      }
       observer?.upstreamInterim(head)
       return true
     }
-    if head.status == 101 {
+    let isSwitching = head.status == 101
+    if isSwitching {
       phase = .tunnel
-      observer?.upstreamResponded()
-      return true
+      isChunked = false
     }
-    decoder = BodyDecoder(head.framing)
-    observer?.upstreamResponded()
-    guard phase == .busy else { return false }
+    decoder = BodyDecoder(isSwitching ? .untilClose : head.framing)
+    observer?.upstreamResponded(&head)
+    guard phase == .busy || phase == .tunnel else { return false }
     if decoder?.isComplete == true {
       finish(trailers: nil, reusable: true)
       return false
@@ -366,7 +361,7 @@ final class UpstreamConnection: EventHandler, TimerHandler {
         finish(trailers: trailers, reusable: true)
         return false
       }
-      guard phase == .busy else { return false }
+      guard phase == .busy || phase == .tunnel else { return false }
     }
     self.decoder = decoder
     input.consume(position)
@@ -383,7 +378,8 @@ final class UpstreamConnection: EventHandler, TimerHandler {
   /// The response is complete. Only a connection on which nothing is left over may carry another request.
   private func finish(trailers: HeaderBlock?, reusable: Bool) {
     let isClean =
-      reusable && head.keepsAlive && !peerClosed && requestsCarried < requestsMax && requestIsWhole && output.isEmpty
+      reusable && head.keepsAlive && !peerClosed && requestsCarried < requestsMax && requestIsWhole
+      && output.isEmpty
       && input?.isEmpty ?? true && key.allowsReuse
     let observer = observer
     self.observer = nil
@@ -400,11 +396,14 @@ final class UpstreamConnection: EventHandler, TimerHandler {
     observer?.flushClient()
   }
 
-  private func fail(_ failure: UpstreamFailure) {
+  private func fail(_ reason: UpstreamFailure.Reason) {
     let observer = observer
     self.observer = nil
+    let isBusy = phase == .busy || phase == .tunnel
+    let isStale = isBusy && isReused && !hasReceived
+    if isStale { worker.upstreams.learnClose(key, after: idledFor) }
     close()
-    observer?.upstreamFailed(failure)
+    observer?.upstreamFailed(UpstreamFailure(reason, isSent: isBusy && hasSent, isStale: isStale))
     observer?.flushClient()
   }
 

@@ -11,26 +11,33 @@ final class Mirror: UpstreamObserver, TimerHandler {
   private let body: [UInt8]
   private let clusterState: ClusterState
   private let ticket: HostTicket
-  private var upstream: UpstreamConnection?
+  private var upstream: (any Upstream)?
   private var timer = TimerToken.none
 
   /// Picks an endpoint of `cluster` and begins; what cannot be sent at once is dropped.
   static func send(
-    _ head: RequestHead, _ body: [UInt8], to cluster: ClusterIndex, from source: Int?, worker: Worker, state: ServingState
+    _ head: RequestHead, _ body: [UInt8], to cluster: ClusterIndex, from source: Int?,
+    worker: Worker, state: ServingState
   ) {
     guard state.snapshot.clusters.indices.contains(cluster), state === worker.state,
       let clusterState = worker.balancing[cluster]
     else { return }
     let target = state.snapshot.clusters[cluster]
-    guard clusterState.load.admitsRequest(target.connectionPool), clusterState.load.admitsConnection(target.connectionPool),
-      case .endpoint(let ticket) = clusterState.balancer.pick(PickRequest(), now: worker.loop.now, draws: &worker.draws),
+    guard clusterState.load.admitsRequest(target.connectionPool),
+      clusterState.load.admitsConnection(target.connectionPool),
+      case .endpoint(let ticket) = clusterState.balancer.pick(
+        PickRequest(), now: worker.loop.now, draws: &worker.draws),
       target.endpoints.indices.contains(ticket.index)
     else { return }
     let mirror = Mirror(worker, head, body, clusterState, ticket)
-    mirror.begin(EndpointAddress(target.endpoints[ticket.index], in: target, source: source), target, state)
+    mirror.begin(
+      EndpointAddress(target.endpoints[ticket.index], in: target, source: source), target, state)
   }
 
-  private init(_ worker: Worker, _ head: RequestHead, _ body: [UInt8], _ clusterState: ClusterState, _ ticket: HostTicket) {
+  private init(
+    _ worker: Worker, _ head: RequestHead, _ body: [UInt8], _ clusterState: ClusterState,
+    _ ticket: HostTicket
+  ) {
     self.worker = worker
     self.head = head
     self.body = body
@@ -44,14 +51,15 @@ final class Mirror: UpstreamObserver, TimerHandler {
     timer = worker.loop.schedule(after: ProxyLimits.mirrorTime, self)
     if let idle = worker.upstreams.take(address.key, now: worker.loop.now, mustBeFresh: true) {
       upstream = idle
-      return upstreamConnected()
+      return upstreamConnected(idle)
     }
     guard let ip = IPAddress(address.host) else { return end() }
     let target = SocketAddress.ip(ip, port: address.port)
     do throws(ProxyError.ConnectFailure) {
       let stream = try worker.upstreamStream(to: target, address.security, state)
-      let connection = UpstreamConnection(
-        stream, to: target, key: address.key, requestsMax: cluster.connectionPool.maxRequestsPerConnection, worker: worker)
+      let connection = HTTP1Upstream(
+        stream, to: target, key: address.key,
+        requestsMax: cluster.connectionPool.maxRequestsPerConnection, worker: worker)
       worker.counters.upstreamConnections += 1
       upstream = connection
       try connection.open(for: self, within: cluster.connectionPool.connectTimeout)
@@ -73,21 +81,10 @@ final class Mirror: UpstreamObserver, TimerHandler {
 
   func timerFired(_ token: TimerToken) { end() }
 
-  func upstreamConnected() {
-    guard let upstream else { return }
-    upstream.begin(for: self, method: head.method)
-    let body = body
-    upstream.write { output in
-      let chunked = head.framing == .chunked
-      head.write(into: &output, chunked: chunked)
-      if chunked {
-        ChunkedEncoder.write(body.span, into: &output)
-        ChunkedEncoder.writeEnd(trailers: nil, into: &output)
-      } else {
-        output.append(contentsOf: body)
-      }
-    }
-    upstream.requestEnded()
+  func upstreamConnected(_ upstream: any Upstream) {
+    upstream.begin(head, for: self)
+    if !body.isEmpty { body.withUnsafeBufferPointer { upstream.write($0) } }
+    upstream.end(trailers: nil)
     upstream.flush()
   }
 
@@ -99,18 +96,19 @@ final class Mirror: UpstreamObserver, TimerHandler {
 
   func upstreamFailed(_ failure: UpstreamFailure) {
     upstream = nil
-    if case .connect = failure { clusterState.balancer.report(.connectFailed, ticket, now: worker.loop.now) }
+    if case .connect = failure.reason {
+      clusterState.balancer.report(.connectFailed, ticket, now: worker.loop.now)
+    }
     end()
   }
 
-  func upstreamResponded() {
-    if upstream?.head.status == 101 { end() }
+  func upstreamResponded(_ head: inout ResponseHead) {
+    if head.status == 101 { end() }
   }
   func upstreamInterim(_ head: borrowing ResponseHead) {}
   func upstreamBody(_ bytes: UnsafeBufferPointer<UInt8>) {}
   func upstreamCanTakeMore() {}
   func flushClient() {}
-  func upstreamTunnel(_ bytes: UnsafeBufferPointer<UInt8>) {}
 }
 
 /// Where an endpoint is reached from here, and how.
@@ -123,14 +121,16 @@ struct EndpointAddress {
   /// - Parameter source: the calling workload, an index into the snapshot's local workloads.
   init(_ endpoint: Endpoint, in cluster: Cluster, source: Int?) {
     if !endpoint.isLocal, let mesh = endpoint.mesh, cluster.tls.usesMeshIdentity {
-      key = UpstreamKey(source: Int32(truncatingIfNeeded: source ?? -1), endpoint: endpoint.key, security: .mesh)
+      key = UpstreamKey(
+        source: Int32(truncatingIfNeeded: source ?? -1), endpoint: endpoint.key, security: .mesh)
       host = mesh.address
       port = mesh.port
       security = .mesh(mesh, source: source)
       return
     }
     let outside = endpoint.isLocal ? .plain : UpstreamSecurity(cluster.tls, host: cluster.host)
-    key = UpstreamKey(source: -1, endpoint: endpoint.key, security: outside == .plain ? .plain : .origination)
+    key = UpstreamKey(
+      source: -1, endpoint: endpoint.key, security: outside == .plain ? .plain : .origination)
     host = endpoint.address
     port = endpoint.port
     security = outside

@@ -23,25 +23,30 @@ extension Exchange {
 
   /// Finds who calls, from the connection and never from the request's own words.
   private func identify() -> Bool {
-    guard let connection else { return false }
     isGRPC = head.headers.value(.contentType).map { Self.isGRPC(head.headers.copy($0)) } ?? false
     if head.method == .connect {
       reply(
         ProxyReply(
-          LocalReply(status: 405, body: "", flags: .downstreamProtocolError, details: "connect_not_configured"), closes: true))
+          LocalReply(
+            status: 405, body: "", flags: .downstreamProtocolError,
+            details: "connect_not_configured"), closes: true))
       return false
     }
-    switch connection.port.listener.kind {
+    switch caller.port.listener.kind {
     case .outbound, .gateway:
-      let local = connection.port.localWorkload
+      let local = caller.port.localWorkload
       guard snapshot.localWorkloads.indices.contains(local) else {
-        reply(ProxyReply(LocalReply(status: 503, body: "", flags: .noClusterFound, details: "workload_not_registered")))
+        reply(
+          ProxyReply(
+            LocalReply(
+              status: 503, body: "", flags: .noClusterFound, details: "workload_not_registered")))
         return false
       }
       sourceLocal = local
       source = snapshot.localWorkloads[local].workload
     case .meshInbound:
-      guard let peer = connection.peer, let target = state.inboundTarget(serverName: peer.serverName) else {
+      guard let peer = caller.peer, let target = state.inboundTarget(serverName: peer.serverName)
+      else {
         reply(.notProcessed)
         return false
       }
@@ -62,7 +67,8 @@ extension Exchange {
 
   private static func isGRPC(_ type: [UInt8]) -> Bool {
     let name = Array("application/grpc".utf8)
-    return type.starts(with: name) && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
+    return type.starts(with: name)
+      && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
   }
 
   // MARK: Normalise
@@ -82,17 +88,19 @@ extension Exchange {
     } else if inbound == nil {
       head.headers.remove(.forwardedClientCert)
     }
-    if !head.headers.contains(.forwardedProto) { head.headers.add(Names.forwardedProto, Names.http) }
+    if !head.headers.contains(.forwardedProto) {
+      head.headers.add(Names.forwardedProto, Names.http)
+    }
     if !head.headers.contains(.requestID) {
       var text: [UInt8] = []
       RequestID(using: &worker.draws).append(to: &text)
       head.headers.add(Names.requestID, text)
     }
-    if let inbound, let peer = connection?.peer { appendClientCertificate(peer, inbound) }
+    if let inbound, let peer = caller.peer { appendClientCertificate(peer, inbound) }
   }
 
   private func appendForwardedFor() {
-    guard let ip = connection?.peerAddress.ip else { return }
+    guard let ip = caller.address.ip else { return }
     var value = head.headers.value(.forwardedFor).map { head.headers.copy($0) } ?? []
     if !value.isEmpty { value.append(contentsOf: ", ".utf8) }
     value.append(contentsOf: ip.description.utf8)
@@ -104,7 +112,8 @@ extension Exchange {
     var value = head.headers.value(.forwardedClientCert).map { head.headers.copy($0) } ?? []
     if !value.isEmpty { value.append(0x2C) }
     let own = snapshot.localWorkloads[target.localWorkload].identity
-    value.append(contentsOf: "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)".utf8)
+    value.append(
+      contentsOf: "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)".utf8)
     head.headers.set(Names.forwardedClientCert, value)
   }
 
@@ -118,10 +127,10 @@ extension Exchange {
 
   private func decide() {
     guard inbound == nil else { return beginTry() }
-    guard let connection else { return }
     if isGateway {
-      guard snapshot.gateways.indices.contains(connection.port.gateway) else { return reply(.noRoute) }
-      plan = Router.route(head, in: snapshot.gateways[connection.port.gateway], isHTTPS: false, draws: &worker.draws)
+      guard snapshot.gateways.indices.contains(caller.port.gateway) else { return reply(.noRoute) }
+      plan = Router.route(
+        head, in: snapshot.gateways[caller.port.gateway], isHTTPS: false, draws: &worker.draws)
     } else {
       guard let table = routeTable else { return reply(.noRoute) }
       let isHTTPS = head.form == .absolute && head.scheme.count == 5
@@ -154,7 +163,9 @@ extension Exchange {
   private func armTotalTimer() {
     let caller = isGRPC ? head.headers.value(.grpcTimeout) : nil
     let callerLimit = caller.flatMap { RequestTimeouts.grpcTimeout(head.headers.copy($0).span) }
-    guard let total = RequestTimeouts.total(route: route?.timeout, caller: callerLimit) else { return }
+    guard let total = RequestTimeouts.total(route: route?.timeout, caller: callerLimit) else {
+      return
+    }
     deadline = began + total
     totalTimer = worker.loop.schedule(at: deadline, self)
   }
@@ -176,7 +187,9 @@ extension Exchange {
     tryBegan = now
     attempts += 1
     if let inbound { return connectInbound(inbound) }
-    guard let cluster, snapshot.clusters.indices.contains(cluster) else { return reply(.noCluster(isGatewayAPI: false)) }
+    guard let cluster, snapshot.clusters.indices.contains(cluster) else {
+      return reply(.noCluster(isGatewayAPI: false))
+    }
     let target = snapshot.clusters[cluster]
     if target.discovery == .originalDestination { return connectOriginal(target) }
     guard let clusterState else { return reply(.noCluster(isGatewayAPI: false)) }
@@ -193,9 +206,11 @@ extension Exchange {
   /// With `maxConnections` in use, which over HTTP/1.1 means as many requests, a request waits for one of them to end; with
   /// `maxPendingRequests` waiting too, it is answered 503 UO.
   private func mustWait() -> Bool {
-    guard let cluster, let clusterState, inbound == nil, snapshot.clusters.indices.contains(cluster) else { return false }
+    guard let cluster, let clusterState, inbound == nil, snapshot.clusters.indices.contains(cluster)
+    else { return false }
     let policy = snapshot.clusters[cluster].connectionPool
-    guard let max = policy.maxConnections, clusterState.load.activeRequests >= Swift.max(1, max) else { return false }
+    guard let max = policy.maxConnections, clusterState.load.activeRequests >= Swift.max(1, max)
+    else { return false }
     guard clusterState.load.admitsPending(policy) else {
       reply(.overflow)
       return true
@@ -209,21 +224,30 @@ extension Exchange {
     let policy = route?.retry
     let mustAvoid = attempts > 1 && policy?.avoidPreviousHosts ?? true
     let request = PickRequest(
-      hash: stickyHash(cluster), tried: mustAvoid ? tried : [], prefersRemote: policy?.remoteLocalities ?? false)
-    guard case .endpoint(let ticket) = clusterState.balancer.pick(request, now: now, draws: &worker.draws) else { return nil }
+      hash: stickyHash(cluster), tried: mustAvoid ? tried : [],
+      prefersRemote: policy?.remoteLocalities ?? false)
+    guard
+      case .endpoint(let ticket) = clusterState.balancer.pick(
+        request, now: now, draws: &worker.draws)
+    else { return nil }
     self.ticket = ticket
     let endpoints = cluster.endpoints
-    if endpoints.indices.contains(ticket.index), endpoints[ticket.index].key == ticket.key { return endpoints[ticket.index] }
+    if endpoints.indices.contains(ticket.index), endpoints[ticket.index].key == ticket.key {
+      return endpoints[ticket.index]
+    }
     if let found = endpoints.first(where: { $0.key == ticket.key }) { return found }
     // The balancer already knows a newer snapshot than this request.
-    var newer = worker.state.snapshot.clusters.first { $0.name == cluster.name }?.endpoints.first { $0.key == ticket.key }
+    var newer = worker.state.snapshot.clusters.first { $0.name == cluster.name }?.endpoints.first {
+      $0.key == ticket.key
+    }
     newer?.workload = nil
     return newer
   }
 
   private func stickyHash(_ cluster: Cluster) -> UInt64? {
     guard case .consistentHash(let key, _) = cluster.loadBalancer.algorithm else { return nil }
-    let sticky = StickyKey(head, key, sourceAddress: connection?.peerAddress.ip?.bytes ?? [], draws: &worker.draws)
+    let sticky = StickyKey(
+      head, key, sourceAddress: caller.address.ip?.bytes ?? [], draws: &worker.draws)
     if case .newCookie(_, let cookie) = sticky { setCookie = cookie }
     return sticky.hash
   }
@@ -254,7 +278,8 @@ extension Exchange {
   private func connectInbound(_ target: InboundTarget) {
     let workload = snapshot.localWorkloads[target.localWorkload]
     let key = UpstreamKey(
-      source: -1, endpoint: UInt64(target.port) << 32 | UInt64(UInt32(truncatingIfNeeded: workload.workload)),
+      source: -1,
+      endpoint: UInt64(target.port) << 32 | UInt64(UInt32(truncatingIfNeeded: workload.workload)),
       security: .plain)
     connect(key: key, workload.address, target.port, nil)
   }
@@ -266,27 +291,31 @@ extension Exchange {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     for byte in host.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0100_0000_01B3 }
     let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
-    connect(key: UpstreamKey(source: -2, endpoint: hash ^ UInt64(port), security: .plain), name, port, cluster)
+    connect(
+      key: UpstreamKey(source: -2, endpoint: hash ^ UInt64(port), security: .plain), name, port,
+      cluster)
   }
 
   private func connect(
-    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity = .plain
+    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?,
+    _ security: UpstreamSecurity = .plain
   ) {
     var key = key
     key.allowsReuse = !head.wantsUpgrade
     let mustBeFresh = !head.method.isIdempotent
+    isMeshTry = key.security == .mesh
     if key.allowsReuse, !mustOpenNew,
       let idle = worker.upstreams.take(key, now: now, mustBeFresh: mustBeFresh)
     {
       upstream = idle
-      usedReusedConnection = true
       return send(on: idle)
     }
-    usedReusedConnection = false
-    if let address = IPAddress(host) { return open(key, .ip(address, port: port), cluster, security) }
+    if let address = IPAddress(host) {
+      return open(key, .ip(address, port: port), cluster, security)
+    }
     resolve(host) { exchange, address in
       guard let address else {
-        return exchange.tryFailed(.connect(.dns))
+        return exchange.tryFailed(UpstreamFailure(.connect(.dns), isSent: false))
       }
       exchange.open(key, .ip(address, port: port), cluster, security)
     }
@@ -299,71 +328,59 @@ extension Exchange {
       bound.loop.post {
         let (exchange, then) = bound.value
         // The client may have gone, or another request have begun, while the name was looked up.
-        guard exchange.phase == .connecting, exchange.tryBegan == token, exchange.upstream == nil else { return }
+        guard exchange.phase == .connecting, exchange.tryBegan == token, exchange.upstream == nil
+        else { return }
         then(exchange, addresses.first)
-        exchange.connection?.flush()
+        exchange.client?.flush()
       }
     }
     if let known { then(self, known.isEmpty ? nil : known[attempts % known.count]) }
   }
 
-  private func open(_ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity) {
+  private func open(
+    _ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity
+  ) {
     // A request for the proxy's own port, passed through, would come back for ever.
-    if cluster?.discovery == .originalDestination, worker.listens(at: address) { return tryFailed(.connect(.unreachable)) }
+    if cluster?.discovery == .originalDestination, worker.listens(at: address) {
+      return tryFailed(UpstreamFailure(.connect(.unreachable), isSent: false))
+    }
     let timeout = cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout
     worker.counters.upstreamConnects += 1
     do throws(ProxyError.ConnectFailure) {
       let stream = try worker.upstreamStream(to: address, security, state)
-      let connection = UpstreamConnection(
-        stream, to: address, key: key, requestsMax: cluster?.connectionPool.maxRequestsPerConnection, worker: worker)
+      let connection = HTTP1Upstream(
+        stream, to: address, key: key,
+        requestsMax: cluster?.connectionPool.maxRequestsPerConnection, worker: worker)
       worker.counters.upstreamConnections += 1
       upstream = connection
       try connection.open(for: self, within: timeout)
     } catch {
       upstream?.cancel()
       upstream = nil
-      tryFailed(.connect(error))
+      tryFailed(UpstreamFailure(.connect(error), isSent: false))
     }
   }
 
   // MARK: Send
 
-  /// Puts head and known body bytes on the connection.
-  func send(on connection: UpstreamConnection) {
+  /// Hands head and known body bytes to the upstream.
+  func send(on upstream: any Upstream) {
     phase = .sending
     upstreamReady = true
-    upstreamAddressText = connection.addressText
-    connection.begin(for: self, method: head.method)
+    upstreamAddressText = upstream.addressText
     if inbound == nil { head.headers.set(Names.attemptCount, number: UInt64(max(1, attempts))) }
-    if connection.key.security == .mesh, let source {
+    if isMeshTry, let source {
       head.headers.set(Names.meshSource, Array(snapshot.workloads[source].key.utf8))
     }
-    let chunked = head.framing == .chunked
-    let body = replay
-    connection.write { output in
-      head.write(into: &output, chunked: chunked)
-      appendBody(body.span, to: &output)
-    }
+    upstream.begin(head, for: self)
+    if !replay.isEmpty { replay.withUnsafeBufferPointer { upstream.write($0) } }
     if bodyEnded {
-      finishBody(on: connection)
+      upstream.end(trailers: client?.requestTrailers)
     } else {
       if !replayIsWhole { replay = [] }
       pumpRequestBody()
     }
-    connection.flush()
-  }
-
-  private func appendBody(_ bytes: Span<UInt8>, to output: inout [UInt8]) {
-    guard !bytes.isEmpty else { return }
-    if head.framing == .chunked { ChunkedEncoder.write(bytes, into: &output) } else { output.append(bytes) }
-  }
-
-  private func finishBody(on upstream: UpstreamConnection) {
-    if head.framing == .chunked {
-      let trailers = connection?.requestTrailers
-      upstream.write { ChunkedEncoder.writeEnd(trailers: trailers, into: &$0) }
-    }
-    upstream.requestEnded()
+    upstream.flush()
   }
 
   /// Moves request body bytes as far as the upstream, or the replay buffer, has room.
@@ -373,43 +390,48 @@ extension Exchange {
       return
     }
     isPumping = true
-    repeat { mustPumpAgain = false } while pumpUntilFull() || mustPumpAgain
+    repeat {
+      mustPumpAgain = false
+      pumpUntilFull()
+    } while mustPumpAgain
     isPumping = false
   }
 
-  /// True when the upstream took at once what had filled it, so there is room for more.
-  private func pumpUntilFull() -> Bool {
-    guard phase != .idle, phase != .tunnel, !bodyEnded, let connection else { return false }
+  private func pumpUntilFull() {
+    // What follows a wish for another protocol belongs to that one, once it is agreed.
+    guard phase != .idle, !bodyEnded, !head.wantsUpgrade || phase == .tunnel, let client else {
+      return
+    }
     do throws(MessageError) {
       while canTakeBody {
-        switch try connection.nextBodyEvent() {
+        switch try client.nextBodyEvent() {
         case .data: continue
         case .needMore:
           upstream?.flush()
-          return false
+          return
         case .end:
           bodyEnded = true
           requestEnded = now
-          if upstreamReady, let upstream { finishBody(on: upstream) }
+          if upstreamReady, let upstream { upstream.end(trailers: client.requestTrailers) }
           if plan.mirrors != 0, replayIsWhole { sendMirrors() }
           upstream?.flush()
-          return false
+          return
         }
       }
     } catch {
       requestBodyFailed(error)
-      return false
+      return
     }
-    guard upstreamReady, let upstream else { return false }
-    upstream.isCongested = true
+    guard upstreamReady, let upstream else { return }
+    upstream.waitForRoom()
     upstream.flush()
-    return self.upstream === upstream && !upstream.isCongested
   }
 
   /// Copies go out once the whole request is known; one too long to keep is not mirrored.
   private func sendMirrors() {
     guard let mirrors = route?.mirrors else { return }
-    for index in mirrors.indices.prefix(TrafficLimits.mirrorsMax) where plan.mirrors & (1 << UInt32(index)) != 0 {
+    for index in mirrors.indices.prefix(TrafficLimits.mirrorsMax)
+    where plan.mirrors & (1 << UInt32(index)) != 0 {
       guard let cluster = mirrors[index].cluster else { continue }
       Mirror.send(head, replay, to: cluster, from: sourceLocal, worker: worker, state: state)
     }
@@ -423,13 +445,13 @@ extension Exchange {
   /// Body bytes from the client.
   func requestBody(_ bytes: UnsafeBufferPointer<UInt8>) {
     requestBodyBytes += UInt64(bytes.count)
-    connection?.setDeadline(state.options.streamIdleTimeout)
+    client?.touch()
     if upstreamReady, replay.count + bytes.count > ProxyLimits.retryBodyBytes {
       replayIsWhole = false
       replay = []
     }
     if replayIsWhole { replay.append(contentsOf: bytes) }
-    if upstreamReady, let upstream { upstream.write { appendBody(bytes.span, to: &$0) } }
+    if upstreamReady, let upstream { upstream.write(bytes) }
   }
 
   /// A malformed body ends the request as an error, never as a shorter body (RFC 9112).
@@ -438,7 +460,7 @@ extension Exchange {
     if phase == .responding {
       flags.insert(.downstreamProtocolError)
       finish()
-      connection?.abort()
+      client?.abort()
     } else {
       reply(ProxyReply(error))
     }

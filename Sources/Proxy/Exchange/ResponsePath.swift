@@ -7,58 +7,56 @@ import Transport
 
 // How an exchange ends: the upstream's answer, another try, the proxy's own answer, or a client that went away.
 extension Exchange: UpstreamObserver {
-  func upstreamConnected() {
-    guard phase == .connecting, let upstream else { return }
+  func upstreamConnected(_ upstream: any Upstream) {
+    guard phase == .connecting, self.upstream === upstream else { return }
     send(on: upstream)
   }
 
   func upstreamInterim(_ interim: borrowing ResponseHead) {
-    guard phase == .sending, interim.status != 101, let connection else { return }
-    interim.write(into: &connection.output.bytes, chunked: false, close: false)
+    guard phase == .sending else { return }
+    client?.interim(interim)
   }
 
-  func upstreamCanTakeMore() {
-    if phase == .tunnel { pumpTunnel() } else { pumpRequestBody() }
-  }
+  func upstreamCanTakeMore() { pumpRequestBody() }
 
-  func flushClient() { connection?.flush() }
+  func flushClient() { client?.flush() }
 
   // MARK: The response head
 
-  func upstreamResponded() {
-    guard phase == .sending, let upstream else { return }
+  func upstreamResponded(_ response: inout ResponseHead) {
+    guard phase == .sending else { return }
     serviceMilliseconds = milliseconds(now - tryBegan)
-    if upstream.head.status == 101 { return switchProtocols(upstream) }
-    let isNotProcessed = upstream.key.security == .mesh && upstream.head.headers.contains(.notProcessed)
-    let outcome = isNotProcessed ? TryOutcome.notProcessed : .response(tryResponse(upstream.head))
-    if isNotProcessed || upstream.head.status >= 400 || upstream.head.headers.contains(.grpcStatus) {
+    if response.status == 101 { return switchProtocols(&response) }
+    let isNotProcessed = isMeshTry && response.headers.contains(.notProcessed)
+    let outcome = isNotProcessed ? TryOutcome.notProcessed : .response(tryResponse(response))
+    if isNotProcessed || response.status >= 400 || response.headers.contains(.grpcStatus) {
       if tryAgain(after: outcome) { return }
     }
-    passOn(upstream)
+    passOn(&response)
   }
 
   private func tryResponse(_ head: borrowing ResponseHead) -> TryResponse {
-    let grpc = head.headers.value(.grpcStatus).flatMap { parseDecimal(head.headers.copy($0), max: 255) }
+    let grpc = head.headers.value(.grpcStatus).flatMap {
+      parseDecimal(head.headers.copy($0), max: 255)
+    }
     return TryResponse(
       status: UInt16(clamping: head.status), grpcStatus: grpc.map { UInt8(clamping: $0) },
-      isOverloaded: head.headers.contains(.overloaded), isRateLimited: head.headers.contains(.ratelimited))
+      isOverloaded: head.headers.contains(.overloaded),
+      isRateLimited: head.headers.contains(.ratelimited))
   }
 
   /// Writes the upstream's head to the client, with what the mesh adds.
-  private func passOn(_ upstream: UpstreamConnection) {
-    guard let connection else { return }
+  private func passOn(_ response: inout ResponseHead) {
+    guard let client, let upstream else { return }
     phase = .responding
     cancelTimers(keepingTotal: true)
-    settleTry(status: upstream.head.status)
-    status = UInt16(clamping: upstream.head.status)
+    settleTry(status: response.status)
+    status = UInt16(clamping: response.status)
     details = "via_upstream"
     upstreamLocalText = worker.state.options.accessLog == nil ? "" : upstream.localAddressText
-    editResponse(&upstream.head)
-    responseChunked = upstream.head.framing == .chunked || upstream.head.framing == .untilClose
-    let before = connection.output.bytes.count
+    editResponse(&response)
     closesAfter = mustCloseAfter
-    upstream.head.write(into: &connection.output.bytes, chunked: responseChunked, close: closesAfter)
-    responseHeadBytes = UInt64(connection.output.bytes.count - before)
+    responseHeadBytes = UInt64(client.respond(response, closing: closesAfter))
   }
 
   private func editResponse(_ response: inout ResponseHead) {
@@ -68,104 +66,77 @@ extension Exchange: UpstreamObserver {
     response.headers.remove(.peerMetadata)
     response.headers.remove(.peerMetadataID)
     response.headers.remove(.decoratorOperation)
-    response.headers.set(Names.server, inbound != nil || isGateway ? Names.istioEnvoy : Names.envoy)
-    if let serviceMilliseconds { response.headers.set(Names.serviceTime, number: serviceMilliseconds) }
+    response.headers.set(Names.server, serverName)
+    if let serviceMilliseconds {
+      response.headers.set(Names.serviceTime, number: serviceMilliseconds)
+    }
     if let setCookie { response.headers.add(Names.setCookie, setCookie) }
     applyResponseChanges(&response.headers)
-    grpcStatus = response.headers.value(.grpcStatus).flatMap { parseDecimal(response.headers.copy($0), max: 255) }
-      .map { UInt8(clamping: $0) }
+    grpcStatus = response.headers.value(.grpcStatus).flatMap {
+      parseDecimal(response.headers.copy($0), max: 255)
+    }
+    .map { UInt8(clamping: $0) }
   }
 
-  /// A client that waits for `100 Continue` and gets a final answer may or may not send its body: nobody can know.
+  /// Whether a connection of one request at a time ends with this one. A client that waits for `100 Continue` and gets a
+  /// final answer may or may not send its body, and one that was refused another protocol may speak it already: nobody can
+  /// know.
   private var mustCloseAfter: Bool {
-    !head.keepsAlive || connection?.port.isDraining == true || worker.isDraining
+    guard !caller.isHTTP2 else { return false }
+    return !head.keepsAlive || head.wantsUpgrade || caller.port.isDraining || worker.isDraining
       || head.expectsContinue && !bodyEnded && requestBodyBytes == 0
   }
 
   // MARK: The response body
 
   func upstreamBody(_ bytes: UnsafeBufferPointer<UInt8>) {
-    guard phase == .responding, let connection else { return }
+    guard phase == .responding || phase == .tunnel, let client else { return }
     responseBodyBytes += UInt64(bytes.count)
-    if responseChunked {
-      ChunkedEncoder.write(bytes.span, into: &connection.output.bytes)
-    } else {
-      connection.output.bytes.append(contentsOf: bytes)
-    }
-    connection.setDeadline(state.options.streamIdleTimeout)
-    if connection.output.pending >= ProxyLimits.outputHighWater { upstream?.pause() }
+    client.write(bytes)
+    client.touch()
+    if client.pendingOutput >= ProxyLimits.outputHighWater { upstream?.pause() }
   }
 
   func clientCanTakeMore() { upstream?.resume() }
 
   func upstreamEnded(trailers: HeaderBlock?) {
-    guard phase == .responding, let connection else { return }
-    if responseChunked { ChunkedEncoder.writeEnd(trailers: trailers, into: &connection.output.bytes) }
+    guard phase == .responding || phase == .tunnel, let client else { return }
+    client.end(trailers: trailers)
     if let trailers, grpcStatus == nil {
       grpcStatus = trailers.value(.grpcStatus).flatMap { parseDecimal(trailers.copy($0), max: 255) }
         .map { UInt8(clamping: $0) }
     }
     upstream = nil
     // What the head said holds: a client told to keep the connection may have sent its next request already.
-    let keepAlive = !closesAfter
+    let keepAlive = !closesAfter && phase == .responding
     finish()
-    connection.exchangeEnded(keepAlive: keepAlive)
+    client.exchangeEnded(keepAlive: keepAlive)
   }
 
   // MARK: Upgrades
 
-  private func switchProtocols(_ upstream: UpstreamConnection) {
-    guard head.wantsUpgrade, let connection else {
-      upstream.cancel()
-      self.upstream = nil
-      return tryFailed(.malformed(MessageError(.malformedStatusLine, status: 502)))
+  /// What follows is a body without an end of its own, in both directions.
+  private func switchProtocols(_ response: inout ResponseHead) {
+    guard head.wantsUpgrade, let client else {
+      dropUpstream()
+      return tryFailed(UpstreamFailure(.malformed(MessageError(.malformedStatusLine, status: 502))))
     }
     cancelTimers(keepingTotal: false)
     phase = .tunnel
     status = 101
     details = "via_upstream"
-    upstream.head.headers.removeHopByHop(keepingUpgrade: true)
-    upstream.head.headers.add(Names.connection, Names.upgradeValue)
-    upstream.head.write(into: &connection.output.bytes, chunked: false, close: false)
-    connection.setDeadline(nil)
-    connection.beginTunnel()
-    pumpTunnel()
-  }
-
-  /// Moves the client's bytes to the upstream as far as it has room.
-  func pumpTunnel() {
-    guard phase == .tunnel, let connection, let upstream else { return }
-    while upstream.pendingOutput < ProxyLimits.outputHighWater {
-      let moved = connection.readTunnel { bytes in
-        requestBodyBytes += UInt64(bytes.count)
-        upstream.write { $0.append(contentsOf: bytes) }
-      }
-      guard moved else { break }
-    }
-    if upstream.pendingOutput >= ProxyLimits.outputHighWater { upstream.isCongested = true }
-    upstream.flush()
-    if connection.hasEnded, self.upstream != nil {
-      endTunnel()
-      connection.close()
-    }
-  }
-
-  func upstreamTunnel(_ bytes: UnsafeBufferPointer<UInt8>) {
-    guard phase == .tunnel, let connection else { return }
-    responseBodyBytes += UInt64(bytes.count)
-    connection.output.bytes.append(contentsOf: bytes)
-    if connection.output.pending >= ProxyLimits.outputHighWater { upstream?.pause() }
-  }
-
-  private func endTunnel() {
-    dropUpstream()
-    finish()
+    response.headers.removeHopByHop(keepingUpgrade: true)
+    response.headers.add(Names.connection, Names.upgradeValue)
+    responseHeadBytes = UInt64(client.respond(response, closing: false))
+    replayIsWhole = false
+    client.beginTunnel()
+    client.touch()
+    pumpRequestBody()
   }
 
   // MARK: Failures and other tries
 
   func upstreamFailed(_ failure: UpstreamFailure) {
-    let lost = upstream
     upstream = nil
     upstreamReady = false
     switch phase {
@@ -173,29 +144,27 @@ extension Exchange: UpstreamObserver {
       worker.counters.upstreamConnectFailures += 1
       tryFailed(failure)
     case .sending:
-      if let lost, lost.isReused, !lost.hasReceived { worker.upstreams.learnClose(lost.key, after: lost.idledFor) }
-      if mayReconnect(lost) { return reconnect() }
-      tryFailed(failure, wasSent: lost?.hasSent ?? true)
+      if mayReconnect(failure) { return reconnect() }
+      tryFailed(failure)
     case .responding:
       // Part of the answer is out: it must be seen as cut.
-      flags.insert(failure == .reset ? .upstreamRemoteReset : .upstreamConnectionTermination)
-      details = "upstream_reset_after_response_started{\(failure == .reset ? "remote_reset" : "connection_termination")}"
-      let connection = connection
+      let isReset = failure.reason == .reset
+      flags.insert(isReset ? .upstreamRemoteReset : .upstreamConnectionTermination)
+      details =
+        "upstream_reset_after_response_started{\(isReset ? "remote_reset" : "connection_termination")}"
       finish()
-      connection?.abort()
+      client?.abort()
     case .tunnel:
-      let connection = connection
       finish()
-      connection?.exchangeEnded(keepAlive: false)
+      client?.abort()
     case .idle, .deciding: break
     }
   }
 
   /// A kept connection that ended before any byte of an answer was closed by its peer while it lay idle: the request may
   /// go on a new one when nothing of it left, or when doing it twice does no harm.
-  private func mayReconnect(_ lost: UpstreamConnection?) -> Bool {
-    guard let lost, usedReusedConnection, lost.isReused, !lost.hasReceived, replayIsWhole else { return false }
-    return !lost.hasSent || head.method.isIdempotent
+  private func mayReconnect(_ failure: UpstreamFailure) -> Bool {
+    failure.isStale && replayIsWhole && (!failure.isSent || head.method.isIdempotent)
   }
 
   private func reconnect() {
@@ -207,21 +176,29 @@ extension Exchange: UpstreamObserver {
   }
 
   /// The current try came to nothing before a response.
-  func tryFailed(_ failure: UpstreamFailure, wasSent: Bool = false) {
+  func tryFailed(_ failure: UpstreamFailure) {
     upstreamReady = false
     let outcome: TryOutcome
-    switch failure {
+    switch failure.reason {
     case .connect(let why):
       if isCounted, let ticket { clusterState?.balancer.report(.connectFailed, ticket, now: now) }
       transportFailure = Self.text(why)
       outcome = .connectFailed
-    case .closed, .reset: outcome = .reset(isRequestSent: wasSent)
+    case .notProcessed: outcome = .notProcessed
+    case .closed, .reset: outcome = .reset(isRequestSent: failure.isSent)
     case .malformed: outcome = .response(TryResponse(status: 502))
     }
-    if case .connect = failure {} else { settleTry(status: 0) }
-    if case .malformed = failure { return reply(failure.error) }
+    switch failure.reason {
+    case .connect, .notProcessed: break
+    case .malformed:
+      settleTry(status: 0)
+      return reply(failure.error)
+    case .closed, .reset: settleTry(status: 0)
+    }
     if tryAgain(after: outcome) { return }
-    reply(ProxyReply(failure.error, isRetried: attempts > 1))
+    // Only another node may be told to go elsewhere; a client hears of a reset.
+    let isOurs = failure.reason == .notProcessed && inbound == nil
+    reply(ProxyReply(isOurs ? .upstreamReset : failure.error, isRetried: attempts > 1))
   }
 
   private static func text(_ failure: ProxyError.ConnectFailure) -> String {
@@ -245,8 +222,10 @@ extension Exchange: UpstreamObserver {
   /// Asks whether the request goes elsewhere, and begins that; false when this try was the last.
   private func tryAgain(after outcome: TryOutcome) -> Bool {
     var input = RetryInput(
-      policy: retryPolicy, outcome: outcome, method: head.method, retriesDone: retries, repicksDone: repicks,
-      canReplayBody: replayIsWhole, hasResponseBegun: phase == .responding, now: now, deadline: deadline)
+      policy: retryPolicy, outcome: outcome, method: head.method, retriesDone: retries,
+      repicksDone: repicks,
+      canReplayBody: replayIsWhole, hasResponseBegun: phase == .responding, now: now,
+      deadline: deadline)
     if let cluster, let clusterState, snapshot.clusters.indices.contains(cluster) {
       input.load = clusterState.load
       input.maxRetries = snapshot.clusters[cluster].connectionPool.maxRetries
@@ -271,7 +250,9 @@ extension Exchange: UpstreamObserver {
 
   /// Inbound, a request that never reached the application is tried again twice (Istio's inbound default).
   private var retryPolicy: RetryPolicy? {
-    guard inbound != nil else { return route == nil ? snapshot.settings.defaultRetry : route?.retry }
+    guard inbound != nil else {
+      return route == nil ? snapshot.settings.defaultRetry : route?.retry
+    }
     return isGRPC ? nil : RetryPolicy(attempts: 2, conditions: .resetBeforeRequest)
   }
 
@@ -296,7 +277,8 @@ extension Exchange: UpstreamObserver {
   private func settleTry(status: Int) {
     guard let clusterState, let ticket, isCounted else { return }
     clusterState.balancer.report(
-      status == 0 ? .localOriginFailure : .response(status: UInt16(clamping: status)), ticket, now: now)
+      status == 0 ? .localOriginFailure : .response(status: UInt16(clamping: status)), ticket,
+      now: now)
   }
 
   func uncount() {
@@ -329,9 +311,8 @@ extension Exchange: UpstreamObserver {
     flags.insert(.upstreamRequestTimeout)
     details = "response_timeout"
     dropUpstream()
-    let connection = connection
     finish()
-    connection?.abort()
+    client?.abort()
   }
 
   /// Nothing moved for too long.
@@ -339,9 +320,8 @@ extension Exchange: UpstreamObserver {
     if phase == .responding || phase == .tunnel {
       flags.insert(.streamIdleTimeout)
       dropUpstream()
-      let connection = connection
       finish()
-      connection?.abort()
+      client?.abort()
     } else {
       dropUpstream()
       reply(ProxyReply(.streamIdle, closes: true))
@@ -354,38 +334,45 @@ extension Exchange: UpstreamObserver {
 
   /// Answers once, whatever was under way.
   func reply(_ answer: ProxyReply) {
-    guard phase != .idle, phase != .responding, phase != .tunnel, let connection else { return }
+    guard phase != .idle, phase != .responding, phase != .tunnel, let client else { return }
     dropUpstream()
     worker.counters.localReplies += 1
     status = answer.answer.status
     flags.formUnion(answer.answer.flags)
     details = answer.answer.details
-    let close = answer.closes || mustCloseAfter || !connection.requestIsComplete
-    let before = connection.output.bytes.count
-    let bodyBytes = answer.write(
-      into: &connection.output.bytes, isGRPC: isGRPC, server: serverName, withBody: head.method != .head, close: close)
-    responseBodyBytes = UInt64(bodyBytes)
-    responseHeadBytes = UInt64(connection.output.bytes.count - before - bodyBytes)
+    let close = answer.closes || mustCloseAfter || !client.requestIsComplete && !caller.isHTTP2
+    send(answer, closing: close, to: client)
     finish()
-    connection.exchangeEnded(keepAlive: !close)
+    client.exchangeEnded(keepAlive: !close)
+  }
+
+  private func send(_ answer: ProxyReply, closing: Bool, to client: any Downstream) {
+    var response = ResponseHead()
+    let body = answer.write(
+      into: &response, isGRPC: isGRPC, server: serverName, answering: head.method)
+    responseHeadBytes = UInt64(client.respond(response, closing: closing))
+    responseBodyBytes = UInt64(body.count)
+    if !body.isEmpty { body.withUnsafeBufferPointer { client.write($0) } }
+    client.end(trailers: nil)
   }
 
   /// Answers bytes that are no request; nothing in them was understood, so nothing is routed or counted for a flow.
-  func refuse(_ error: MessageError) {
-    refuse(ProxyReply(error))
+  func refuse(_ error: MessageError, since began: Instant) {
+    refuse(ProxyReply(error), since: began)
   }
 
-  func refuse(status: Int, details: String) {
+  func refuse(status: Int, details: String, since began: Instant) {
     refuse(
       ProxyReply(
-        LocalReply(status: UInt16(clamping: status), body: "", flags: .downstreamProtocolError, details: details), closes: true)
-    )
+        LocalReply(
+          status: UInt16(clamping: status), body: "", flags: .downstreamProtocolError,
+          details: details), closes: true),
+      since: began)
   }
 
-  private func refuse(_ answer: ProxyReply) {
-    guard let connection else { return }
+  private func refuse(_ answer: ProxyReply, since began: Instant) {
     head = RequestHead()
-    reset(at: connection.headBegan == .zero ? now : connection.headBegan)
+    reset(at: began)
     phase = .deciding
     worker.counters.requestsRefused += 1
     reply(answer)
@@ -400,9 +387,7 @@ extension Exchange: UpstreamObserver {
       details = phase == .responding ? details : "downstream_remote_disconnect"
       if phase != .responding { status = 0 }
     }
-    let connection = connection
     finish()
-    connection?.close()
   }
 
   func cancelTimers(keepingTotal: Bool) {

@@ -5,7 +5,7 @@ import Telemetry
 import Traffic
 import Transport
 
-/// One request from its head to its log line. A client connection owns one and uses it for request after request.
+/// One request from its head to its log line. A client's connection or stream owns one and uses it for request after request.
 ///
 /// What happens is in `RequestPath.swift`, in order; how an upstream's answer comes back is in `ResponsePath.swift`.
 final class Exchange {
@@ -23,8 +23,12 @@ final class Exchange {
   }
 
   let worker: Worker
-  var connection: DownstreamConnection?
+  let caller: Caller
+  /// Held while the client's side lives; it clears it at its end, so the two do not keep each other.
+  var client: (any Downstream)?
   var phase = Phase.idle
+  /// Counts the requests it has served: what waits for one of them does not meet another.
+  private(set) var serial: UInt64 = 0
   /// The state this request began with; it keeps it to its end.
   var state: ServingState
   var head = RequestHead()
@@ -44,7 +48,9 @@ final class Exchange {
   var setCookie: [UInt8]?
 
   // The current try.
-  var upstream: UpstreamConnection?
+  var upstream: (any Upstream)?
+  /// It goes to another node, by mTLS.
+  var isMeshTry = false
   var attempts = 0
   var repicks = 0
   var tried: [UInt64] = []
@@ -53,8 +59,7 @@ final class Exchange {
   var isRetryCounted = false
   /// It stands in its cluster's queue.
   var isWaiting = false
-  var usedReusedConnection = false
-  /// The kept connection failed this request; the next one is new.
+  /// A kept connection failed this request; the next one is new.
   var mustOpenNew = false
   var retries = 0
   var tryBegan = Instant.zero
@@ -93,19 +98,20 @@ final class Exchange {
   var originalTarget: Range<Int>?
   var grpcStatus: UInt8?
   var isGRPC = false
-  var responseChunked = false
   /// The response's head told the client that the connection ends after it.
   var closesAfter = false
   var upstreamAddressText = ""
   var upstreamLocalText = ""
 
-  init(worker: Worker) {
+  init(for caller: Caller, worker: Worker) {
     self.worker = worker
+    self.caller = caller
     state = worker.state
   }
 
   /// Makes ready for another request; storage is kept.
   func reset(at began: Instant) {
+    serial &+= 1
     state = worker.state
     plan = RoutePlan(route: nil, outcome: .notFound)
     source = nil
@@ -118,12 +124,12 @@ final class Exchange {
     setCookie = nil
     destination = nil
     upstream = nil
+    isMeshTry = false
     attempts = 0
     repicks = 0
     tried.removeAll(keepingCapacity: true)
     isCounted = false
     isRetryCounted = false
-    usedReusedConnection = false
     mustOpenNew = false
     retries = 0
     replay.removeAll(keepingCapacity: replay.capacity <= ProxyLimits.readBufferBytes)
@@ -146,7 +152,6 @@ final class Exchange {
     originalTarget = nil
     grpcStatus = nil
     isGRPC = false
-    responseChunked = false
     upstreamAddressText = ""
     upstreamLocalText = ""
   }
@@ -168,11 +173,10 @@ final class Exchange {
   }
 
   var routeTable: RouteTable? {
-    guard let connection else { return nil }
-    switch connection.port.listener.kind {
+    switch caller.port.listener.kind {
     case .meshInbound: return nil
     case .gateway:
-      let index = connection.port.gateway
+      let index = caller.port.gateway
       return snapshot.gateways.indices.contains(index) ? snapshot.gateways[index].table : nil
     case .outbound:
       guard let sourceLocal else { return nil }
@@ -182,16 +186,18 @@ final class Exchange {
   }
 
   var isGateway: Bool {
-    if case .gateway = connection?.port.listener.kind { true } else { false }
+    if case .gateway = caller.port.listener.kind { true } else { false }
   }
 
   /// What answers call this proxy: `istio-envoy` inbound and at gateways, `envoy` outbound.
-  var serverName: StaticString { inbound != nil || isGateway ? "istio-envoy" : "envoy" }
+  var serverName: [UInt8] { inbound != nil || isGateway ? Names.istioEnvoy : Names.envoy }
 
   // MARK: Timers
 
   func cancelTimers() {
-    for token in [totalTimer, tryTimer, pauseTimer] where token != .none { worker.loop.cancel(token) }
+    for token in [totalTimer, tryTimer, pauseTimer] where token != .none {
+      worker.loop.cancel(token)
+    }
     totalTimer = .none
     tryTimer = .none
     pauseTimer = .none
@@ -224,6 +230,6 @@ extension Exchange: TimerHandler {
       tryTimedOut()
     default: break
     }
-    connection?.flush()
+    client?.flush()
   }
 }

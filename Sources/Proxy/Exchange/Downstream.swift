@@ -1,0 +1,83 @@
+import HTTPCodec
+import Transport
+
+/// The client's side of one request, whatever it speaks: an HTTP/1 connection between two heads, or a stream of an HTTP/2
+/// connection. The exchange pulls the request's body from it, as far as it has room, and hands it the answer.
+///
+/// All calls come on the worker's thread. Nothing is on the wire before `flush`, and nothing needs to be after it.
+protocol Downstream: AnyObject {
+  /// The next event of the request's body. Data is handed to `Exchange.requestBody` before this returns.
+  func nextBodyEvent() throws(MessageError) -> BodyEvent
+  /// After `end`: what followed the body.
+  var requestTrailers: HeaderBlock? { get }
+  /// Every byte of the request was taken.
+  var requestIsComplete: Bool { get }
+
+  /// An interim (1xx) response.
+  func interim(_ head: borrowing ResponseHead)
+  /// The final response's head. `framing` says how its body ends; `closing` that the client should connect anew.
+  ///
+  /// - Returns: its bytes on the wire, as far as they are known.
+  func respond(_ head: borrowing ResponseHead, closing: Bool) -> Int
+  /// Bytes of the response's body, or of a tunnel.
+  func write(_ body: UnsafeBufferPointer<UInt8>)
+  func end(trailers: HeaderBlock?)
+  /// Bytes the client has not taken; `Exchange.clientCanTakeMore` tells when there is room again.
+  var pendingOutput: Int { get }
+  func flush()
+  /// After the head of a response that switches protocols: what comes and goes now is the body of a tunnel.
+  func beginTunnel()
+
+  /// Something moved: the stream idle timeout starts anew.
+  func touch()
+  /// The exchange is over and its answer whole. `keepAlive` is false when the connection cannot serve another.
+  func exchangeEnded(keepAlive: Bool)
+  /// Ends at once; an answer under way is seen as cut, never as complete.
+  func abort()
+}
+
+/// A step in the body of a message.
+enum BodyEvent {
+  case data
+  /// Nothing more can be read now.
+  case needMore
+  case end
+}
+
+/// Who is at the other end of a client connection: all of its requests have it in common.
+final class Caller {
+  let port: ListeningPort
+  let address: SocketAddress
+  /// Where it connected to.
+  let localAddress: SocketAddress
+  /// TLS is on, and ends here.
+  let isTLS: Bool
+  /// Who it proved to be, on the mesh port: known after the handshake.
+  var peer: MeshPeer?
+  /// Requests come as streams of one HTTP/2 connection.
+  var isHTTP2 = false
+
+  private(set) lazy var addressText = address.description
+  private(set) lazy var localAddressText = localAddress.description
+
+  init(
+    _ address: SocketAddress, connectedTo local: SocketAddress, isTLS: Bool, on port: ListeningPort
+  ) {
+    self.port = port
+    self.address = address
+    localAddress = local
+    self.isTLS = isTLS
+  }
+}
+
+/// A client's connection as its worker and its port see it.
+protocol ClientConnection: AnyObject {
+  var caller: Caller { get }
+  /// Does what there is to do; for connections that gave way to others in an earlier turn.
+  func process()
+  /// Lets go of an old state: a connection that waits must not keep it alive.
+  func adopt(_ state: ServingState)
+  /// The listener goes: what is under way is finished, and the client told to connect elsewhere.
+  func drain()
+  func close()
+}
