@@ -41,12 +41,13 @@ public enum HTTPMethod: UInt8, Hashable, Sendable {
 public enum BodyFraming: Hashable, Sendable {
   case none
   case length(UInt64)
+  /// Of unknown length: chunked coding in HTTP/1, up to END_STREAM in HTTP/2.
   case chunked
   /// A response body that ends with the connection.
   case untilClose
 }
 
-public enum HTTPVersion: Hashable, Sendable { case http10, http11 }
+public enum HTTPVersion: Hashable, Sendable { case http10, http11, http2 }
 
 /// The forms of a request target (RFC 9112 3.2).
 public enum TargetForm: Hashable, Sendable { case origin, absolute, authority, asterisk }

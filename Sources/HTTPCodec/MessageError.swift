@@ -41,6 +41,10 @@ public struct MessageError: Error, Hashable, Sendable, CustomStringConvertible {
     case bodyTooLarge = "body_too_large"
     case endedEarly = "ended_early"
     case extraBytes = "extra_bytes"
+    case malformedPseudoHeader = "malformed_pseudo_header"
+    case connectionSpecificField = "connection_specific_header"
+    case authorityMismatch = "authority_and_host_differ"
+    case lengthMismatch = "content_length_mismatch"
   }
 
   public init(_ reason: Reason, status: Int = 400) {

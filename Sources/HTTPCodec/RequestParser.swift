@@ -116,13 +116,13 @@ public struct RequestParser: Sendable {
     }
   }
 
-  private func checkExpectation(_ head: inout RequestHead) throws(MessageError) {
+  func checkExpectation(_ head: inout RequestHead) throws(MessageError) {
     head.expectsContinue = false
     guard let value = head.headers.value(.expect) else { return }
     guard Bytes.equalIgnoringCase(head.headers.bytes.span.extracting(value), "100-continue") else {
       throw MessageError(.unknownExpectation, status: 417)
     }
-    head.expectsContinue = head.version == .http11
+    head.expectsContinue = head.version != .http10
   }
 }
 

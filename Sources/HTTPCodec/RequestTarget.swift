@@ -68,7 +68,7 @@ extension RequestParser {
     try setAuthority(start..<end, from: &head, isHostField: false)
   }
 
-  private func setPath(_ raw: Range<Int>, _ head: inout RequestHead) throws(MessageError) {
+  func setPath(_ raw: Range<Int>, _ head: inout RequestHead) throws(MessageError) {
     let received = head.headers.bytes
     let bytes = received.span
     var end = raw.lowerBound
@@ -85,7 +85,7 @@ extension RequestParser {
   }
 
   /// Makes `raw` the authority in canonical form; the `Host` field stays only where it already says exactly that.
-  private func setAuthority(_ raw: Range<Int>, from head: inout RequestHead, isHostField: Bool) throws(MessageError) {
+  func setAuthority(_ raw: Range<Int>, from head: inout RequestHead, isHostField: Bool) throws(MessageError) {
     let parts = try AuthorityParts(head.headers.bytes.span.extracting(raw))
     head.port = parts.port
     if parts.isCanonical {

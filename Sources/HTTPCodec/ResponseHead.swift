@@ -37,6 +37,9 @@ public struct ResponseHead: Sendable {
     output.append(contentsOf: "\r\n".utf8)
     if chunked { output.append(contentsOf: "transfer-encoding: chunked\r\n".utf8) }
     if close { output.append(contentsOf: "connection: close\r\n".utf8) }
+    if framing == .length(0), !headers.contains(.contentLength) {
+      output.append(contentsOf: "content-length: 0\r\n".utf8)
+    }
     headers.write(into: &output)
   }
 }
