@@ -25,11 +25,9 @@ struct ByteStream: ~Copyable {
 
   /// TLS in the context's role.
   init(
-    _ socket: consuming Socket, _ context: TLSContext, serverName: String? = nil,
-    expecting: ExpectedPeer = .any
+    _ socket: consuming Socket, _ context: TLSContext, serverName: String? = nil, expecting: ExpectedPeer = .any
   ) throws(TLSError) {
-    session = try TLSSession(
-      context, descriptor: socket.descriptor, serverName: serverName, expecting: expecting)
+    session = try TLSSession(context, descriptor: socket.descriptor, serverName: serverName, expecting: expecting)
     descriptor = socket.release()
     isHandshaking = true
   }
@@ -42,11 +40,9 @@ struct ByteStream: ~Copyable {
 
   /// Who the client proved to be, after the handshake on the mesh port.
   var meshPeer: MeshPeer? {
-    guard let session, let identity = try? session.peerIdentity(), let name = session.serverName
-    else { return nil }
+    guard let session, let identity = try? session.peerIdentity(), let name = session.serverName else { return nil }
     return MeshPeer(
-      identity: identity, serverName: Array(name.utf8),
-      certificateHash: hexString(session.peerChain.first?.fingerprint ?? []))
+      identity: identity, serverName: Array(name.utf8), certificateHash: hexString(session.peerChain.first?.fingerprint ?? []))
   }
 
   mutating func handshake() -> Handshake {

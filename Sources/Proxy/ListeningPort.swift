@@ -41,9 +41,7 @@ final class ListeningPort: EventHandler, TimerHandler {
     switch listener.kind {
     case .outbound(let key): localWorkload = state.localWorkload(key: key) ?? -1
     case .gateway(let port):
-      guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else {
-        return
-      }
+      guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else { return }
       gateway = index
       localWorkload = state.snapshot.gateways[index].localWorkload
     case .meshInbound: break

@@ -14,10 +14,8 @@ public struct ProxyIdentities: Sendable {
     ///   - identity: the workload's certificate chain and key.
     ///   - bundle: whom it trusts, in both directions.
     public init(identity: TLSIdentity, bundle: TrustBundle) throws(TLSError) {
-      server = try .server(
-        identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
-      client = try .client(
-        identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
+      server = try .server(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
+      client = try .client(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
     }
   }
 
@@ -40,10 +38,7 @@ struct TLSMaterial: Sendable {
   /// For servers outside the mesh, by what the DestinationRule says; a failure stays one until the next state.
   let originations: [UpstreamTLS: Result<TLSContext, TLSError>]
 
-  init(
-    _ snapshot: MeshSnapshot, _ identities: ProxyIdentities,
-    inboundNames: [(key: [UInt8], value: Int)]
-  ) {
+  init(_ snapshot: MeshSnapshot, _ identities: ProxyIdentities, inboundNames: [(key: [UInt8], value: Int)]) {
     let own = snapshot.localWorkloads.map { local in
       snapshot.workloads.indices.contains(local.workload)
         ? identities.workloads[snapshot.workloads[local.workload].key] : nil
@@ -60,23 +55,19 @@ struct TLSMaterial: Sendable {
     self.originations = originations
   }
 
-  private static func inboundContext(_ servers: [(key: [UInt8], value: TLSContext)]) -> TLSContext?
-  {
+  private static func inboundContext(_ servers: [(key: [UInt8], value: TLSContext)]) -> TLSContext? {
     guard let first = servers.first else { return nil }
     let byName = ByteTable(servers)
     return try? .server(
-      identity: nil, trust: first.value.trust, protocols: MeshProtocol.names,
-      selectByName: { byName[$0] })
+      identity: nil, trust: first.value.trust, protocols: MeshProtocol.names, selectByName: { byName[$0] })
   }
 
   private static func origination(_ tls: UpstreamTLS) -> Result<TLSContext, TLSError>? {
     switch tls {
     case .automatic, .disabled, .istioMutual: nil
-    case .simple(_, _, let authorities, let insecure):
-      client(nil, trust(authorities, insecure: insecure))
+    case .simple(_, _, let authorities, let insecure): client(nil, trust(authorities, insecure: insecure))
     case .mutual(_, _, let authorities, let certificate, let key, let insecure):
-      client(
-        Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure))
+      client(Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure))
     }
   }
 
@@ -95,8 +86,7 @@ struct TLSMaterial: Sendable {
   ) -> Result<TLSContext, TLSError> {
     do {
       return .success(
-        try .client(
-          identity: identity?.get(), trust: trust.get(), protocols: ["http/1.1"], minimum: .tls12))
+        try .client(identity: identity?.get(), trust: trust.get(), protocols: ["http/1.1"], minimum: .tls12))
     } catch {
       return .failure(error as? TLSError ?? .configuration("\(error)"))
     }

@@ -22,8 +22,7 @@ final class ReadBuffer {
 
   /// All unused bytes.
   var bytes: UnsafeBufferPointer<UInt8> {
-    UnsafeBufferPointer(
-      start: (memory + start).assumingMemoryBound(to: UInt8.self), count: end - start)
+    UnsafeBufferPointer(start: (memory + start).assumingMemoryBound(to: UInt8.self), count: end - start)
   }
 
   /// The last read left room, so there was nothing more to read at that moment.
@@ -63,8 +62,7 @@ final class ReadBuffer {
   /// Reads once. `wouldBlock` also when the buffer is full; ask `makeRoom` first.
   func fill(from stream: borrowing ByteStream) -> IOResult {
     guard makeRoom() else { return .wouldBlock }
-    let result = stream.read(
-      into: UnsafeMutableRawBufferPointer(start: memory + end, count: capacity - end))
+    let result = stream.read(into: UnsafeMutableRawBufferPointer(start: memory + end, count: capacity - end))
     if case .bytes(let count) = result { end += min(count, capacity - end) }
     return result
   }
@@ -80,11 +78,7 @@ struct OutputBuffer {
 
   mutating func removeAll() {
     sent = 0
-    if bytes.capacity > ProxyLimits.outputKeptBytes {
-      bytes = []
-    } else {
-      bytes.removeAll(keepingCapacity: true)
-    }
+    if bytes.capacity > ProxyLimits.outputKeptBytes { bytes = [] } else { bytes.removeAll(keepingCapacity: true) }
   }
 
   /// Writes what it can. `.bytes` when all is out, `.wouldBlock` when some is left, else the failure.
@@ -113,13 +107,10 @@ struct OutputBuffer {
 struct ReadBufferPool {
   private var free: [ReadBuffer] = []
 
-  mutating func take() -> ReadBuffer {
-    free.popLast() ?? ReadBuffer(capacity: ProxyLimits.readBufferBytes)
-  }
+  mutating func take() -> ReadBuffer { free.popLast() ?? ReadBuffer(capacity: ProxyLimits.readBufferBytes) }
 
   mutating func give(_ buffer: ReadBuffer) {
-    guard buffer.capacity == ProxyLimits.readBufferBytes, free.count < ProxyLimits.pooledReadBuffers
-    else { return }
+    guard buffer.capacity == ProxyLimits.readBufferBytes, free.count < ProxyLimits.pooledReadBuffers else { return }
     buffer.removeAll()
     free.append(buffer)
   }

@@ -32,23 +32,17 @@ struct RequestTelemetry {
     metrics.record(
       flow,
       RequestOutcome(
-        requestProtocol: finished.isGRPC ? .grpc : .http, responseCode: finished.status,
-        grpcStatus: finished.grpcStatus,
+        requestProtocol: finished.isGRPC ? .grpc : .http, responseCode: finished.status, grpcStatus: finished.grpcStatus,
         flags: finished.flags, security: security),
-      duration: finished.duration, requestBytes: finished.requestBytes,
-      responseBytes: finished.responseBytes)
+      duration: finished.duration, requestBytes: finished.requestBytes, responseBytes: finished.responseBytes)
   }
 
   private mutating func flow(_ hop: Hop, _ state: ServingState) -> FlowID {
     // A request that began on an older state, or for a host only the client knows, is resolved by its names.
-    guard state.generation == generation, hop.unregisteredHost == nil else {
-      return metrics.flow(labels(hop, state))
-    }
+    guard state.generation == generation, hop.unregisteredHost == nil else { return metrics.flow(labels(hop, state)) }
     let key = Key(
-      reporter: hop.reporter.rawValue, isSecure: hop.isSecure,
-      source: Int32(truncatingIfNeeded: hop.source ?? -1),
-      destination: Int32(truncatingIfNeeded: hop.destination ?? -1),
-      service: Int32(truncatingIfNeeded: hop.service ?? -1))
+      reporter: hop.reporter.rawValue, isSecure: hop.isSecure, source: Int32(truncatingIfNeeded: hop.source ?? -1),
+      destination: Int32(truncatingIfNeeded: hop.destination ?? -1), service: Int32(truncatingIfNeeded: hop.service ?? -1))
     if let known = flows[key] { return known }
     let flow = metrics.flow(labels(hop, state))
     flows[key] = flow
@@ -62,12 +56,10 @@ struct RequestTelemetry {
       let found = snapshot.services[index]
       service = ServiceLabels(host: found.host, name: found.name, namespace: found.namespace)
     } else if let host = hop.unregisteredHost {
-      service = ServiceLabels(
-        host: host, name: hop.unregisteredName, namespace: "", isRegistered: false)
+      service = ServiceLabels(host: host, name: hop.unregisteredName, namespace: "", isRegistered: false)
     }
     return FlowLabels(
-      reporter: hop.reporter,
-      source: workload(hop.source, hop, snapshot, fallback: hop.sourcePrincipal),
+      reporter: hop.reporter, source: workload(hop.source, hop, snapshot, fallback: hop.sourcePrincipal),
       destination: workload(hop.destination, hop, snapshot, fallback: nil), service: service)
   }
 
@@ -77,15 +69,12 @@ struct RequestTelemetry {
     guard let index, snapshot.workloads.indices.contains(index) else {
       guard let principal else { return .unknown }
       return WorkloadLabels(
-        workload: "", namespace: principal.workload?.namespace ?? "",
-        principal: principal.description)
+        workload: "", namespace: principal.workload?.namespace ?? "", principal: principal.description)
     }
     let facts = snapshot.workloads[index]
     return WorkloadLabels(
-      workload: facts.name, namespace: facts.namespace,
-      principal: hop.isSecure ? facts.principal : "", app: facts.app,
-      version: facts.version, canonicalService: facts.canonicalService,
-      canonicalRevision: facts.canonicalRevision,
+      workload: facts.name, namespace: facts.namespace, principal: hop.isSecure ? facts.principal : "", app: facts.app,
+      version: facts.version, canonicalService: facts.canonicalService, canonicalRevision: facts.canonicalRevision,
       cluster: snapshot.settings.cluster)
   }
 }

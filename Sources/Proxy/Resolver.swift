@@ -71,9 +71,7 @@ final class Resolver: Sendable {
     var addresses: [IPAddress] = []
     var next = list
     while let info = next, addresses.count < ProxyLimits.addressesPerName {
-      if let address = ipAddress(info.pointee), !addresses.contains(address) {
-        addresses.append(address)
-      }
+      if let address = ipAddress(info.pointee), !addresses.contains(address) { addresses.append(address) }
       next = info.pointee.ai_next
     }
     return addresses.filter { !$0.isV6 } + addresses.filter(\.isV6)
@@ -81,13 +79,9 @@ final class Resolver: Sendable {
 
   private static func ipAddress(_ info: addrinfo) -> IPAddress? {
     var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
-    guard
-      getnameinfo(
-        info.ai_addr, info.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0
-    else {
+    guard getnameinfo(info.ai_addr, info.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else {
       return nil
     }
-    return IPAddress(
-      String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self))
+    return IPAddress(String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self))
   }
 }

@@ -31,9 +31,7 @@ struct UpstreamPool {
     while let connection = idle[key]?.popLast() {
       count -= 1
       connection.stopIdleTimer()
-      if mustBeFresh || now - connection.idleSince > ProxyLimits.idleCheckAfter,
-        connection.isStale()
-      {
+      if mustBeFresh || now - connection.idleSince > ProxyLimits.idleCheckAfter, connection.isStale() {
         learnClose(key, after: now - connection.idleSince)
         connection.close()
         continue

@@ -65,13 +65,10 @@ extension Worker {
       switch security {
       case .plain: return ByteStream(socket)
       case .mesh(let route, let source):
-        guard let source, state.tls.clients.indices.contains(source),
-          let context = state.tls.clients[source]
-        else {
+        guard let source, state.tls.clients.indices.contains(source), let context = state.tls.clients[source] else {
           throw TLSError.configuration("the workload has no certificate yet")
         }
-        return try ByteStream(
-          socket, context, serverName: route.serverName, expecting: .members([route.identity]))
+        return try ByteStream(socket, context, serverName: route.serverName, expecting: .members([route.identity]))
       case .origination(let serverName, let tls):
         let names = tls.expectedNames(serverName)
         guard let context = try state.tls.originations[tls]?.get() else {

@@ -52,11 +52,8 @@ final class Worker: TurnHandler {
   }
 
   /// Listens at `address`; returns it with the port the kernel chose.
-  func open(_ listener: ProxyListener, at address: SocketAddress) throws(SystemError)
-    -> SocketAddress
-  {
-    let port = ListeningPort(
-      try Listener(on: address, reusePort: true), for: listener, worker: self)
+  func open(_ listener: ProxyListener, at address: SocketAddress) throws(SystemError) -> SocketAddress {
+    let port = ListeningPort(try Listener(on: address, reusePort: true), for: listener, worker: self)
     ports[listener] = port
     port.resolve(in: state)
     try port.open()
@@ -80,8 +77,7 @@ final class Worker: TurnHandler {
   /// Whether this address is one of the proxy's own.
   func listens(at address: SocketAddress) -> Bool {
     ports.values.contains { port in
-      port.address.port == address.port
-        && (port.address.ip == address.ip || port.address.ip == .any)
+      port.address.port == address.port && (port.address.ip == address.ip || port.address.ip == .any)
     }
   }
 

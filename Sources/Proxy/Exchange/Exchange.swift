@@ -195,9 +195,7 @@ final class Exchange {
   // MARK: Timers
 
   func cancelTimers() {
-    for token in [totalTimer, tryTimer, pauseTimer] where token != .none {
-      worker.loop.cancel(token)
-    }
+    for token in [totalTimer, tryTimer, pauseTimer] where token != .none { worker.loop.cancel(token) }
     totalTimer = .none
     tryTimer = .none
     pauseTimer = .none

@@ -16,28 +16,21 @@ final class Mirror: UpstreamObserver, TimerHandler {
 
   /// Picks an endpoint of `cluster` and begins; what cannot be sent at once is dropped.
   static func send(
-    _ head: RequestHead, _ body: [UInt8], to cluster: ClusterIndex, from source: Int?,
-    worker: Worker, state: ServingState
+    _ head: RequestHead, _ body: [UInt8], to cluster: ClusterIndex, from source: Int?, worker: Worker, state: ServingState
   ) {
     guard state.snapshot.clusters.indices.contains(cluster), state === worker.state,
       let clusterState = worker.balancing[cluster]
     else { return }
     let target = state.snapshot.clusters[cluster]
-    guard clusterState.load.admitsRequest(target.connectionPool),
-      clusterState.load.admitsConnection(target.connectionPool),
-      case .endpoint(let ticket) = clusterState.balancer.pick(
-        PickRequest(), now: worker.loop.now, draws: &worker.draws),
+    guard clusterState.load.admitsRequest(target.connectionPool), clusterState.load.admitsConnection(target.connectionPool),
+      case .endpoint(let ticket) = clusterState.balancer.pick(PickRequest(), now: worker.loop.now, draws: &worker.draws),
       target.endpoints.indices.contains(ticket.index)
     else { return }
     let mirror = Mirror(worker, head, body, clusterState, ticket)
-    mirror.begin(
-      EndpointAddress(target.endpoints[ticket.index], in: target, source: source), target, state)
+    mirror.begin(EndpointAddress(target.endpoints[ticket.index], in: target, source: source), target, state)
   }
 
-  private init(
-    _ worker: Worker, _ head: RequestHead, _ body: [UInt8], _ clusterState: ClusterState,
-    _ ticket: HostTicket
-  ) {
+  private init(_ worker: Worker, _ head: RequestHead, _ body: [UInt8], _ clusterState: ClusterState, _ ticket: HostTicket) {
     self.worker = worker
     self.head = head
     self.body = body
@@ -121,16 +114,14 @@ struct EndpointAddress {
   /// - Parameter source: the calling workload, an index into the snapshot's local workloads.
   init(_ endpoint: Endpoint, in cluster: Cluster, source: Int?) {
     if !endpoint.isLocal, let mesh = endpoint.mesh, cluster.tls.usesMeshIdentity {
-      key = UpstreamKey(
-        source: Int32(truncatingIfNeeded: source ?? -1), endpoint: endpoint.key, security: .mesh)
+      key = UpstreamKey(source: Int32(truncatingIfNeeded: source ?? -1), endpoint: endpoint.key, security: .mesh)
       host = mesh.address
       port = mesh.port
       security = .mesh(mesh, source: source)
       return
     }
     let outside = endpoint.isLocal ? .plain : UpstreamSecurity(cluster.tls, host: cluster.host)
-    key = UpstreamKey(
-      source: -1, endpoint: endpoint.key, security: outside == .plain ? .plain : .origination)
+    key = UpstreamKey(source: -1, endpoint: endpoint.key, security: outside == .plain ? .plain : .origination)
     host = endpoint.address
     port = endpoint.port
     security = outside

@@ -20,25 +20,20 @@ extension Exchange {
 
   private func record() {
     let finished = FinishedRequest(
-      status: status, isGRPC: isGRPC, grpcStatus: isGRPC ? grpcStatus : nil, flags: flags,
-      duration: now - began,
-      requestBytes: UInt64(head.receivedBytes) + requestBodyBytes,
-      responseBytes: responseHeadBytes + responseBodyBytes)
+      status: status, isGRPC: isGRPC, grpcStatus: isGRPC ? grpcStatus : nil, flags: flags, duration: now - began,
+      requestBytes: UInt64(head.receivedBytes) + requestBodyBytes, responseBytes: responseHeadBytes + responseBodyBytes)
     if inbound != nil || sourceLocal != nil {
       let hop = inbound == nil ? sourceHop : destinationHop
       worker.telemetry.record(hop, state, finished)
       // A hop taken in process has no other node to count its far side.
-      if inbound == nil, let local = localDestinationHop {
-        worker.telemetry.record(local, state, finished)
-      }
+      if inbound == nil, let local = localDestinationHop { worker.telemetry.record(local, state, finished) }
     }
     if state.options.accessLog != nil { writeLog() }
   }
 
   /// The client's side.
   private var sourceHop: Hop {
-    var hop = Hop(
-      reporter: .source, isSecure: endpoint.map { $0.isLocal || $0.mesh != nil } ?? false)
+    var hop = Hop(reporter: .source, isSecure: endpoint.map { $0.isLocal || $0.mesh != nil } ?? false)
     hop.source = source
     hop.destination = endpoint?.workload
     switch plan.outcome {
@@ -47,10 +42,7 @@ extension Exchange {
     case .blackHole:
       hop.unregisteredHost = head.headers.text(head.host)
       hop.unregisteredName = "BlackHoleCluster"
-    default:
-      hop.service = cluster.flatMap {
-        snapshot.clusters.indices.contains($0) ? snapshot.clusters[$0].service : nil
-      }
+    default: hop.service = cluster.flatMap { snapshot.clusters.indices.contains($0) ? snapshot.clusters[$0].service : nil }
     }
     return hop
   }
@@ -67,9 +59,7 @@ extension Exchange {
 
   /// The server's side of a hop between two workloads of this node.
   private var localDestinationHop: Hop? {
-    guard let endpoint, endpoint.isLocal, let cluster, upstreamAddressText.isEmpty == false else {
-      return nil
-    }
+    guard let endpoint, endpoint.isLocal, let cluster, upstreamAddressText.isEmpty == false else { return nil }
     var hop = Hop(reporter: .destination, isSecure: true)
     hop.source = source
     hop.destination = endpoint.workload
@@ -79,17 +69,13 @@ extension Exchange {
 
   private func writeLog() {
     let record = AccessLogRecord(
-      startMilliseconds: startMilliseconds, loggedProtocol: .http11, responseCode: status,
-      flags: flags,
-      bytesReceived: requestBodyBytes, bytesSent: responseBodyBytes,
-      durationMilliseconds: milliseconds(now - began),
+      startMilliseconds: startMilliseconds, loggedProtocol: .http11, responseCode: status, flags: flags,
+      bytesReceived: requestBodyBytes, bytesSent: responseBodyBytes, durationMilliseconds: milliseconds(now - began),
       upstreamServiceMilliseconds: serviceMilliseconds)
     worker.log(record, self)
   }
 
-  func milliseconds(_ duration: Duration) -> UInt64 {
-    UInt64(max(0, duration.nanosecondsClamped) / 1_000_000)
-  }
+  func milliseconds(_ duration: Duration) -> UInt64 { UInt64(max(0, duration.nanosecondsClamped) / 1_000_000) }
 
   var routeName: String {
     switch plan.outcome {

@@ -27,19 +27,14 @@ extension Exchange {
     if head.method == .connect {
       reply(
         ProxyReply(
-          LocalReply(
-            status: 405, body: "", flags: .downstreamProtocolError,
-            details: "connect_not_configured"), closes: true))
+          LocalReply(status: 405, body: "", flags: .downstreamProtocolError, details: "connect_not_configured"), closes: true))
       return false
     }
     switch caller.port.listener.kind {
     case .outbound, .gateway:
       let local = caller.port.localWorkload
       guard snapshot.localWorkloads.indices.contains(local) else {
-        reply(
-          ProxyReply(
-            LocalReply(
-              status: 503, body: "", flags: .noClusterFound, details: "workload_not_registered")))
+        reply(ProxyReply(LocalReply(status: 503, body: "", flags: .noClusterFound, details: "workload_not_registered")))
         return false
       }
       sourceLocal = local
@@ -67,8 +62,7 @@ extension Exchange {
 
   private static func isGRPC(_ type: [UInt8]) -> Bool {
     let name = Array("application/grpc".utf8)
-    return type.starts(with: name)
-      && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
+    return type.starts(with: name) && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
   }
 
   // MARK: Normalise
@@ -88,9 +82,7 @@ extension Exchange {
     } else if inbound == nil {
       head.headers.remove(.forwardedClientCert)
     }
-    if !head.headers.contains(.forwardedProto) {
-      head.headers.add(Names.forwardedProto, Names.http)
-    }
+    if !head.headers.contains(.forwardedProto) { head.headers.add(Names.forwardedProto, Names.http) }
     if !head.headers.contains(.requestID) {
       var text: [UInt8] = []
       RequestID(using: &worker.draws).append(to: &text)
@@ -112,8 +104,7 @@ extension Exchange {
     var value = head.headers.value(.forwardedClientCert).map { head.headers.copy($0) } ?? []
     if !value.isEmpty { value.append(0x2C) }
     let own = snapshot.localWorkloads[target.localWorkload].identity
-    value.append(
-      contentsOf: "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)".utf8)
+    value.append(contentsOf: "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)".utf8)
     head.headers.set(Names.forwardedClientCert, value)
   }
 
@@ -163,9 +154,7 @@ extension Exchange {
   private func armTotalTimer() {
     let caller = isGRPC ? head.headers.value(.grpcTimeout) : nil
     let callerLimit = caller.flatMap { RequestTimeouts.grpcTimeout(head.headers.copy($0).span) }
-    guard let total = RequestTimeouts.total(route: route?.timeout, caller: callerLimit) else {
-      return
-    }
+    guard let total = RequestTimeouts.total(route: route?.timeout, caller: callerLimit) else { return }
     deadline = began + total
     totalTimer = worker.loop.schedule(at: deadline, self)
   }
@@ -187,9 +176,7 @@ extension Exchange {
     tryBegan = now
     attempts += 1
     if let inbound { return connectInbound(inbound) }
-    guard let cluster, snapshot.clusters.indices.contains(cluster) else {
-      return reply(.noCluster(isGatewayAPI: false))
-    }
+    guard let cluster, snapshot.clusters.indices.contains(cluster) else { return reply(.noCluster(isGatewayAPI: false)) }
     let target = snapshot.clusters[cluster]
     if target.discovery == .originalDestination { return connectOriginal(target) }
     guard let clusterState else { return reply(.noCluster(isGatewayAPI: false)) }
@@ -206,11 +193,9 @@ extension Exchange {
   /// With `maxConnections` in use, which over HTTP/1.1 means as many requests, a request waits for one of them to end; with
   /// `maxPendingRequests` waiting too, it is answered 503 UO.
   private func mustWait() -> Bool {
-    guard let cluster, let clusterState, inbound == nil, snapshot.clusters.indices.contains(cluster)
-    else { return false }
+    guard let cluster, let clusterState, inbound == nil, snapshot.clusters.indices.contains(cluster) else { return false }
     let policy = snapshot.clusters[cluster].connectionPool
-    guard let max = policy.maxConnections, clusterState.load.activeRequests >= Swift.max(1, max)
-    else { return false }
+    guard let max = policy.maxConnections, clusterState.load.activeRequests >= Swift.max(1, max) else { return false }
     guard clusterState.load.admitsPending(policy) else {
       reply(.overflow)
       return true
@@ -224,22 +209,14 @@ extension Exchange {
     let policy = route?.retry
     let mustAvoid = attempts > 1 && policy?.avoidPreviousHosts ?? true
     let request = PickRequest(
-      hash: stickyHash(cluster), tried: mustAvoid ? tried : [],
-      prefersRemote: policy?.remoteLocalities ?? false)
-    guard
-      case .endpoint(let ticket) = clusterState.balancer.pick(
-        request, now: now, draws: &worker.draws)
-    else { return nil }
+      hash: stickyHash(cluster), tried: mustAvoid ? tried : [], prefersRemote: policy?.remoteLocalities ?? false)
+    guard case .endpoint(let ticket) = clusterState.balancer.pick(request, now: now, draws: &worker.draws) else { return nil }
     self.ticket = ticket
     let endpoints = cluster.endpoints
-    if endpoints.indices.contains(ticket.index), endpoints[ticket.index].key == ticket.key {
-      return endpoints[ticket.index]
-    }
+    if endpoints.indices.contains(ticket.index), endpoints[ticket.index].key == ticket.key { return endpoints[ticket.index] }
     if let found = endpoints.first(where: { $0.key == ticket.key }) { return found }
     // The balancer already knows a newer snapshot than this request.
-    var newer = worker.state.snapshot.clusters.first { $0.name == cluster.name }?.endpoints.first {
-      $0.key == ticket.key
-    }
+    var newer = worker.state.snapshot.clusters.first { $0.name == cluster.name }?.endpoints.first { $0.key == ticket.key }
     newer?.workload = nil
     return newer
   }
@@ -278,8 +255,7 @@ extension Exchange {
   private func connectInbound(_ target: InboundTarget) {
     let workload = snapshot.localWorkloads[target.localWorkload]
     let key = UpstreamKey(
-      source: -1,
-      endpoint: UInt64(target.port) << 32 | UInt64(UInt32(truncatingIfNeeded: workload.workload)),
+      source: -1, endpoint: UInt64(target.port) << 32 | UInt64(UInt32(truncatingIfNeeded: workload.workload)),
       security: .plain)
     connect(key: key, workload.address, target.port, nil)
   }
@@ -291,14 +267,11 @@ extension Exchange {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     for byte in host.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0100_0000_01B3 }
     let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
-    connect(
-      key: UpstreamKey(source: -2, endpoint: hash ^ UInt64(port), security: .plain), name, port,
-      cluster)
+    connect(key: UpstreamKey(source: -2, endpoint: hash ^ UInt64(port), security: .plain), name, port, cluster)
   }
 
   private func connect(
-    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?,
-    _ security: UpstreamSecurity = .plain
+    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity = .plain
   ) {
     var key = key
     key.allowsReuse = !head.wantsUpgrade
@@ -328,8 +301,7 @@ extension Exchange {
       bound.loop.post {
         let (exchange, then) = bound.value
         // The client may have gone, or another request have begun, while the name was looked up.
-        guard exchange.phase == .connecting, exchange.tryBegan == token, exchange.upstream == nil
-        else { return }
+        guard exchange.phase == .connecting, exchange.tryBegan == token, exchange.upstream == nil else { return }
         then(exchange, addresses.first)
         exchange.client?.flush()
       }
@@ -337,9 +309,7 @@ extension Exchange {
     if let known { then(self, known.isEmpty ? nil : known[attempts % known.count]) }
   }
 
-  private func open(
-    _ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity
-  ) {
+  private func open(_ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity) {
     // A request for the proxy's own port, passed through, would come back for ever.
     if cluster?.discovery == .originalDestination, worker.listens(at: address) {
       return tryFailed(UpstreamFailure(.connect(.unreachable), isSent: false))
@@ -430,8 +400,7 @@ extension Exchange {
   /// Copies go out once the whole request is known; one too long to keep is not mirrored.
   private func sendMirrors() {
     guard let mirrors = route?.mirrors else { return }
-    for index in mirrors.indices.prefix(TrafficLimits.mirrorsMax)
-    where plan.mirrors & (1 << UInt32(index)) != 0 {
+    for index in mirrors.indices.prefix(TrafficLimits.mirrorsMax) where plan.mirrors & (1 << UInt32(index)) != 0 {
       guard let cluster = mirrors[index].cluster else { continue }
       Mirror.send(head, replay, to: cluster, from: sourceLocal, worker: worker, state: state)
     }

@@ -36,13 +36,10 @@ extension Exchange: UpstreamObserver {
   }
 
   private func tryResponse(_ head: borrowing ResponseHead) -> TryResponse {
-    let grpc = head.headers.value(.grpcStatus).flatMap {
-      parseDecimal(head.headers.copy($0), max: 255)
-    }
+    let grpc = head.headers.value(.grpcStatus).flatMap { parseDecimal(head.headers.copy($0), max: 255) }
     return TryResponse(
       status: UInt16(clamping: head.status), grpcStatus: grpc.map { UInt8(clamping: $0) },
-      isOverloaded: head.headers.contains(.overloaded),
-      isRateLimited: head.headers.contains(.ratelimited))
+      isOverloaded: head.headers.contains(.overloaded), isRateLimited: head.headers.contains(.ratelimited))
   }
 
   /// Writes the upstream's head to the client, with what the mesh adds.
@@ -72,10 +69,8 @@ extension Exchange: UpstreamObserver {
     }
     if let setCookie { response.headers.add(Names.setCookie, setCookie) }
     applyResponseChanges(&response.headers)
-    grpcStatus = response.headers.value(.grpcStatus).flatMap {
-      parseDecimal(response.headers.copy($0), max: 255)
-    }
-    .map { UInt8(clamping: $0) }
+    grpcStatus = response.headers.value(.grpcStatus).flatMap { parseDecimal(response.headers.copy($0), max: 255) }
+      .map { UInt8(clamping: $0) }
   }
 
   /// Whether a connection of one request at a time ends with this one. A client that waits for `100 Continue` and gets a
@@ -222,10 +217,8 @@ extension Exchange: UpstreamObserver {
   /// Asks whether the request goes elsewhere, and begins that; false when this try was the last.
   private func tryAgain(after outcome: TryOutcome) -> Bool {
     var input = RetryInput(
-      policy: retryPolicy, outcome: outcome, method: head.method, retriesDone: retries,
-      repicksDone: repicks,
-      canReplayBody: replayIsWhole, hasResponseBegun: phase == .responding, now: now,
-      deadline: deadline)
+      policy: retryPolicy, outcome: outcome, method: head.method, retriesDone: retries, repicksDone: repicks,
+      canReplayBody: replayIsWhole, hasResponseBegun: phase == .responding, now: now, deadline: deadline)
     if let cluster, let clusterState, snapshot.clusters.indices.contains(cluster) {
       input.load = clusterState.load
       input.maxRetries = snapshot.clusters[cluster].connectionPool.maxRetries
@@ -250,9 +243,7 @@ extension Exchange: UpstreamObserver {
 
   /// Inbound, a request that never reached the application is tried again twice (Istio's inbound default).
   private var retryPolicy: RetryPolicy? {
-    guard inbound != nil else {
-      return route == nil ? snapshot.settings.defaultRetry : route?.retry
-    }
+    guard inbound != nil else { return route == nil ? snapshot.settings.defaultRetry : route?.retry }
     return isGRPC ? nil : RetryPolicy(attempts: 2, conditions: .resetBeforeRequest)
   }
 
@@ -277,8 +268,7 @@ extension Exchange: UpstreamObserver {
   private func settleTry(status: Int) {
     guard let clusterState, let ticket, isCounted else { return }
     clusterState.balancer.report(
-      status == 0 ? .localOriginFailure : .response(status: UInt16(clamping: status)), ticket,
-      now: now)
+      status == 0 ? .localOriginFailure : .response(status: UInt16(clamping: status)), ticket, now: now)
   }
 
   func uncount() {

@@ -7,8 +7,7 @@ import Transport
 // What a matched route changes in a request or answers itself.
 extension Exchange {
   private var chosenDestination: WeightedDestination? {
-    guard case .forward(_, let index) = plan.outcome,
-      case .forward(let destinations)? = route?.action,
+    guard case .forward(_, let index) = plan.outcome, case .forward(let destinations)? = route?.action,
       destinations.indices.contains(index)
     else { return nil }
     return destinations[index]
@@ -25,18 +24,14 @@ extension Exchange {
     }
     if let authority = route.authority(destination: index) { head.setAuthority(authority) }
     if !route.requestHeaders.isEmpty { route.requestHeaders.apply(to: &head.headers) }
-    if let operations = chosenDestination?.requestHeaders, !operations.isEmpty {
-      operations.apply(to: &head.headers)
-    }
+    if let operations = chosenDestination?.requestHeaders, !operations.isEmpty { operations.apply(to: &head.headers) }
   }
 
   /// Header operations on a response, route first.
   func applyResponseChanges(_ headers: inout HeaderBlock) {
     guard let route else { return }
     if !route.responseHeaders.isEmpty { route.responseHeaders.apply(to: &headers) }
-    if let operations = chosenDestination?.responseHeaders, !operations.isEmpty {
-      operations.apply(to: &headers)
-    }
+    if let operations = chosenDestination?.responseHeaders, !operations.isEmpty { operations.apply(to: &headers) }
     guard plan.isOriginAllowed, let cors = route.cors else { return }
     for field in CORS.responseHeaders(head, cors) {
       headers.removeHeader(named: field.name)
@@ -59,17 +54,13 @@ extension Exchange {
         of: head, context, route, redirect, match: plan.route?.match, to: &location)
       self.redirect(status: redirect.status, to: location)
     case .directResponse:
-      guard let route, case .directResponse(let status, let body) = route.action else {
-        return reply(.noRoute)
-      }
-      var answer = ProxyReply(
-        LocalReply(status: status, body: "", flags: [], details: "direct_response"))
+      guard let route, case .directResponse(let status, let body) = route.action else { return reply(.noRoute) }
+      var answer = ProxyReply(LocalReply(status: status, body: "", flags: [], details: "direct_response"))
       answer.body = body
       addOperations(of: route, to: &answer)
       reply(answer)
     case .preflight(let isOriginAllowed):
-      var answer = ProxyReply(
-        LocalReply(status: 200, body: "", flags: [], details: "cors_preflight"))
+      var answer = ProxyReply(LocalReply(status: 200, body: "", flags: [], details: "cors_preflight"))
       if isOriginAllowed, let cors = route?.cors {
         for field in CORS.preflightHeaders(head, cors) { add(field, to: &answer) }
       }
@@ -79,8 +70,7 @@ extension Exchange {
   }
 
   private func redirect(status: UInt16, to location: [UInt8]) {
-    var answer = ProxyReply(
-      LocalReply(status: status, body: "", flags: [], details: "direct_response"))
+    var answer = ProxyReply(LocalReply(status: status, body: "", flags: [], details: "direct_response"))
     answer.fields.append((Names.location, location))
     if let route { addOperations(of: route, to: &answer) }
     reply(answer)

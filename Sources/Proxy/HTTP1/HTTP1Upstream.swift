@@ -49,13 +49,9 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   private let requestsMax: Int
   let address: SocketAddress
   private(set) lazy var addressText: String = address.description
-  private(set) lazy var localAddressText: String =
-    localAddressOf(stream.descriptor)?.description ?? ""
+  private(set) lazy var localAddressText: String = localAddressOf(stream.descriptor)?.description ?? ""
 
-  init(
-    _ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, requestsMax: Int?,
-    worker: Worker
-  ) {
+  init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, requestsMax: Int?, worker: Worker) {
     self.requestsMax = requestsMax ?? .max
     self.stream = stream
     self.address = address
@@ -65,9 +61,7 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   }
 
   /// Watches the connecting socket; the observer hears whether it succeeded.
-  func open(for observer: any UpstreamObserver, within timeout: Duration) throws(ProxyError
-    .ConnectFailure)
-  {
+  func open(for observer: any UpstreamObserver, within timeout: Duration) throws(ProxyError.ConnectFailure) {
     self.observer = observer
     do throws(SystemError) {
       registration = try worker.loop.register(stream.descriptor, self)
@@ -312,15 +306,11 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
 
   private func useHead(_ input: ReadBuffer) throws(MessageError) -> Bool {
     let bytes = input.bytes
-    guard let used = try parser.parse(bytes.span, from: 0, answering: method, into: &head) else {
-      return needMore(input)
-    }
+    guard let used = try parser.parse(bytes.span, from: 0, answering: method, into: &head) else { return needMore(input) }
     input.consume(used)
     if head.isInterim {
       interims += 1
-      guard interims <= ProxyLimits.interimResponses else {
-        throw MessageError(.extraBytes, status: 502)
-      }
+      guard interims <= ProxyLimits.interimResponses else { throw MessageError(.extraBytes, status: 502) }
       observer?.upstreamInterim(head)
       return true
     }
@@ -378,8 +368,7 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   /// The response is complete. Only a connection on which nothing is left over may carry another request.
   private func finish(trailers: HeaderBlock?, reusable: Bool) {
     let isClean =
-      reusable && head.keepsAlive && !peerClosed && requestsCarried < requestsMax && requestIsWhole
-      && output.isEmpty
+      reusable && head.keepsAlive && !peerClosed && requestsCarried < requestsMax && requestIsWhole && output.isEmpty
       && input?.isEmpty ?? true && key.allowsReuse
     let observer = observer
     self.observer = nil
