@@ -37,9 +37,8 @@ struct AuthorityParts {
       guard end > 2, end < bytes.count else { throw MessageError(.malformedHost) }
       end += 1
     } else {
-      let table = ByteClass.table
       end = 0
-      while end < bytes.count, table[Int(bytes[end])] & ByteClass.regName != 0 {
+      while end < bytes.count, ByteClass.has(bytes[end], ByteClass.regName) {
         if bytes[end] >= 0x41, bytes[end] <= 0x5A { canonical = false }
         end += 1
       }

@@ -2,34 +2,59 @@ import Primitives
 
 /// Byte classes of RFC 9110 and RFC 3986 as one table of bit sets, so that a scan is a load and a mask.
 enum ByteClass {
+  /// RFC 9110 5.6.2.
   static let token: UInt8 = 1
+  /// RFC 9110 5.5: VCHAR, obs-text, SP and HTAB; every other control byte is refused.
   static let fieldValue: UInt8 = 2
+  /// RFC 3986 3.2.2; square brackets and colon are handled where an authority is parsed.
   static let regName: UInt8 = 4
+  /// What may stand in a request target at all: no control, blank, DEL or fragment mark.
   static let target: UInt8 = 8
+  /// Path bytes that canonicalisation leaves alone wherever they stand ('.' is looked at after a slash only).
   static let pathAsIs: UInt8 = 16
   static let hex: UInt8 = 32
 
-  static let table: [UInt8] = {
-    var table = [UInt8](repeating: 0, count: 256)
-    func isAlphanumeric(_ b: UInt8) -> Bool { ASCII.isDigit(b) || (b | 0x20 >= 0x61 && b | 0x20 <= 0x7A) }
-    for value in 0...255 {
-      let b = UInt8(value)
-      var set: UInt8 = 0
-      // RFC 9110 5.6.2
-      if isAlphanumeric(b) || "!#$%&'*+-.^_`|~".utf8.contains(b) { set |= token }
-      // RFC 9110 5.5: VCHAR, obs-text, SP and HTAB; every other control byte is refused.
-      if b == 0x09 || (b >= 0x20 && b != 0x7F) { set |= fieldValue }
-      // RFC 3986 3.2.2 reg-name; square brackets and colon are handled where an authority is parsed.
-      if isAlphanumeric(b) || "-._~!$&'()*+,;=%".utf8.contains(b) { set |= regName }
-      // What may stand in a request target at all: no control, blank, DEL or fragment mark.
-      if b > 0x20 && b != 0x7F && b != 0x23 { set |= target }
-      // Path bytes that canonicalisation leaves alone wherever they stand ('.' is looked at after a slash only).
-      if b > 0x20 && b < 0x7F && !"%\\\"<>^`{|}#?".utf8.contains(b) { set |= pathAsIs }
-      if hexValue(b) != nil { set |= hex }
-      table[value] = set
-    }
-    return table
-  }()
+  @inline(__always) static func has(_ byte: UInt8, _ set: UInt8) -> Bool { table[Int(byte)] & set != 0 }
+
+  /// The sets each byte belongs to. A literal, so that looking up needs no start-up check and counts no reference.
+  static let table: InlineArray<256, UInt8> = [
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    2, 31, 10, 3, 31, 15, 31, 31, 30, 30, 31, 31, 30, 31, 31, 26,
+    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 26, 30, 10, 30, 10, 10,
+    26, 63, 63, 63, 63, 63, 63, 31, 31, 31, 31, 31, 31, 31, 31, 31,
+    31, 31, 31, 31, 31, 31, 31, 31, 31, 31, 31, 26, 10, 26, 11, 31,
+    11, 63, 63, 63, 63, 63, 63, 31, 31, 31, 31, 31, 31, 31, 31, 31,
+    31, 31, 31, 31, 31, 31, 31, 31, 31, 31, 31, 10, 11, 10, 31, 0,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+    10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+  ]
+
+  /// Bytes of a token in lower case; 0 for every other byte.
+  static let lowercasedToken: InlineArray<256, UInt8> = [
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 33, 0, 35, 36, 37, 38, 39, 0, 0, 42, 43, 0, 45, 46, 0,
+    48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 0, 0, 0, 0, 0, 0,
+    0, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111,
+    112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 0, 0, 0, 94, 95,
+    96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111,
+    112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 0, 124, 0, 126, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  ]
 
   static func hexValue(_ b: UInt8) -> UInt8? {
     switch b {
@@ -77,6 +102,10 @@ extension [UInt8] {
   public mutating func append(_ span: Span<UInt8>) {
     unsafe span.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
   }
+
+  mutating func append(_ text: StaticString) {
+    text.withUTF8Buffer { unsafe append(contentsOf: $0) }
+  }
 }
 
 extension Range<Int> {
@@ -87,5 +116,53 @@ extension Range<Int> {
     while low < high, bytes[low] == 0x20 || bytes[low] == 0x09 { low += 1 }
     while high > low, bytes[high - 1] == 0x20 || bytes[high - 1] == 0x09 { high -= 1 }
     return low..<high
+  }
+}
+
+extension Span<UInt8> {
+  private static var ones: UInt64 { 0x0101_0101_0101_0101 }
+  private static var highs: UInt64 { 0x8080_8080_8080_8080 }
+
+  /// Marks the lowest byte of `word` that is below `limit` (at most 128); marks above it may be wrong.
+  @inline(__always) private static func marks(_ word: UInt64, below limit: UInt8) -> UInt64 {
+    (word &- ones &* UInt64(limit)) & ~word & highs
+  }
+
+  /// The first index from `start` on, but before `end`, of a byte below `limit`; else `end`. Eight bytes a step.
+  @inline(__always) func first(below limit: UInt8, from start: Int, to end: Int) -> Int {
+    var at = start
+    let end = Swift.min(end, count)
+    let raw = unsafe bytes
+    while at >= 0, at + 8 <= end {
+      // In bounds by the line above.
+      let word = unsafe raw.unsafeLoadUnaligned(fromUncheckedByteOffset: at, as: UInt64.self).littleEndian
+      let marks = Self.marks(word, below: limit)
+      if marks != 0 { return at + marks.trailingZeroBitCount / 8 }
+      at += 8
+    }
+    while at < end, self[at] >= limit { at += 1 }
+    return at
+  }
+
+  /// The first index from `start` on, but before `end`, of a byte that cannot stand in a field value; else `end`.
+  func firstNonValue(from start: Int, to end: Int) -> Int {
+    var at = start
+    let end = Swift.min(end, count)
+    let raw = unsafe bytes
+    while at >= 0, at + 8 <= end {
+      // In bounds by the line above.
+      let word = unsafe raw.unsafeLoadUnaligned(fromUncheckedByteOffset: at, as: UInt64.self).littleEndian
+      // DEL becomes 0, and no other byte falls below 1.
+      let marks = Self.marks(word, below: 0x20) | Self.marks(word ^ (Self.ones &* 0x7F), below: 1)
+      if marks == 0 {
+        at += 8
+        continue
+      }
+      at += marks.trailingZeroBitCount / 8
+      guard self[at] == 0x09 else { return at }
+      at += 1
+    }
+    while at < end, ByteClass.has(self[at], ByteClass.fieldValue) { at += 1 }
+    return at
   }
 }

@@ -31,7 +31,7 @@ extension HeaderBlock {
     let valueEnd = bytes.count
     bytes.append(0x0D)
     bytes.append(0x0A)
-    fields.append(
+    append(
       HeaderField(
         line: start..<bytes.count, nameLength: name.count, value: valueStart..<valueEnd, known: known, hash: hash))
     return known

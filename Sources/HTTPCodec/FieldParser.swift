@@ -5,11 +5,10 @@ extension HeaderBlock {
   mutating func parseFields(
     from start: Int, to end: Int, limit: Int, allowUnderscores: Bool
   ) throws(MessageError) {
-    let table = ByteClass.table
-    let classes = table.span
     // A second reference to the bytes, so that fields can be appended while they are read.
     let text = bytes
     let line = text.span
+    let names = KnownHeaderTable.shared
     var at = start
     while true {
       guard at + 1 < end else { throw MessageError(.malformedFieldLine) }
@@ -17,42 +16,46 @@ extension HeaderBlock {
       guard fields.count < limit else { throw MessageError(.tooManyFields, status: 431) }
       let nameStart = at
       var hash = HeaderName.hashSeed
-      while at < end, line[at] != 0x3A {
-        let byte = line[at]
-        guard classes[Int(byte)] & ByteClass.token != 0 else { throw MessageError(.malformedFieldName) }
-        if byte == 0x5F, !allowUnderscores { throw MessageError(.underscoreInName) }
-        hash = HeaderName.hashed(hash, ASCII.lowercased(byte))
+      var byte: UInt8 = 0
+      while at < end {
+        byte = line[at]
+        let lowercased = ByteClass.lowercasedToken[Int(byte)]
+        if lowercased == 0 { break }
+        hash = HeaderName.hashed(hash, lowercased)
         at += 1
       }
       guard at < end else { throw MessageError(.malformedFieldLine) }
+      guard byte == 0x3A else { throw MessageError(.malformedFieldName) }
       let nameEnd = at
+      if !allowUnderscores, Bytes.contains(line.extracting(nameStart..<nameEnd), 0x5F) {
+        throw MessageError(.underscoreInName)
+      }
       guard nameEnd > nameStart, nameEnd - nameStart <= Int(UInt16.max) else { throw MessageError(.malformedFieldName) }
       at += 1
       let rawStart = at
-      while at < end, classes[Int(line[at])] & ByteClass.fieldValue != 0 { at += 1 }
+      at = line.firstNonValue(from: at, to: end)
       guard at + 1 < end, line[at] == 0x0D, line[at + 1] == 0x0A else { throw MessageError(.malformedFieldValue) }
       let value = (rawStart..<at).trimmingBlanks(in: line)
       at += 2
-      let known = KnownHeaderTable.shared.find(line.extracting(nameStart..<nameEnd), hash: hash)
-      fields.append(
-        HeaderField(
-          line: nameStart..<at, nameLength: nameEnd - nameStart, value: value, known: known, hash: hash))
+      let known = names.find(line.extracting(nameStart..<nameEnd), hash: hash)
+      append(
+        HeaderField(line: nameStart..<at, nameLength: nameEnd - nameStart, value: value, known: known, hash: hash))
     }
   }
 
   /// Reads the framing fields of RFC 9112 6, more strictly: both, repeated or odd ones are an error, never a choice.
   func framing() throws(MessageError) -> BodyFraming {
+    guard mayContain(.contentLength) || mayContain(.transferEncoding) else { return .none }
     var length: UInt64?
     var isChunked = false
+    let span = bytes.span
     for field in fields where !field.isRemoved {
       switch field.known {
       case .contentLength:
         if length != nil { throw MessageError(.repeatedContentLength) }
-        let digits = bytes[field.value]
-        if digits.contains(0x2C) { throw MessageError(.repeatedContentLength) }
-        guard digits.count <= 19, let value = parseDecimal(digits, max: UInt64(Int64.max)) else {
-          throw MessageError(.malformedContentLength)
-        }
+        let digits = span.extracting(field.value)
+        if Bytes.contains(digits, 0x2C) { throw MessageError(.repeatedContentLength) }
+        guard let value = Bytes.decimal(digits, max: UInt64(Int64.max)) else { throw MessageError(.malformedContentLength) }
         length = value
       case .transferEncoding:
         if isChunked { throw MessageError(.malformedTransferEncoding) }
@@ -93,6 +96,7 @@ extension HeaderBlock {
 
   func connectionOptions() throws(MessageError) -> ConnectionOptions {
     var options = ConnectionOptions()
+    guard mayContain(.connection) else { return options }
     let span = bytes.span
     for field in fields where field.known == .connection && !field.isRemoved {
       var tokens = ListElements(field.value)
@@ -121,6 +125,7 @@ extension HeaderBlock {
   ///
   /// - Parameter keepingUpgrade: leaves `Upgrade` in place for a switch of protocols; the caller adds `Connection`.
   public mutating func removeHopByHop(keepingUpgrade: Bool = false) {
+    guard mayContain(anyOf: Self.hopByHop) else { return }
     let text = bytes
     let span = text.span
     for index in fields.indices where fields[index].known == .connection && !fields[index].isRemoved {
@@ -148,6 +153,12 @@ extension HeaderBlock {
       }
     }
   }
+}
+
+extension HeaderBlock {
+  private static let hopByHop = KnownHeaders([
+    .connection, .keepAlive, .proxyConnection, .transferEncoding, .proxyAuthenticate, .proxyAuthorization, .upgrade, .te,
+  ])
 }
 
 /// The elements of a comma-separated list field; empty elements are skipped (RFC 9110 5.6.1.2).
@@ -182,9 +193,24 @@ extension Bytes {
     return true
   }
 
+  static func contains(_ bytes: Span<UInt8>, _ wanted: UInt8) -> Bool {
+    for i in bytes.indices where bytes[i] == wanted { return true }
+    return false
+  }
+
+  /// As `parseDecimal`, without a copy: digits only, at most 19 of them.
+  static func decimal(_ digits: Span<UInt8>, max: UInt64) -> UInt64? {
+    guard !digits.isEmpty, digits.count <= 19 else { return nil }
+    var value: UInt64 = 0
+    for i in digits.indices {
+      guard ASCII.isDigit(digits[i]) else { return nil }
+      value = value &* 10 &+ UInt64(digits[i] &- 0x30)
+    }
+    return value <= max ? value : nil
+  }
+
   public static func isToken(_ bytes: Span<UInt8>) -> Bool {
-    let table = ByteClass.table
-    for i in bytes.indices where table[Int(bytes[i])] & ByteClass.token == 0 { return false }
+    for i in bytes.indices where !ByteClass.has(bytes[i], ByteClass.token) { return false }
     return !bytes.isEmpty
   }
 }

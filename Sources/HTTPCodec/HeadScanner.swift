@@ -12,24 +12,24 @@ struct HeadScanner: Sendable {
   mutating func end(of bytes: Span<UInt8>, from start: Int, limits: MessageLimits) throws(MessageError) -> Int? {
     let available = bytes.count - start
     while scanned < available {
-      let byte = bytes[start + scanned]
-      if byte == 0x0A {
-        guard scanned > lineStart, bytes[start + scanned - 1] == 0x0D else {
-          throw MessageError(.bareCarriageReturnOrLineFeed)
-        }
-        scanned += 1
+      // Line ends are what this looks at; the parser refuses other control bytes.
+      scanned = bytes.first(below: 0x0E, from: start + scanned, to: start + available) - start
+      if lines == 0, scanned > limits.startLineBytes { throw MessageError(.startLineTooLong, status: 414) }
+      if scanned > limits.headBytes { throw MessageError(.headTooLarge, status: 431) }
+      guard scanned < available else { return nil }
+      switch bytes[start + scanned] {
+      case 0x0D:
+        // A line end cut in two is looked at again when its second half is there.
+        guard scanned + 1 < available else { return nil }
+        guard bytes[start + scanned + 1] == 0x0A else { throw MessageError(.bareCarriageReturnOrLineFeed) }
+        scanned += 2
         if scanned - lineStart == 2 { return scanned }
         lineStart = scanned
         lines += 1
         if lines > limits.fields + 1 { throw MessageError(.tooManyFields, status: 431) }
-      } else {
-        if byte == 0x0D, scanned + 1 < available, bytes[start + scanned + 1] != 0x0A {
-          throw MessageError(.bareCarriageReturnOrLineFeed)
-        }
-        scanned += 1
-        if lines == 0, scanned > limits.startLineBytes { throw MessageError(.startLineTooLong, status: 414) }
+      case 0x0A: throw MessageError(.bareCarriageReturnOrLineFeed)
+      default: scanned += 1
       }
-      if scanned > limits.headBytes { throw MessageError(.headTooLarge, status: 431) }
     }
     return nil
   }

@@ -34,17 +34,31 @@ public struct HeaderField: Hashable, Sendable {
 /// the message lives, so a range stays valid. Removing marks; setting removes and adds.
 public struct HeaderBlock: Sendable {
   public internal(set) var bytes: [UInt8] = []
+  /// Grows by `append` only, which notes what is known of the field.
   public internal(set) var fields: [HeaderField] = []
+  /// The known names that were ever appended: a quick no for the many that most messages do not have.
+  private var appended = KnownHeaders()
 
   public init() {}
 
   public mutating func removeAll() {
     bytes.removeAll(keepingCapacity: true)
     fields.removeAll(keepingCapacity: true)
+    appended = KnownHeaders()
   }
+
+  mutating func append(_ field: HeaderField) {
+    fields.append(field)
+    appended.insert(field.known)
+  }
+
+  /// False: no such field is here. True: one is, or was removed.
+  @inline(__always) func mayContain(_ known: KnownHeader) -> Bool { appended.contains(known) }
+  @inline(__always) func mayContain(anyOf known: KnownHeaders) -> Bool { appended.intersects(known) }
 
   /// The first value of a known field, or nil.
   public func value(_ known: KnownHeader) -> Range<Int>? {
+    guard mayContain(known) else { return nil }
     for field in fields where field.known == known && !field.isRemoved { return field.value }
     return nil
   }
@@ -81,12 +95,20 @@ public struct HeaderBlock: Sendable {
   // MARK: Changes
 
   public mutating func remove(_ known: KnownHeader) {
+    guard mayContain(known) else { return }
     for i in fields.indices where fields[i].known == known { fields[i].isRemoved = true }
   }
 
   public mutating func remove(_ name: HeaderName) {
+    if name.known != .other { return remove(name.known) }
     let text = bytes
     for i in fields.indices where matches(fields[i], name, text.span) { fields[i].isRemoved = true }
+  }
+
+  /// Removes every field with one of these names.
+  public mutating func remove(_ names: KnownHeaders) {
+    guard mayContain(anyOf: names) else { return }
+    for i in fields.indices where names.contains(fields[i].known) { fields[i].isRemoved = true }
   }
 
   /// Removes every field for which `condition` holds; it sees the lower-cased hash-free name bytes as sent.
@@ -104,19 +126,36 @@ public struct HeaderBlock: Sendable {
   public mutating func add(_ name: HeaderName, _ value: Span<UInt8>) -> Bool {
     guard Self.isFieldValue(value) else { return false }
     let start = bytes.count
-    bytes.append(name.bytes.span)
-    bytes.append(0x3A)
-    bytes.append(0x20)
-    let valueStart = bytes.count
+    bytes.append(name.prefix.span)
     bytes.append(value)
-    let valueEnd = bytes.count
-    bytes.append(0x0D)
-    bytes.append(0x0A)
-    fields.append(
-      HeaderField(
-        line: start..<bytes.count, nameLength: name.bytes.count, value: valueStart..<valueEnd, known: name.known,
-        hash: name.hash))
+    endLine(from: start, name)
     return true
+  }
+
+  /// Ends the line that begins at `start` with the name's prefix and goes on with its value.
+  private mutating func endLine(from start: Int, _ name: HeaderName) {
+    let valueEnd = bytes.count
+    bytes.append("\r\n")
+    append(
+      HeaderField(
+        line: start..<bytes.count, nameLength: name.bytes.count, value: (start + name.prefix.count)..<valueEnd,
+        known: name.known, hash: name.hash))
+  }
+
+  /// Appends a field that was made ready before.
+  public mutating func add(_ line: HeaderLine) {
+    let start = bytes.count
+    bytes.append(line.bytes.span)
+    append(
+      HeaderField(
+        line: start..<bytes.count, nameLength: line.name.bytes.count,
+        value: (start + line.name.prefix.count)..<(bytes.count - 2), known: line.name.known, hash: line.name.hash))
+  }
+
+  /// Replaces all values of a field by one that was made ready before.
+  public mutating func set(_ line: HeaderLine) {
+    remove(line.name)
+    add(line)
   }
 
   @discardableResult
@@ -136,15 +175,14 @@ public struct HeaderBlock: Sendable {
   /// Replaces all values of a field by a decimal number.
   public mutating func set(_ name: HeaderName, number: UInt64) {
     remove(name)
-    var digits: [UInt8] = []
-    digits.appendDecimal(number)
-    add(name, digits.span)
+    let start = bytes.count
+    bytes.append(name.prefix.span)
+    bytes.appendDecimal(number)
+    endLine(from: start, name)
   }
 
   public static func isFieldValue(_ value: Span<UInt8>) -> Bool {
-    let table = ByteClass.table
-    for i in value.indices where table[Int(value[i])] & ByteClass.fieldValue == 0 { return false }
-    return true
+    value.firstNonValue(from: 0, to: value.count) == value.count
   }
 
   // MARK: Writing
@@ -178,6 +216,7 @@ public struct HeaderBlock: Sendable {
 extension [UInt8] {
   /// Appends a number as decimal digits.
   public mutating func appendDecimal(_ number: UInt64) {
+    if number < 10 { return append(UInt8(truncatingIfNeeded: 0x30 + number)) }
     var divisor: UInt64 = 1
     while number / divisor >= 10 { divisor *= 10 }
     while divisor > 0 {

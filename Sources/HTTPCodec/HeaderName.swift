@@ -70,6 +70,8 @@ public enum KnownHeader: UInt8, Hashable, Sendable, CaseIterable {
 /// A lower-case field name made ready for lookups: its bytes, hash and known id.
 public struct HeaderName: Hashable, Sendable {
   public let bytes: [UInt8]
+  /// The name with colon and blank: how a line of it begins.
+  let prefix: [UInt8]
   public let hash: UInt32
   public let known: KnownHeader
 
@@ -78,11 +80,11 @@ public struct HeaderName: Hashable, Sendable {
 
   public init?(bytes raw: some Sequence<UInt8>) {
     let bytes = raw.map(ASCII.lowercased)
-    let table = ByteClass.table
-    guard !bytes.isEmpty, bytes.count <= Int(UInt16.max), bytes.allSatisfy({ table[Int($0)] & ByteClass.token != 0 }) else {
+    guard !bytes.isEmpty, bytes.count <= Int(UInt16.max), bytes.allSatisfy({ ByteClass.has($0, ByteClass.token) }) else {
       return nil
     }
     self.bytes = bytes
+    prefix = bytes + [0x3A, 0x20]
     hash = Self.hash(bytes.span)
     known = KnownHeaderTable.shared.find(bytes.span, hash: hash)
   }
@@ -101,19 +103,62 @@ public struct HeaderName: Hashable, Sendable {
   }
 }
 
+/// A field with a fixed value, made ready so that adding it is one copy.
+public struct HeaderLine: Hashable, Sendable {
+  public let name: HeaderName
+  /// The whole line with its CRLF.
+  let bytes: [UInt8]
+
+  /// Nil when the value holds control bytes.
+  public init?(_ name: HeaderName, _ value: [UInt8]) {
+    guard HeaderBlock.isFieldValue(value.span) else { return nil }
+    self.name = name
+    bytes = name.prefix + value + [0x0D, 0x0A]
+  }
+}
+
+/// A set of known names.
+public struct KnownHeaders: Hashable, Sendable {
+  private var bits: UInt64 = 0
+
+  public init() {}
+
+  public init(_ names: [KnownHeader]) {
+    for name in names { insert(name) }
+  }
+
+  /// `other` is never a member.
+  @inline(__always) mutating func insert(_ name: KnownHeader) {
+    if name != .other { bits |= 1 << UInt64(name.rawValue) }
+  }
+
+  @inline(__always) func contains(_ name: KnownHeader) -> Bool { bits & (1 << UInt64(name.rawValue)) != 0 }
+  @inline(__always) func intersects(_ names: KnownHeaders) -> Bool { bits & names.bits != 0 }
+}
+
 /// Finds the known id of a name by hash, in a table of 256 slots with linear probing.
 struct KnownHeaderTable: Sendable {
   static let shared = KnownHeaderTable()
-  private var slots: [(hash: UInt32, known: KnownHeader, name: [UInt8])]
+  private static let nameBytes = 64
+
+  private struct Slot: Sendable {
+    var hash: UInt32 = 0
+    var known = KnownHeader.other
+    var length: UInt8 = 0
+  }
+  private var slots = [Slot](repeating: Slot(), count: 256)
+  /// The names, each at 64 times its raw value.
+  private var names: [UInt8]
 
   private init() {
-    slots = Array(repeating: (0, .other, []), count: 256)
+    names = Array(repeating: 0, count: KnownHeader.allCases.count * Self.nameBytes)
     for known in KnownHeader.allCases where known != .other {
-      let name = Array(known.name.utf8)
+      let name = Array(known.name.utf8.prefix(Self.nameBytes))
       let hash = HeaderName.hash(name.span)
       var slot = Self.slot(of: hash)
       while slots[slot].known != .other { slot = (slot + 1) & 255 }
-      slots[slot] = (hash, known, name)
+      slots[slot] = Slot(hash: hash, known: known, length: UInt8(truncatingIfNeeded: name.count))
+      for (index, byte) in name.enumerated() { names[Int(known.rawValue) * Self.nameBytes + index] = byte }
     }
   }
 
@@ -122,8 +167,11 @@ struct KnownHeaderTable: Sendable {
   func find(_ name: Span<UInt8>, hash: UInt32) -> KnownHeader {
     var slot = Self.slot(of: hash)
     while slots[slot].known != .other {
-      let candidate = slots[slot]
-      if candidate.hash == hash, Bytes.equalIgnoringCase(name, lowercased: candidate.name.span) { return candidate.known }
+      if slots[slot].hash == hash, Int(slots[slot].length) == name.count {
+        let start = Int(slots[slot].known.rawValue) * Self.nameBytes
+        let candidate = names.span.extracting(start..<(start + name.count))
+        if Bytes.equalIgnoringCase(name, lowercased: candidate) { return slots[slot].known }
+      }
       slot = (slot + 1) & 255
     }
     return .other

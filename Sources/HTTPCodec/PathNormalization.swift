@@ -20,11 +20,10 @@ public enum PathNormalization: Hashable, Sendable {
 
   /// True when no byte needs a second look; the common case, decided in one pass.
   private static func isCanonical(_ path: Span<UInt8>, merging: Bool) -> Bool {
-    let table = ByteClass.table
     var previous: UInt8 = 0
     for i in path.indices {
       let byte = path[i]
-      if table[Int(byte)] & ByteClass.pathAsIs == 0 { return false }
+      if !ByteClass.has(byte, ByteClass.pathAsIs) { return false }
       if previous == 0x2F, byte == 0x2E || (merging && byte == 0x2F) { return false }
       previous = byte
     }
@@ -33,7 +32,6 @@ public enum PathNormalization: Hashable, Sendable {
 
   private static func recode(_ path: Span<UInt8>, decodingSlashes: Bool) throws(MessageError) -> [UInt8] {
     let digits = Array("0123456789ABCDEF".utf8)
-    let table = ByteClass.table
     var text: [UInt8] = []
     text.reserveCapacity(path.count)
     var at = 0
@@ -53,7 +51,7 @@ public enum PathNormalization: Hashable, Sendable {
       }
       if byte == 0x5C {
         text.append(0x2F)
-      } else if byte == 0x25 || table[Int(byte)] & ByteClass.pathAsIs != 0 {
+      } else if byte == 0x25 || ByteClass.has(byte, ByteClass.pathAsIs) {
         text.append(byte)
       } else {
         text.append(0x25)

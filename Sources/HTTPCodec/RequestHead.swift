@@ -73,8 +73,7 @@ public struct RequestHead: Sendable {
   private static let https = Array("https".utf8)
 
   private static func isTarget(_ bytes: Span<UInt8>) -> Bool {
-    let table = ByteClass.table
-    for i in bytes.indices where table[Int(bytes[i])] & ByteClass.target == 0 { return false }
+    for i in bytes.indices where !ByteClass.has(bytes[i], ByteClass.target) { return false }
     return true
   }
 
@@ -86,13 +85,13 @@ public struct RequestHead: Sendable {
     output.append(span.extracting(methodName))
     output.append(0x20)
     output.append(span.extracting(target))
-    output.append(contentsOf: " HTTP/1.1\r\n".utf8)
+    output.append(" HTTP/1.1\r\n")
     if !headers.contains(.host) {
-      output.append(contentsOf: "host: ".utf8)
+      output.append("host: ")
       output.append(span.extracting(authority))
-      output.append(contentsOf: "\r\n".utf8)
+      output.append("\r\n")
     }
-    if chunked { output.append(contentsOf: "transfer-encoding: chunked\r\n".utf8) }
+    if chunked { output.append("transfer-encoding: chunked\r\n") }
     headers.write(into: &output)
   }
 }

@@ -47,7 +47,7 @@ public struct RequestParser: Sendable {
   private mutating func skipBlankLine(_ bytes: Span<UInt8>, _ start: Int) throws(MessageError) -> Bool {
     guard start < bytes.count else { return false }
     guard bytes[start] == 0x0D else {
-      guard ByteClass.table[Int(bytes[start])] & ByteClass.token != 0 else { throw MessageError(.malformedStartLine) }
+      guard ByteClass.has(bytes[start], ByteClass.token) else { throw MessageError(.malformedStartLine) }
       blankBytes = 1
       return true
     }
@@ -83,16 +83,14 @@ public struct RequestParser: Sendable {
   private func startLine(_ head: inout RequestHead) throws(MessageError) -> StartLine {
     let text = head.headers.bytes
     let bytes = text.span
-    let table = ByteClass.table
-    let classes = table.span
     var at = 0
-    while at < bytes.count, classes[Int(bytes[at])] & ByteClass.token != 0 { at += 1 }
+    while at < bytes.count, ByteClass.has(bytes[at], ByteClass.token) { at += 1 }
     guard at > 0, at <= 32, at < bytes.count, bytes[at] == 0x20 else { throw MessageError(.malformedStartLine) }
     head.methodName = 0..<at
     head.method = HTTPMethod(bytes.extracting(0..<at))
     at += 1
     let targetStart = at
-    while at < bytes.count, classes[Int(bytes[at])] & ByteClass.target != 0 { at += 1 }
+    while at < bytes.count, ByteClass.has(bytes[at], ByteClass.target) { at += 1 }
     guard at < bytes.count else { throw MessageError(.malformedStartLine) }
     if bytes[at] == 0x23 { throw MessageError(.fragmentInTarget) }
     guard at > targetStart, bytes[at] == 0x20 else { throw MessageError(.malformedStartLine) }
@@ -128,7 +126,8 @@ public struct RequestParser: Sendable {
 
 /// `HTTP/d.d`, or nil.
 func httpVersion(_ bytes: Span<UInt8>) -> (UInt8, UInt8)? {
-  guard bytes.count == 8, Bytes.hasPrefix(bytes, Array("HTTP/".utf8).span), ASCII.isDigit(bytes[5]), bytes[6] == 0x2E,
+  guard bytes.count == 8, bytes[0] == 0x48, bytes[1] == 0x54, bytes[2] == 0x54, bytes[3] == 0x50, bytes[4] == 0x2F,
+    ASCII.isDigit(bytes[5]), bytes[6] == 0x2E,
     ASCII.isDigit(bytes[7])
   else { return nil }
   return (bytes[5] - 0x30, bytes[7] - 0x30)

@@ -30,13 +30,13 @@ public struct ResponseHead: Sendable {
 
   /// Appends the head as it goes downstream.
   public func write(into output: inout [UInt8], chunked: Bool, close: Bool) {
-    output.append(contentsOf: "HTTP/1.1 ".utf8)
+    output.append("HTTP/1.1 ")
     output.appendDecimal(UInt64(status))
     output.append(0x20)
     output.append(headers.bytes.span.extracting(reason))
-    output.append(contentsOf: "\r\n".utf8)
-    if chunked { output.append(contentsOf: "transfer-encoding: chunked\r\n".utf8) }
-    if close { output.append(contentsOf: "connection: close\r\n".utf8) }
+    output.append("\r\n")
+    if chunked { output.append("transfer-encoding: chunked\r\n") }
+    if close { output.append("connection: close\r\n") }
     if framing == .length(0), !headers.contains(.contentLength) {
       output.append(contentsOf: "content-length: 0\r\n".utf8)
     }
@@ -94,9 +94,7 @@ public struct ResponseParser: Sendable {
     var at = 12
     if bytes[at] == 0x20 { at += 1 } else if bytes[at] != 0x0D { throw malformed }
     let reasonStart = at
-    let table = ByteClass.table
-    let classes = table.span
-    while at < bytes.count, classes[Int(bytes[at])] & ByteClass.fieldValue != 0 { at += 1 }
+    at = bytes.firstNonValue(from: at, to: bytes.count)
     guard at + 1 < bytes.count, bytes[at] == 0x0D, bytes[at + 1] == 0x0A else { throw malformed }
     head.version = version.1 == 0 ? .http10 : .http11
     head.status = status

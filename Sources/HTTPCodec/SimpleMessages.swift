@@ -32,7 +32,7 @@ public struct HTTPRequest: Hashable, Sendable {
     let target = path + (query.map { "?" + $0 } ?? "")
     let isClean =
       (method.utf8.isEmpty ? false : Bytes.isToken(Array(method.utf8).span))
-      && target.utf8.first == 0x2F && target.utf8.allSatisfy { ByteClass.table[Int($0)] & ByteClass.target != 0 }
+      && target.utf8.first == 0x2F && target.utf8.allSatisfy { ByteClass.has($0, ByteClass.target) }
     guard isClean, HeaderBlock.isFieldValue(Array(authority.utf8).span) else { return nil }
     var output = Array("\(method) \(target) HTTP/1.1\r\nhost: \(authority)\r\n".utf8)
     guard headers.write(into: &output) else { return nil }
