@@ -52,6 +52,14 @@ public actor ClusterRuntime {
   /// The workload of a row that `node` signed and has not replaced or withdrawn, as far as is known here; or nil.
   public func verifiedWorkload(_ row: [UInt8], of node: NodeName) -> WorkloadRow? { core.verifiedWorkload(row, of: node) }
 
+  /// Whether the node may put its own authority into the trust bundle: the cluster file names it, or it was admitted before.
+  public nonisolated func mayAnnounceAuthority(_ node: NodeName) -> Bool {
+    let control = view.control
+    guard control.posture(of: node) != .gone else { return false }
+    return local.seeds.contains { $0.name == node } || control.nodes[node] != nil
+      || control.trust.anchors.contains { $0.node == node }
+  }
+
   // MARK: Acting
 
   /// Puts a command into the log through whoever leads Raft, and returns what it did once it is committed here or there.

@@ -43,6 +43,12 @@ public enum ConsensusLimits {
   public static let addressBytesMax = 256
   /// Service addresses: the hosts of 240.240.0.0/16 without its first and last.
   public static let serviceAddressesMax = 65_534
+  /// Join tokens at once, expired ones included until the next is made.
+  public static let tokensMax = 1_024
+  /// Nodes that one token may let in.
+  public static let tokenUsesMax: UInt32 = 1_000
+  /// Gossip keys at once: the present one and the one before.
+  public static let gossipKeysMax = 2
   /// Allocations in one command.
   public static let allocationsMax = 4096
 }

@@ -90,6 +90,8 @@ public distributed actor ConfigActor: MeshActor {
   /// A certificate that nobody could use would only fill the bundle.
   private func isAuthority(_ der: [UInt8]) -> Bool { (try? Certificate(der: der))?.isAuthority == true }
 
+  private func isMember(_ node: NodeName) -> Bool { cluster.view.control.trust.anchors.contains { $0.node == node } }
+
   /// What a node may put into the log is decided by its certificate's name.
   private func authorize(_ command: Command, by caller: NodeName?) throws(MeshError) {
     guard let caller else { return }
@@ -98,11 +100,16 @@ public distributed actor ConfigActor: MeshActor {
       switch command {
       case .configuration: roles[.configuration].holder == caller
       case .releaseRole(let role, _): roles[role].holder == caller
-      case .addTrustAnchor(let node, let certificate): node == caller && isAuthority(certificate)
+      case .addTrustAnchor(let node, let certificate):
+        node == caller && cluster.mayAnnounceAuthority(node) && isAuthority(certificate)
+      // A member vouches that the node proved the token to it, and that this is the authority it offered.
+      case .joinByToken(let join): isMember(caller) && isAuthority(join.certificate)
       case .removeTrustAnchor: roles[.certificateAuthority].holder == caller
       case .allocateAddresses, .freeAddresses: roles[.discovery].holder == caller
       case .admitNode(let node): node.name == caller
-      case .forgetNode, .assignRole: false
+      // What operators ask for, on whichever node they are.
+      case .createToken, .revokeToken, .setPosture, .forgetNode, .transferRole, .addGossipKey: isMember(caller)
+      case .assignRole: false
       case .noop: true
       }
     guard isAllowed else { throw MeshError(.unauthorized, "\(caller) may not propose this command") }

@@ -44,6 +44,26 @@ extension Command {
     case .forgetNode(let name):
       writer.uint8(9)
       writer.string(name.string)
+    case .createToken(let token):
+      writer.uint8(10)
+      token.encode(to: &writer)
+    case .revokeToken(let id):
+      writer.uint8(11)
+      writer.uint64(id.number)
+    case .joinByToken(let join):
+      writer.uint8(12)
+      join.encode(to: &writer)
+    case .setPosture(let node, let posture):
+      writer.uint8(13)
+      writer.string(node.string)
+      writer.uint8(posture.rawValue)
+    case .transferRole(let role, let node):
+      writer.uint8(14)
+      writer.uint8(role.rawValue)
+      writer.string(node.string)
+    case .addGossipKey(let key):
+      writer.uint8(15)
+      key.encode(to: &writer)
     }
     return writer.bytes
   }
@@ -82,6 +102,17 @@ extension Command {
       return .freeAddresses(hosts, epoch: epoch)
     case 8: return .admitNode(try AdmittedNode(from: &reader))
     case 9: return .forgetNode(try reader.nodeName())
+    case 10: return .createToken(try JoinToken(from: &reader))
+    case 11: return .revokeToken(JoinTokenID(try reader.uint64()))
+    case 12: return .joinByToken(try TokenJoin(from: &reader))
+    case 13:
+      let node = try reader.nodeName()
+      guard let posture = NodePosture(rawValue: try reader.uint8()) else { throw .malformed }
+      return .setPosture(node, posture)
+    case 14:
+      let role = try Role(from: &reader)
+      return .transferRole(role, to: try reader.nodeName())
+    case 15: return .addGossipKey(try GossipKey(from: &reader))
     default: throw .malformed
     }
   }

@@ -16,7 +16,15 @@ public enum Command: Hashable, Sendable {
   /// Under the discovery role: addresses of hosts that are gone.
   case freeAddresses([String], epoch: RoleEpoch)
   case admitNode(AdmittedNode)
+  /// Removes a dead node: its admission, its authority, its posture.
   case forgetNode(NodeName)
+  case createToken(JoinToken)
+  case revokeToken(JoinTokenID)
+  case joinByToken(TokenJoin)
+  case setPosture(NodeName, NodePosture)
+  /// Moves a role to a node as soon as the present lease is over.
+  case transferRole(Role, to: NodeName)
+  case addGossipKey(GossipKey)
 }
 
 /// Configuration objects that change together: all of it, or nothing.

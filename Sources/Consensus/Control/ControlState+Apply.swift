@@ -31,7 +31,25 @@ extension ControlState {
       outcome = admit(node)
       touched = .nodes
     case .forgetNode(let name):
-      outcome = nodes.removeValue(forKey: name) == nil ? .unchanged(revision: revision) : .applied(revision: revision)
+      outcome = forget(name, at: position.index)
+      touched = [.nodes, .trust, .roles]
+    case .createToken(let token):
+      outcome = createToken(token)
+      touched = .nodes
+    case .revokeToken(let id):
+      outcome = revokeToken(id)
+      touched = .nodes
+    case .joinByToken(let join):
+      outcome = self.join(join, at: position.index)
+      touched = [.nodes, .trust]
+    case .setPosture(let node, let posture):
+      outcome = setPosture(posture, of: node)
+      touched = .nodes
+    case .transferRole(let role, let node):
+      outcome = prefer(node, for: role)
+      touched = .roles
+    case .addGossipKey(let key):
+      outcome = addGossipKey(key)
       touched = .nodes
     }
     let isApplied = if case .applied = outcome { true } else { false }
@@ -100,7 +118,7 @@ extension ControlState {
 
   // MARK: Trust
 
-  private mutating func addAnchor(_ node: NodeName, _ certificate: [UInt8], at index: LogIndex) -> Outcome {
+  mutating func addAnchor(_ node: NodeName, _ certificate: [UInt8], at index: LogIndex) -> Outcome {
     guard !certificate.isEmpty else { return .invalid(.emptyCertificate) }
     let fingerprint = SHA256.digest(of: certificate)
     guard !trust.anchors.contains(where: { $0.fingerprint == fingerprint }) else { return .unchanged(revision: revision) }
@@ -149,7 +167,7 @@ extension ControlState {
     return known.isEmpty ? .unchanged(revision: revision) : .applied(revision: revision)
   }
 
-  private mutating func admit(_ node: AdmittedNode) -> Outcome {
+  mutating func admit(_ node: AdmittedNode) -> Outcome {
     guard nodes[node.name] != node else { return .unchanged(revision: revision) }
     guard nodes[node.name] != nil || nodes.count < ConsensusLimits.nodesMax else { return .limit(.nodes) }
     nodes[node.name] = node

@@ -2,7 +2,8 @@ import Primitives
 
 /// The canonical bytes of a control state: equal states have equal bytes, and the last 32 are the SHA-256 of the rest.
 extension ControlState {
-  private static let version: UInt8 = 1
+  /// 2 added tokens, gossip keys, postures and preferred holders; 1 is still read.
+  private static let version: UInt8 = 2
 
   public func snapshot() -> [UInt8] {
     var writer = ByteWriter(reserving: objectBytes + 4096)
@@ -20,6 +21,7 @@ extension ControlState {
     writer.count(nodes.count)
     for (_, node) in nodes.sorted(by: { $0.key < $1.key }) { node.encode(to: &writer) }
     outcomes.encode(to: &writer)
+    encodeMembership(to: &writer)
     let digest = SHA256.digest(of: writer.bytes)
     writer.raw(digest.bytes)
     return writer.bytes
@@ -32,11 +34,11 @@ extension ControlState {
     guard SHA256.digest(of: body).bytes == Array(bytes.suffix(Digest.byteCount)) else {
       throw .corruptSnapshot("its checksum does not match")
     }
-    guard first == Self.version else { throw .unknownVersion(first) }
-    do { self = try Self.decode(body) } catch { throw .corruptSnapshot("\(error)") }
+    guard (1...Self.version).contains(first) else { throw .unknownVersion(first) }
+    do { self = try Self.decode(body, version: first) } catch { throw .corruptSnapshot("\(error)") }
   }
 
-  private static func decode(_ body: [UInt8]) throws(ByteError) -> ControlState {
+  private static func decode(_ body: [UInt8], version: UInt8) throws(ByteError) -> ControlState {
     var reader = ByteReader(body.dropFirst())
     var state = ControlState()
     state.applied = try LogPosition(from: &reader)
@@ -52,6 +54,7 @@ extension ControlState {
     let nodes = try reader.list(max: ConsensusLimits.nodesMax) { r throws(ByteError) in try AdmittedNode(from: &r) }
     for node in nodes { state.nodes[node.name] = node }
     state.outcomes = try OutcomeMemory(from: &reader)
+    if version >= 2 { try state.decodeMembership(from: &reader) }
     try reader.finish()
     return state
   }
@@ -100,6 +103,38 @@ extension ControlState {
       roles[role] = RoleState(
         holder: name, epoch: RoleEpoch(try reader.boundedNumber()), assignedAt: try reader.uint64(),
         reason: try reader.string(max: ConsensusLimits.noteBytesMax))
+    }
+  }
+
+  private func encodeMembership(to writer: inout ByteWriter) {
+    writer.count(tokens.count)
+    for token in tokens { token.encode(to: &writer) }
+    writer.count(gossipKeys.count)
+    for key in gossipKeys { key.encode(to: &writer) }
+    writer.count(postures.count)
+    for (node, posture) in postures.sorted(by: { $0.key < $1.key }) {
+      writer.string(node.string)
+      writer.uint8(posture.rawValue)
+    }
+    let preferences = Role.allCases.filter { roles[$0].preferred != nil }
+    writer.count(preferences.count)
+    for role in preferences {
+      writer.uint8(role.rawValue)
+      writer.string(roles[role].preferred?.string ?? "")
+    }
+  }
+
+  private mutating func decodeMembership(from reader: inout ByteReader) throws(ByteError) {
+    tokens = try reader.list(max: ConsensusLimits.tokensMax) { r throws(ByteError) in try JoinToken(from: &r) }
+    gossipKeys = try reader.list(max: ConsensusLimits.gossipKeysMax) { r throws(ByteError) in try GossipKey(from: &r) }
+    for _ in 0..<(try reader.count(max: ConsensusLimits.nodesMax)) {
+      let node = try reader.nodeName()
+      guard let posture = NodePosture(rawValue: try reader.uint8()) else { throw .malformed }
+      postures[node] = posture
+    }
+    for _ in 0..<(try reader.count(max: Role.allCases.count)) {
+      let role = try Role(from: &reader)
+      roles[role].preferred = try reader.nodeName()
     }
   }
 

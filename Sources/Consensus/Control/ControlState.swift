@@ -16,6 +16,12 @@ public struct ControlState: Sendable, Equatable {
   public internal(set) var trust: TrustBundle
   public internal(set) var addresses: [String: ServiceAddress]
   public internal(set) var nodes: [NodeName: AdmittedNode]
+  /// Sorted by id.
+  public internal(set) var tokens: [JoinToken] = []
+  /// Oldest first; empty while gossip is sealed with the key made from the join secret.
+  public internal(set) var gossipKeys: [GossipKey] = []
+  /// Nodes that are not `active`.
+  public internal(set) var postures: [NodeName: NodePosture] = [:]
   var outcomes: OutcomeMemory
   /// Bytes of all objects.
   var objectBytes: Int

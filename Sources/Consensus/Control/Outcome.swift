@@ -16,7 +16,7 @@ public enum Outcome: Hashable, Sendable {
   case invalid(Reason)
 
   public enum Limit: UInt8, Hashable, Sendable {
-    case objects = 1, objectBytes, allBytes, changes, trustAnchors, nodes, addresses, fieldBytes
+    case objects = 1, objectBytes, allBytes, changes, trustAnchors, nodes, addresses, fieldBytes, tokens
   }
 
   public enum Reason: UInt8, Hashable, Sendable {
@@ -24,6 +24,14 @@ public enum Outcome: Hashable, Sendable {
     case duplicateKey = 1
     case addressTaken
     case emptyCertificate
+    case malformedToken
+    case tokenUnknown
+    case tokenExpired
+    case tokenUsed
+    /// Another node has the name, with another authority.
+    case nameInUse
+    case unknownNode
+    case malformedKey
   }
 }
 

@@ -45,6 +45,8 @@ public struct RoleState: Hashable, Sendable {
   public var assignedAt: UInt64
   /// Why it was assigned; for people only.
   public var reason: String
+  /// The node that an operator wants to hold it; nil once it does, or when nobody asked.
+  public internal(set) var preferred: NodeName?
 
   public init(holder: NodeName? = nil, epoch: RoleEpoch = .zero, assignedAt: UInt64 = 0, reason: String = "") {
     self.holder = holder

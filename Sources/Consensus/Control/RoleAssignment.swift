@@ -173,12 +173,13 @@ public struct RoleAssignment: Sendable, Equatable {
         leadership.penalties[holder] = now + settings.penalty
       }
       leadership.tenures[slot(role)].proposedUntil = now + settings.proposalTimeout
-      let target = choice(for: role, leadership, planned: planned)
+      let target = preferred(for: role) ?? choice(for: role, leadership, planned: planned)
       leadership.tenures[slot(role)].lacksCandidate = target == nil
       guard let target else { continue }
       planned.append(target)
       effects.append(.assign(role, to: target, epoch: roles[role].epoch.next, reason: reason))
     }
+    for role in Self.order where isAskedToMove(role) { leadership.tenures[slot(role)].isRetiring = true }
     if now >= leadership.changed + settings.balanceDelay, let role = roleToRetire(leadership) {
       leadership.tenures[slot(role)].isRetiring = true
       leadership.changed = now
@@ -190,11 +191,14 @@ public struct RoleAssignment: Sendable, Equatable {
   private func reasonToAssign(_ role: Role, _ leadership: Leadership, at now: Instant) -> String? {
     let tenure = leadership.tenures[slot(role)]
     guard let holder = roles[role].holder else {
-      if roles[role].epoch > .zero { return "given back" }
+      if roles[role].epoch > .zero {
+        return roles[role].preferred.map { "given back to move to \($0) on request" } ?? "given back"
+      }
       let isFormed = members.count { $0.liveness == .alive } >= Role.allCases.count
       return isFormed || now >= leadership.since + settings.formation ? "first assignment" : nil
     }
     if now >= tenure.endsAt {
+      if tenure.isRetiring, let preferred = roles[role].preferred { return "moved from \(holder) to \(preferred) on request" }
       return tenure.isRetiring ? "moved from \(holder) for balance" : "the lease of \(holder) ended"
     }
     guard !tenure.isHeard, let member = member(holder) else { return nil }
@@ -209,6 +213,17 @@ public struct RoleAssignment: Sendable, Equatable {
     let able = members.filter { !$0.isLeaving && (role != .certificateAuthority || $0.canIssue) }
     let alive = able.filter { $0.liveness == .alive }
     return alive.isEmpty ? able.filter { $0.liveness == .suspect } : alive
+  }
+
+  /// Whom an operator wants, if that node can take the role now.
+  private func preferred(for role: Role) -> NodeName? {
+    guard let wanted = roles[role].preferred else { return nil }
+    return eligible(for: role).first { $0.name == wanted && $0.liveness == .alive }?.name
+  }
+
+  private func isAskedToMove(_ role: Role) -> Bool {
+    guard roles[role].holder != nil, let wanted = preferred(for: role) else { return false }
+    return roles[role].holder != wanted
   }
 
   /// The eligible node without a recent lapse that holds the fewest roles; the first by name among equals.

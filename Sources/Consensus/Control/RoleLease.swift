@@ -53,8 +53,10 @@ public enum RoleLeaseInput: Sendable, Equatable {
   case roles(RoleTable)
   /// The leader's acknowledgement.
   case acknowledged(RoleRenewal)
-  /// This node is about to leave: it gives its roles back.
+  /// This node is about to leave or drains: it gives its roles back and takes none.
   case leaving
+  /// It takes roles again.
+  case staying
 }
 
 public enum RoleLeaseEffect: Sendable, Equatable {
@@ -109,6 +111,7 @@ public struct RoleLease: Sendable, Equatable {
     case .roles(let table): follow(table, at: now, into: &effects)
     case .acknowledged(let renewal): acknowledge(renewal, at: now, into: &effects)
     case .leaving: leave(into: &effects)
+    case .staying: isLeaving = false
     }
     for role in Role.allCases { keep(role, at: now, into: &effects) }
   }
@@ -123,7 +126,9 @@ public struct RoleLease: Sendable, Equatable {
         leases[slot(role)] = nil
         if lease.validUntil != nil { effects.append(.lost(role, lease.epoch)) }
       }
-      if isOurs && leases[slot(role)] == nil {
+      if isOurs, let preferred = state.preferred, preferred != local {
+        giveBack(role, into: &effects)
+      } else if isOurs && leases[slot(role)] == nil {
         leases[slot(role)] = Lease(epoch: state.epoch, nextRenewal: now)
       }
     }
@@ -140,12 +145,15 @@ public struct RoleLease: Sendable, Equatable {
 
   private mutating func leave(into effects: inout [RoleLeaseEffect]) {
     isLeaving = true
-    for role in Role.allCases {
-      guard let lease = leases[slot(role)] else { continue }
-      leases[slot(role)] = nil
-      if lease.validUntil != nil { effects.append(.lost(role, lease.epoch)) }
-      effects.append(.release(role, lease.epoch))
-    }
+    for role in Role.allCases { giveBack(role, into: &effects) }
+  }
+
+  /// Stops acting first, then says so: the next holder cannot have begun.
+  private mutating func giveBack(_ role: Role, into effects: inout [RoleLeaseEffect]) {
+    guard let lease = leases[slot(role)] else { return }
+    leases[slot(role)] = nil
+    if lease.validUntil != nil { effects.append(.lost(role, lease.epoch)) }
+    effects.append(.release(role, lease.epoch))
   }
 
   /// Ends what ran out and renews what is due.
