@@ -25,10 +25,18 @@ public struct RequestID: Hashable, Sendable {
 
   /// Appends the 36 bytes of text.
   public func append(to out: inout [UInt8]) {
-    Self.appendHex(high, digits: 16, to: &out, dashAfter: [8, 12])
-    out.append(0x2D)
-    Self.appendHex(low, digits: 16, to: &out, dashAfter: [4])
-    out[out.count - Self.byteCount + Self.reasonIndex] = reason.rawValue
+    out.append(addingCapacity: Self.byteCount) { text in
+      Self.appendHex(high >> 32, digits: 8, to: &text)
+      text.append(0x2D)
+      Self.appendHex(high >> 16, digits: 4, to: &text)
+      text.append(0x2D)
+      text.append(reason.rawValue)
+      Self.appendHex(high, digits: 3, to: &text)
+      text.append(0x2D)
+      Self.appendHex(low >> 48, digits: 4, to: &text)
+      text.append(0x2D)
+      Self.appendHex(low, digits: 12, to: &text)
+    }
   }
 
   public var text: String {
@@ -47,10 +55,12 @@ public struct RequestID: Hashable, Sendable {
     return TraceReason(rawValue: ASCII.lowercased(id[id.index(id.startIndex, offsetBy: reasonIndex)]))
   }
 
-  private static func appendHex(_ value: UInt64, digits: Int, to out: inout [UInt8], dashAfter: [Int]) {
-    for digit in 0..<digits {
-      if dashAfter.contains(digit) { out.append(0x2D) }
-      out.append(hexDigit(UInt8(truncatingIfNeeded: value >> UInt64(4 * (digits - 1 - digit)))))
+  /// Appends the lowest `digits` hexadecimal digits of `value`.
+  @inline(__always) private static func appendHex(_ value: UInt64, digits: UInt64, to text: inout OutputSpan<UInt8>) {
+    var shift = digits &* 4
+    while shift > 0 {
+      shift &-= 4
+      text.append(hexDigit(UInt8(truncatingIfNeeded: value &>> shift)))
     }
   }
 }
