@@ -74,6 +74,7 @@ let package = Package(
     .target(
       name: "Simulation", dependencies: ["Primitives", "Membership", "Consensus"], path: "Tests/Simulation", swiftSettings: pure
     ),
+    .executableTarget(name: "rolling", path: "Tests/Rolling", swiftSettings: strict),
     .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "Primitives"], swiftSettings: strict),
     .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Primitives"], swiftSettings: strict),
