@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour clients bench-cluster build lint format libraries clean
+.PHONY: help demo test tour rolling clients bench-cluster build lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -38,6 +38,10 @@ clients: build ## curl, h2load, wrk, grpcio and websockets through two hops of t
 
 bench-cluster: build ## membership beside serf, consensus beside etcd (root)
 	python3 Tests/RealProcesses/cluster_bench.py $(RELEASE)/mesh-node
+
+rolling: build ## restart workloads 1,000 and nodes 30 times under load and count what clients notice
+	swift build -c release --static-swift-stdlib --product rolling
+	$(RELEASE)/rolling --mesh-node $(RELEASE)/mesh-node
 
 lint: ## check the format
 	$(call say,checking the format)

@@ -124,6 +124,7 @@ import Testing
       ["Primitives", "HTTPCodec", "CLinux", "COpenSSL", "Dispatch", "Glibc", "Synchronization", "FoundationEssentials"]
     ),
     ("Simulation", ["Primitives", "Membership", "Consensus"]),
+    ("Rolling", ["Glibc", "Synchronization", "FoundationEssentials"]),
   ]
 
   @Test(arguments: fences.map(\.target)) func importsOnlyWhatStandsBelow(target: String) throws {
