@@ -91,12 +91,14 @@ struct ClusterPool {
     let locality = LocalityPriority(
       client: endpoints.settings.localLocality, clientLabels: client.labels, setting: blocks.loadBalancer?.locality)
     let name = Self.name(host: entry.service.host, port: servicePort.number, subset: subset?.name)
-    return Cluster(
+    var cluster = Cluster(
       name: name, service: index, host: entry.service.host, port: servicePort.number, subset: subset?.name,
       protocol: servicePort.protocol, discovery: endpoints.discovery(of: entry),
       endpoints: outlier == nil ? members.map(\.endpoint) : locality.apply(to: members),
       loadBalancer: policies.loadBalancer(blocks.loadBalancer), connectionPool: policies.connectionPool(blocks.connectionPool),
       outlierDetection: outlier, tls: policies.tls(blocks.tls, entryNames: entry.subjectAltNames), destinationRule: rule?.name)
+    cluster.proxyProtocol = subset?.trafficPolicy?.proxyProtocol ?? rule?.trafficPolicy?.proxyProtocol
+    return cluster
   }
 
   private mutating func labelledEndpoints(_ service: Int, _ port: Int) -> [EndpointCompiler.Labelled] {

@@ -11,11 +11,16 @@ struct GatewayCompiler {
   /// Index into `MeshSnapshot.localWorkloads`.
   let localWorkload: Int
 
-  private struct Listener {
-    let isHTTP: Bool
+  /// Servers that share a port: of one kind.
+  struct Listener {
+    enum Kind: String { case http = "HTTP", tls = "TLS", tcp = "TCP" }
+    typealias Item = (gateway: ObjectKey, server: Gateway.Server)
+    let kind: Kind
     var gateways: [String] = []
-    var servers: [(gateway: ObjectKey, server: Gateway.Server)] = []
+    var servers: [Item] = []
   }
+
+  var credentials: CredentialIndex { CredentialIndex(objects, namespace: workload.namespace) }
 
   func compile(pool: inout ClusterPool, findings: inout [Finding]) -> [GatewayListener] {
     var listeners: [UInt16: Listener] = [:]
@@ -27,7 +32,14 @@ struct GatewayCompiler {
     }
     var result: [GatewayListener] = []
     for port in listeners.keys.sorted() {
-      guard let listener = listeners[port], listener.isHTTP else { continue }
+      guard let listener = listeners[port] else { continue }
+      guard listener.kind == .http else {
+        result +=
+          listener.kind == .tcp
+          ? plainListener(listener, port: port, pool: &pool)
+          : secureListeners(listener, port: port, pool: &pool, findings: &findings)
+        continue
+      }
       let table = table(listener, port: port, pool: &pool)
       let redirects = listener.servers.filter { $0.server.tls?.httpsRedirect == true }.flatMap { item in
         item.server.hosts.map { ServerHost($0, namespace: item.gateway.namespace).host }
@@ -46,21 +58,15 @@ struct GatewayCompiler {
     _ findings: inout [Finding]
   ) {
     let port = listeningPort(server.port)
-    let isHTTP = server.protocol.isPlaintextHTTP
-    var listener = listeners[port] ?? Listener(isHTTP: isHTTP)
-    if listener.isHTTP != isHTTP {
+    let kind: Listener.Kind = server.protocol.isPlaintextHTTP ? .http : server.protocol.needsTLS ? .tls : .tcp
+    var listener = listeners[port] ?? Listener(kind: kind)
+    if listener.kind != kind || kind == .tcp && !listener.servers.isEmpty {
       findings.append(
         Finding(
           severity: .error, code: Finding.Code.conflictingGateways, object: key.description, path: "spec.servers[\(index)]",
-          reason: "port \(port) is already open for \(listener.isHTTP ? "HTTP" : "TLS or TCP") by \(listener.gateways[0])",
+          reason: "port \(port) is already open for \(listener.kind.rawValue) by \(listener.gateways[0])",
           hint: "use another port"))
       return
-    }
-    if !isHTTP {
-      findings.append(
-        Finding(
-          severity: .warning, code: Finding.Code.notEnforced, object: key.description, path: "spec.servers[\(index)]",
-          reason: "accepted, not enforced: port \(port) (\(server.protocol.rawValue)) is not opened"))
     }
     let name = "\(key.namespace)/\(key.name)"
     if !listener.gateways.contains(name) { listener.gateways.append(name) }
@@ -83,7 +89,7 @@ struct GatewayCompiler {
     return number
   }
 
-  private func table(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> RouteTable {
+  func table(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> RouteTable {
     let compiler = RouteCompiler(catalog: catalog, settings: settings)
     var rules: [String: [RuleBook.Rule]] = [:]
     for entry in book.entries {
@@ -102,25 +108,24 @@ struct GatewayCompiler {
 
   /// The more specific of each pair of a rule's host and a server's host, where one covers the other.
   private func hosts(of entry: RuleBook.Entry, on listener: Listener) -> [String] {
-    var result: [String] = []
-    for item in listener.servers {
-      guard entry.gateways.contains("\(item.gateway.namespace)/\(item.gateway.name)"),
-        Visibility.allows(entry.exportTo, workload.namespace)
-          || Visibility.allows(entry.exportTo, item.gateway.namespace)
-      else { continue }
-      for written in item.server.hosts {
-        let server = ServerHost(written, namespace: item.gateway.namespace)
-        guard server.admits(entry.key.namespace) else { continue }
-        for host in entry.hosts {
-          if HostName.covers(server.host, host) {
-            result.append(host)
-          } else if HostName.covers(host, server.host) {
-            result.append(server.host)
-          }
-        }
-      }
+    let bound = listener.servers.filter { isBound(entry, to: $0) }
+    return Array(Set(bound.flatMap { boundHosts(entry, $0) })).sorted()
+  }
+
+  /// Whether a rule set names the gateway and is seen by it.
+  func isBound(_ entry: RuleBook.Entry, to item: Listener.Item) -> Bool {
+    entry.gateways.contains("\(item.gateway.namespace)/\(item.gateway.name)")
+      && (Visibility.allows(entry.exportTo, workload.namespace)
+        || Visibility.allows(entry.exportTo, item.gateway.namespace))
+  }
+
+  /// The hosts that a rule set and a server have in common.
+  func boundHosts(_ entry: RuleBook.Entry, _ item: Listener.Item) -> [String] {
+    item.server.hosts.flatMap { written -> [String] in
+      let server = ServerHost(written, namespace: item.gateway.namespace)
+      guard server.admits(entry.key.namespace) else { return [] }
+      return entry.hosts.compactMap { TCPRouteCompiler.narrower($0, server.host) }
     }
-    return Array(Set(result)).sorted()
   }
 
   /// Alternatives that match everything move to the end, in their order; each alternative counts for itself.
@@ -141,7 +146,7 @@ struct GatewayCompiler {
 }
 
 /// A host of a Gateway server: `host`, or `namespace/host` that only rules of that namespace may use.
-private struct ServerHost {
+struct ServerHost {
   let host: String
   private let namespace: String?
 

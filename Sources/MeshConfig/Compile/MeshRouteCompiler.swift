@@ -73,7 +73,8 @@ struct MeshRouteCompiler {
       // A rule set that says nothing about this port leaves the service as it is.
       if routes.isEmpty { routes = [compiler.defaultRoute(service: service, port: index, client: client, pool: &pool)] }
       tables[port.number, default: VirtualHostTable()].add(
-        name: "\(target.host):\(port.number)", domains: domains(of: target), routes: routes)
+        name: "\(target.host):\(port.number)", domains: Self.domains(of: target, client: client, domain: settings.domain),
+        routes: routes)
     }
   }
 
@@ -82,9 +83,9 @@ struct MeshRouteCompiler {
   }
 
   /// Names a client may write for a service (Istio, general rules).
-  private func domains(of service: Service) -> [String] {
+  static func domains(of service: Service, client: ClientScope, domain: String) -> [String] {
     var names = [service.host]
-    let suffix = ".\(service.namespace).svc.\(settings.domain)"
+    let suffix = ".\(service.namespace).svc.\(domain)"
     if service.host.hasSuffix(suffix) {
       let short = String(service.host.dropLast(suffix.utf8.count))
       names += ["\(short).\(service.namespace).svc", "\(short).\(service.namespace)"]

@@ -66,6 +66,7 @@ private struct SnapshotCompiler {
     var findings = findings
     var local: [LocalWorkload] = []
     var tables: [RouteTable] = []
+    var tcp: [TCPRouteTable] = []
     var gateways: [GatewayListener] = []
     var tableByClient: [ClientScope: Int] = [:]
     var opened: Set<UInt16> = []
@@ -75,13 +76,15 @@ private struct SnapshotCompiler {
       if table == tables.count {
         let compiler = MeshRouteCompiler(catalog: catalog, book: book, settings: settings, client: client)
         tables.append(compiler.compile(pool: &pool, findings: &findings))
+        tcp.append(TCPRouteCompiler(catalog: catalog, book: book, settings: settings, client: client).compile(pool: &pool))
         tableByClient[client] = table
       }
       if record.isGateway {
         let compiler = GatewayCompiler(
           catalog: catalog, book: book, settings: settings, objects: objects, workload: record, client: client,
           localWorkload: local.count)
-        gateways += compiler.compile(pool: &pool, findings: &findings).filter { opened.insert($0.port).inserted }
+        gateways += compiler.compile(pool: &pool, findings: &findings).filter { !opened.contains($0.port) }
+        opened.formUnion(gateways.map(\.port))
       }
       local.append(
         LocalWorkload(
@@ -91,7 +94,7 @@ private struct SnapshotCompiler {
     let snapshot = MeshSnapshot(
       revision: revision, registryVersion: registryVersion, settings: settings, services: catalog.entries.map(\.service),
       clusters: pool.clusters, workloads: zip(records, identities).map(WorkloadFacts.init), outbound: tables,
-      localWorkloads: local, gateways: gateways.sorted { $0.port < $1.port })
+      localWorkloads: local, gateways: gateways.sorted { ($0.port, $0.server) < ($1.port, $1.server) }, tcp: tcp)
     findings += unresolved(snapshot)
     return (snapshot, Self.unique(findings))
   }

@@ -67,7 +67,7 @@ struct RouteCompiler {
   }
 
   /// The explicit port, else the only one of the service, else the listener's.
-  private func destination(
+  func destination(
     _ written: VirtualService.Destination, _ namespace: String, at place: Place, pool: inout ClusterPool
   ) -> (cluster: ClusterIndex?, name: String) {
     let host = HostName.resolve(written.host, namespace: namespace, domain: settings.domain)

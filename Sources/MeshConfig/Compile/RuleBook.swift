@@ -8,6 +8,8 @@ struct RuleBook {
     let gateways: [String]
     let exportTo: Set<String>
     let http: [Rule]
+    let tls: [VirtualService.TLSRoute]
+    let tcp: [VirtualService.TCPRoute]
   }
   /// One route with the namespace whose short names it uses.
   struct Rule {
@@ -20,7 +22,10 @@ struct RuleBook {
   let entries: [Entry]
   /// Keys of the labels that some match asks of the client.
   var clientLabelKeys: Set<String> {
-    Set(entries.flatMap(\.http).flatMap(\.route.match).flatMap(\.sourceLabels.keys))
+    let http = entries.flatMap(\.http).flatMap(\.route.match).flatMap(\.sourceLabels.keys)
+    let tcp = entries.flatMap(\.tcp).flatMap(\.match).flatMap(\.sourceLabels.keys)
+    let tls = entries.flatMap(\.tls).flatMap(\.match).flatMap(\.conditions.sourceLabels.keys)
+    return Set(http + tcp + tls)
   }
   private(set) var findings: [Finding] = []
 
@@ -59,7 +64,8 @@ struct RuleBook {
         Entry(
           key: key, hosts: service.hosts.map { HostName.resolve($0, namespace: key.namespace, domain: settings.domain) },
           gateways: GatewayName.resolve(service.gateways, namespace: key.namespace),
-          exportTo: Visibility.resolve(service.exportTo, own: key.namespace), http: rules))
+          exportTo: Visibility.resolve(service.exportTo, own: key.namespace), http: rules, tls: service.tls,
+          tcp: service.tcp))
     }
     self.entries = entries
     self.findings = findings

@@ -43,11 +43,15 @@ struct TrafficPolicyCompiler {
   func connectionPool(_ written: DestinationRule.ConnectionPool?) -> ConnectionPoolPolicy {
     // Istio hands only positive limits on; zero leaves the default.
     func limit(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
-    return ConnectionPoolPolicy(
+    var policy = ConnectionPoolPolicy(
       maxConnections: limit(written?.maxConnections), connectTimeout: written?.connectTimeout ?? settings.connectTimeout,
       maxPendingRequests: limit(written?.http1MaxPendingRequests), maxRequests: limit(written?.http2MaxRequests),
       maxRequestsPerConnection: limit(written?.maxRequestsPerConnection), maxRetries: limit(written?.maxRetries),
       idleTimeout: written?.httpIdleTimeout ?? written?.tcpIdleTimeout ?? .seconds(3600))
+    policy.tcpIdleTimeout = written?.tcpIdleTimeout ?? policy.tcpIdleTimeout
+    policy.maxConnectionDuration = written?.maxConnectionDuration
+    policy.keepAlive = written?.keepAlive
+    return policy
   }
 
   func outlierDetection(_ written: DestinationRule.OutlierDetection?) -> OutlierPolicy? {

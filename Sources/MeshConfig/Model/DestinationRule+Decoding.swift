@@ -41,7 +41,7 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
     let proxyProtocol: ProxyProtocol? = fields.object("proxyProtocol")
     if tunnel != nil && proxyProtocol != nil { fields.error("tunnel", "tunnel and proxyProtocol exclude each other") }
     if tunnel != nil { fields.report.notEnforced(fields.path / "tunnel", "connections are not tunnelled") }
-    if proxyProtocol != nil { fields.report.notEnforced(fields.path / "proxyProtocol", "no PROXY header is sent") }
+    self.proxyProtocol = proxyProtocol.map { $0.version ?? .v1 }
     if retryBudget != nil { fields.report.notEnforced(fields.path / "retryBudget", "maxRetries applies instead") }
     let others = portLevelSettings.isEmpty && retryBudget == nil && tunnel == nil && proxyProtocol == nil
     if blocks.isEmpty && others && !fields.report.hasErrors {
@@ -59,8 +59,8 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
   }
 
   private struct ProxyProtocol: FieldDecodable {
-    enum Version: String, CaseIterable { case v1 = "V1", v2 = "V2" }
-    init(_ fields: inout Fields) { let _: Version? = fields.name("version") }
+    var version: ProxyProtocolVersion?
+    init(_ fields: inout Fields) { version = fields.name("version") }
   }
 }
 
@@ -254,6 +254,8 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
     maxConnections = tcp?.maxConnections
     connectTimeout = tcp?.connectTimeout
     tcpIdleTimeout = tcp?.idleTimeout
+    maxConnectionDuration = tcp?.maxConnectionDuration
+    keepAlive = tcp?.keepAlive
     http1MaxPendingRequests = http?.maxPendingRequests
     http2MaxRequests = http?.maxRequests
     maxRequestsPerConnection = http?.maxRequestsPerConnection
@@ -270,25 +272,23 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
     var maxConnections: Int?
     var connectTimeout: Duration?
     var idleTimeout: Duration?
+    var maxConnectionDuration: Duration?
+    var keepAlive: TCPKeepAlive?
     init(_ fields: inout Fields) {
       maxConnections = fields.count32("maxConnections")
       connectTimeout = fields.duration("connectTimeout")
       idleTimeout = fields.duration("idleTimeout", min: .zero)
-      if fields.duration("maxConnectionDuration") != nil {
-        fields.report.notEnforced(fields.path / "maxConnectionDuration", "connections may live longer")
-      }
-      let keepalive: Keepalive? = fields.object("tcpKeepalive")
-      if keepalive != nil {
-        fields.report.notEnforced(fields.path / "tcpKeepalive", "the operating system's values apply")
-      }
+      maxConnectionDuration = fields.duration("maxConnectionDuration")
+      keepAlive = (fields.object("tcpKeepalive") as KeepAlive?)?.policy
     }
   }
 
-  private struct Keepalive: FieldDecodable {
+  private struct KeepAlive: FieldDecodable {
+    var policy = TCPKeepAlive()
     init(_ fields: inout Fields) {
-      _ = fields.int("probes", in: 0...Int(UInt32.max))
-      _ = fields.duration("time")
-      _ = fields.duration("interval")
+      policy.probes = fields.int("probes", in: 0...Int(UInt32.max))
+      policy.time = fields.duration("time")
+      policy.interval = fields.duration("interval")
     }
   }
 

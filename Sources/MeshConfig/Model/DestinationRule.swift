@@ -17,6 +17,7 @@ public struct DestinationRule: Hashable, Sendable {
     public var blocks: Blocks
     public var portLevelSettings: [PortPolicy]
     public var retryBudget: RetryBudget?
+    public var proxyProtocol: ProxyProtocolVersion?
   }
 
   /// What exists at destination and at port level. A port's blocks replace the destination's as a whole.
@@ -83,6 +84,8 @@ public struct DestinationRule: Hashable, Sendable {
     public var maxConnections: Int?
     public var connectTimeout: Duration?
     public var tcpIdleTimeout: Duration?
+    public var maxConnectionDuration: Duration?
+    public var keepAlive: TCPKeepAlive?
     public var http1MaxPendingRequests: Int?
     public var http2MaxRequests: Int?
     public var maxRequestsPerConnection: Int?

@@ -67,7 +67,6 @@ extension Gateway.Server: FieldDecodable {
       return
     }
     if tls.httpsRedirect { fields.report.warning(fields.path / "tls" / "httpsRedirect", "has no effect on a TLS port") }
-    fields.report.notEnforced(fields.path / "tls", "the port is not opened: TLS is not served at gateways")
   }
 }
 
@@ -93,14 +92,14 @@ extension Gateway.TLS: FieldDecodable {
     subjectAltNames = fields.strings("subjectAltNames")
     minVersion = fields.name("minProtocolVersion")
     maxVersion = fields.name("maxProtocolVersion")
-    let credentialNames = fields.strings("credentialNames")
-    let certificates: [CertificateFiles] = fields.list("tlsCertificates")
-    let caCredential = fields.text("caCertCredentialName")
-    let revocations = fields.text("caCrl")
-    _ = fields.strings("cipherSuites")
+    credentialNames = fields.strings("credentialNames")
+    certificates = fields.list("tlsCertificates")
+    caCredentialName = fields.text("caCertCredentialName")
+    revocations = fields.text("caCrl")
+    cipherSuites = fields.strings("cipherSuites")
     _ = fields.strings("ecdhCurves")
-    _ = fields.strings("verifyCertificateHash")
-    _ = fields.strings("verifyCertificateSpki")
+    certificateHashes = fields.strings("verifyCertificateHash")
+    publicKeyHashes = fields.strings("verifyCertificateSpki")
     _ = fields.bool("insecureSkipVerify")
 
     let files = serverCertificate != nil || privateKey != nil
@@ -120,7 +119,7 @@ extension Gateway.TLS: FieldDecodable {
           hint: "write serverCertificate and privateKey, or credentialName")
       }
       let byName = credentialName != nil || !credentialNames.isEmpty
-      if mode != .simple && !byName && caCertificates == nil && caCredential == nil {
+      if mode != .simple && !byName && caCertificates == nil && caCredentialName == nil {
         fields.error("caCertificates", "required for mode \(mode.rawValue)")
       }
       if revocations != nil && (mode == .simple || byName) {
@@ -128,16 +127,9 @@ extension Gateway.TLS: FieldDecodable {
       }
     case .passthrough, .autoPassthrough: break
     }
+    if revocations != nil { fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are not refused") }
     if minVersion == .tls10 || minVersion == .tls11 {
       fields.report.warning(fields.path / "minProtocolVersion", "TLS below 1.2 is not served")
-    }
-  }
-
-  private struct CertificateFiles: FieldDecodable {
-    init(_ fields: inout Fields) {
-      _ = fields.requiredString("serverCertificate")
-      _ = fields.requiredString("privateKey")
-      _ = fields.string("caCertificates")
     }
   }
 
@@ -145,5 +137,13 @@ extension Gateway.TLS: FieldDecodable {
   var isOnlyRedirect: Bool {
     mode == .passthrough && serverCertificate == nil && privateKey == nil && caCertificates == nil && credentialName == nil
       && subjectAltNames.isEmpty && minVersion == nil && maxVersion == nil
+  }
+}
+
+extension Gateway.TLS.CertificateFiles: FieldDecodable {
+  init(_ fields: inout Fields) {
+    serverCertificate = fields.requiredString("serverCertificate")
+    privateKey = fields.requiredString("privateKey")
+    caCertificates = fields.string("caCertificates")
   }
 }

@@ -42,6 +42,21 @@ public struct Gateway: Hashable, Sendable {
     public var subjectAltNames: [String]
     public var minVersion: Version?
     public var maxVersion: Version?
+    /// `credentialNames`, at most two.
+    public var credentialNames: [String]
+    /// `tlsCertificates`, at most two.
+    public var certificates: [CertificateFiles]
+    public var caCredentialName: String?
+    public var revocations: String?
+    public var cipherSuites: [String]
+    public var certificateHashes: [String]
+    public var publicKeyHashes: [String]
+
+    public struct CertificateFiles: Hashable, Sendable {
+      public var serverCertificate: String
+      public var privateKey: String
+      public var caCertificates: String?
+    }
 
     public enum Mode: String, CaseIterable, Hashable, Sendable {
       case passthrough = "PASSTHROUGH"

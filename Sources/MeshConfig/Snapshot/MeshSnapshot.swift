@@ -18,6 +18,8 @@ public final class MeshSnapshot: Sendable {
   public let workloads: [WorkloadFacts]
   /// What each local workload may call, and by which rules; `LocalWorkload.outbound` is the index.
   public let outbound: [RouteTable]
+  /// What each local workload may open connections to; the same indices as `outbound`.
+  public let tcp: [TCPRouteTable]
   /// Workloads of this node, gateway workloads included.
   public let localWorkloads: [LocalWorkload]
   /// Ports this node opens as a gateway, sorted by port.
@@ -27,7 +29,8 @@ public final class MeshSnapshot: Sendable {
 
   public init(
     revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: [Cluster],
-    workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener]
+    workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
+    tcp: [TCPRouteTable] = []
   ) {
     self.revision = revision
     self.registryVersion = registryVersion
@@ -36,6 +39,7 @@ public final class MeshSnapshot: Sendable {
     self.clusters = clusters
     self.workloads = workloads
     self.outbound = outbound
+    self.tcp = tcp
     self.localWorkloads = localWorkloads
     self.gateways = gateways
     workloadsByKey = ByteTable(workloads.enumerated().map { (Array($1.key.utf8), $0) })
@@ -260,6 +264,8 @@ public struct Cluster: Sendable {
   public var tls: UpstreamTLS
   /// The DestinationRule in force, `namespace/name`, for people.
   public var destinationRule: String?
+  /// Connections begin with a PROXY header.
+  public var proxyProtocol: ProxyProtocolVersion?
 
   public enum Discovery: Sendable, Hashable {
     /// Endpoints are the ones listed.

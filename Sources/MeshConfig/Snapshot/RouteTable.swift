@@ -97,15 +97,18 @@ public struct RouteOrigin: Sendable, Hashable, Codable, CustomStringConvertible 
   public var kind: String
   public var namespace: String
   public var name: String
-  /// Index in `http[]`.
+  /// Index in the list.
   public var rule: Int
-  public init(kind: String, namespace: String, name: String, rule: Int) {
+  /// `http`, `tcp` or `tls`.
+  public var list: String
+  public init(kind: String, namespace: String, name: String, rule: Int, list: String = "http") {
     self.kind = kind
     self.namespace = namespace
     self.name = name
     self.rule = rule
+    self.list = list
   }
-  public var description: String { "\(kind) \(namespace)/\(name) http[\(rule)]" }
+  public var description: String { "\(kind) \(namespace)/\(name) \(list)[\(rule)]" }
 }
 
 public enum RouteAction: Sendable {
@@ -399,6 +402,11 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   public var maxRequestsPerConnection: Int?
   public var maxRetries: Int?
   public var idleTimeout: Duration
+  /// Opaque connections: time without a byte in either direction.
+  public var tcpIdleTimeout: Duration = .seconds(3600)
+  /// Opaque connections: time after which they are ended, busy or not.
+  public var maxConnectionDuration: Duration?
+  public var keepAlive: TCPKeepAlive?
   public init(
     maxConnections: Int? = nil, connectTimeout: Duration = .seconds(10), maxPendingRequests: Int? = nil,
     maxRequests: Int? = nil,
@@ -412,6 +420,24 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
     self.maxRetries = maxRetries
     self.idleTimeout = idleTimeout
   }
+}
+
+/// Probes of connections that are silent; nil leaves the system's value (Istio, `tcpKeepalive`).
+public struct TCPKeepAlive: Sendable, Hashable {
+  public var time: Duration?
+  public var interval: Duration?
+  public var probes: Int?
+  public init(time: Duration? = nil, interval: Duration? = nil, probes: Int? = nil) {
+    self.time = time
+    self.interval = interval
+    self.probes = probes
+  }
+}
+
+/// Version of the PROXY header sent in front of an upstream connection's bytes.
+public enum ProxyProtocolVersion: String, Sendable, Hashable, CaseIterable {
+  case v1 = "V1"
+  case v2 = "V2"
 }
 
 /// Outlier ejection (Istio, DestinationRule); nil counters are off.
@@ -464,6 +490,16 @@ public struct GatewayListener: Sendable {
   public var table: RouteTable
   /// Hosts answered with a redirect to https; lower case.
   public var httpsRedirectHosts: [String]
+  /// What the port speaks. Listeners of TLS servers share a port, one for each server.
+  public var role = Role.http
+  /// Server names that lead to a TLS server.
+  public var serverNames: [ServerNamePattern] = []
+  /// Names the server in all snapshots: `namespace/gateway/port name`.
+  public var server = ""
+  /// The address to open; nil: the node's.
+  public var bind: String?
+  /// Every connection begins with a PROXY header; one without is closed.
+  public var expectsProxyProtocol = false
 
   public init(port: UInt16, gateways: [String], localWorkload: Int, table: RouteTable, httpsRedirectHosts: [String] = []) {
     self.port = port

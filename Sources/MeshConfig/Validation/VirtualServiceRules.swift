@@ -17,8 +17,6 @@ enum VirtualServiceRules {
     }
     checkReachability(service.http, into: &report)
     checkTLS(service, into: &report)
-    if !service.tls.isEmpty { report.notEnforced(.spec / "tls", "TLS connections are not routed by these rules") }
-    if !service.tcp.isEmpty { report.notEnforced(.spec / "tcp", "TCP connections are not routed by these rules") }
     checkTCP(service, into: &report)
     ObjectRules.checkExportTo(service.exportTo, namespace: namespace, into: &report)
   }

@@ -1,0 +1,176 @@
+import Primitives
+
+/// Compiles `tcp[]` and `tls[]` rules for one client of the mesh (Istio, VirtualService).
+struct TCPRouteCompiler {
+  let catalog: ServiceCatalog
+  let book: RuleBook
+  let settings: MeshSettings
+  let client: ClientScope
+
+  private struct Port {
+    var services: [TCPService] = []
+    var names: [(key: [UInt8], value: Int)] = []
+    var serverNames: [ServerNameRoute] = []
+  }
+
+  /// The table of everything that this client may open a connection to.
+  func compile(pool: inout ClusterPool) -> TCPRouteTable {
+    var ports: [UInt16: Port] = [:]
+    let visible = catalog.visible(from: client.namespace)
+    let own = visible.filter { catalog.entries[$0].service.namespace == client.namespace }
+    let others = visible.filter { catalog.entries[$0].service.namespace != client.namespace }
+    // Own services first, so that short names and shared addresses go to them.
+    for service in own + others { add(service, to: &ports, &pool) }
+    for entry in meshEntries { addServerNames(of: entry, visible, to: &ports, &pool) }
+    return TCPRouteTable(
+      ports: ports.keys.sorted().compactMap { number in
+        ports[number].map { port in
+          TCPRouteTable.PortTable(
+            port: number, services: port.services, hosts: ByteTable(port.names),
+            serverNames: Self.sorted(port.serverNames))
+        }
+      })
+  }
+
+  /// Rules of the mesh that this client sees, oldest first.
+  private var meshEntries: [RuleBook.Entry] {
+    book.entries.filter { $0.gateways.contains(GatewayName.mesh) && Visibility.allows($0.exportTo, client.namespace) }
+  }
+
+  private func add(_ service: Int, to ports: inout [UInt16: Port], _ pool: inout ClusterPool) {
+    let target = catalog.entries[service].service
+    let claim = meshEntries.first { $0.hosts.contains(target.host) }
+    for (index, port) in target.ports.enumerated() {
+      var routes: [TCPRoute] = []
+      if let claim, !port.protocol.isDeclaredHTTP {
+        routes = self.routes(claim, at: place(port.number), isMesh: true, pool: &pool)
+      }
+      routes.append(defaultRoute(service, index, &pool))
+      let address = target.addresses.first.flatMap { AddressForm.parse($0) } ?? []
+      let number = ports[port.number]?.services.count ?? 0
+      ports[port.number, default: Port()].services.append(
+        TCPService(host: target.host, protocol: port.protocol, address: address, routes: routes))
+      for name in names(of: target) { ports[port.number]?.names.append((Array(name.utf8), number)) }
+    }
+  }
+
+  /// Names a client may write for a service, its addresses among them (Istio, general rules).
+  private func names(of service: Service) -> [String] {
+    MeshRouteCompiler.domains(of: service, client: client, domain: settings.domain)
+  }
+
+  private func defaultRoute(_ service: Int, _ port: Int, _ pool: inout ClusterPool) -> TCPRoute {
+    let target = catalog.entries[service].service
+    let cluster = pool.cluster(service: service, port: port, subset: nil, client: client)
+    let name = ClusterPool.name(host: target.host, port: target.ports[port].number, subset: nil)
+    return TCPRoute(
+      origin: nil, destinations: [WeightedDestination(cluster: cluster, clusterName: name, weight: 1)])
+  }
+
+  private func place(_ port: UInt16) -> RouteCompiler.Place {
+    RouteCompiler.Place(client: client, gateways: [GatewayName.mesh], port: port)
+  }
+
+  /// `tls[]` rules stand on the ports they name, else on those where their hosts speak TLS, else on 443.
+  private func addServerNames(
+    of entry: RuleBook.Entry, _ visible: [Int], to ports: inout [UInt16: Port], _ pool: inout ClusterPool
+  ) {
+    guard !entry.tls.isEmpty else { return }
+    let named = Set(entry.tls.flatMap(\.match).compactMap(\.conditions.port))
+    let spoken = visible.map { catalog.entries[$0].service }.filter { service in
+      entry.hosts.contains { HostName.covers($0, service.host) }
+    }.flatMap(\.ports).filter { $0.protocol == .tls || $0.protocol == .https }.map(\.number)
+    for number in named.union(spoken.isEmpty && named.isEmpty ? [443] : spoken).sorted() {
+      ports[number, default: Port()].serverNames += serverNames(entry, at: place(number), within: nil, pool: &pool)
+    }
+  }
+
+  static func sorted(_ routes: [ServerNameRoute]) -> [ServerNameRoute] {
+    routes.enumerated().sorted { a, b in
+      if ServerNamePattern.isMoreSpecific(a.element.pattern, b.element.pattern) { return true }
+      if ServerNamePattern.isMoreSpecific(b.element.pattern, a.element.pattern) { return false }
+      return a.offset < b.offset
+    }.map(\.element)
+  }
+}
+
+// MARK: - Rules, at the mesh and at gateways
+
+extension TCPRouteCompiler {
+  /// The `tcp[]` rules that fit a place.
+  func routes(
+    _ entry: RuleBook.Entry, at place: RouteCompiler.Place, isMesh: Bool, pool: inout ClusterPool
+  ) -> [TCPRoute] {
+    entry.tcp.enumerated().flatMap { index, rule -> [TCPRoute] in
+      let fitting = rule.match.filter { applies($0, entry, at: place) }
+      if fitting.isEmpty && !rule.match.isEmpty { return [] }
+      guard let destinations = destinations(rule.route, entry, at: place, pool: &pool) else { return [] }
+      let origin = Self.origin(entry, index, "tcp")
+      if rule.match.isEmpty { return [TCPRoute(origin: origin, destinations: destinations)] }
+      return fitting.map { match in
+        TCPRoute(
+          origin: origin, subnets: match.destinationSubnets.compactMap { AddressBlock($0) }, destinations: destinations)
+      }
+    }
+  }
+
+  /// The `tls[]` rules that fit a place, by server name; at a gateway only names that one of its `hosts` covers.
+  func serverNames(
+    _ entry: RuleBook.Entry, at place: RouteCompiler.Place, within hosts: [String]?, pool: inout ClusterPool
+  ) -> [ServerNameRoute] {
+    var result: [ServerNameRoute] = []
+    for (index, rule) in entry.tls.enumerated() {
+      guard let destinations = destinations(rule.route, entry, at: place, pool: &pool) else { continue }
+      for match in rule.match where applies(match.conditions, entry, at: place) {
+        let subnets = match.conditions.destinationSubnets.compactMap { AddressBlock($0) }
+        let route = TCPRoute(origin: Self.origin(entry, index, "tls"), subnets: subnets, destinations: destinations)
+        for written in match.sniHosts.map({ $0.lowercased() }) {
+          let names = hosts.map { $0.compactMap { Self.narrower(written, $0) } } ?? [written]
+          result += Set(names).sorted().map { ServerNameRoute(pattern: ServerNamePattern($0), route: route) }
+        }
+      }
+    }
+    return result
+  }
+
+  /// The more specific of two hosts of which one covers the other.
+  static func narrower(_ a: String, _ b: String) -> String? { HostName.covers(b, a) ? a : HostName.covers(a, b) ? b : nil }
+
+  /// Conditions on where the connection enters; unlike HTTP's, `gateways` and the source's all hold together.
+  private func applies(
+    _ match: VirtualService.ConnectionConditions, _ entry: RuleBook.Entry, at place: RouteCompiler.Place
+  ) -> Bool {
+    if let port = match.port, port != place.port { return false }
+    let namespace = entry.key.namespace
+    guard
+      match.gateways.isEmpty
+        || match.gateways.contains(where: { place.gateways.contains(GatewayName.resolve($0, namespace: namespace)) })
+    else { return false }
+    guard match.sourceNamespace.isEmpty || match.sourceNamespace == place.client.namespace else { return false }
+    return Labels.match(match.sourceLabels, place.client.labels)
+  }
+
+  private func destinations(
+    _ written: [VirtualService.WeightedDestination], _ entry: RuleBook.Entry, at place: RouteCompiler.Place,
+    pool: inout ClusterPool
+  ) -> [WeightedDestination]? {
+    let weighted = written.count > 1 ? written.filter { $0.weight > 0 } : written
+    guard !weighted.isEmpty else { return nil }
+    let compiler = RouteCompiler(catalog: catalog, settings: settings)
+    return weighted.map { item in
+      let target = compiler.destination(item.destination, entry.key.namespace, at: place, pool: &pool)
+      return WeightedDestination(
+        cluster: target.cluster, clusterName: target.name, weight: UInt32(clamping: max(1, item.weight)))
+    }
+  }
+
+  private static func origin(_ entry: RuleBook.Entry, _ rule: Int, _ list: String) -> RouteOrigin {
+    RouteOrigin(
+      kind: entry.key.kind.rawValue, namespace: entry.key.namespace, name: entry.key.name, rule: rule, list: list)
+  }
+}
+
+extension PortProtocol {
+  /// Declared as HTTP: opaque rules do not stand on such ports.
+  var isDeclaredHTTP: Bool { isHTTP && self != .auto }
+}
