@@ -33,16 +33,20 @@ extension HTTP2Session {
   private func submit(
     _ status: Int, _ headers: borrowing HeaderBlock, _ call: (OpaquePointer?, FieldVector) -> Int32
   ) {
-    let digit = { (divisor: Int) in UInt8(truncatingIfNeeded: 0x30 + status / divisor % 10) }
-    let digits = [digit(100), digit(10), digit(1)]
-    digits.withUnsafeBufferPointer { digits in
+    Self.statusDigits.withUnsafeBufferPointer { digits in
       headers.bytes.withUnsafeBufferPointer { bytes in
+        let at = min(max(status, 100), 999) * 3
         fields.removeAll()
-        fields.add(":status", digits)
+        fields.add(":status", UnsafeBufferPointer(rebasing: digits[at..<(at + 3)]))
         fields.add(headers, bytes)
         check(call(session, fields))
       }
     }
+  }
+
+  /// The digits of every status, so that none has to be written out.
+  private static let statusDigits: [UInt8] = (0..<1000).flatMap { status in
+    [100, 10, 1].map { UInt8(truncatingIfNeeded: 0x30 + status / $0 % 10) }
   }
 
   // MARK: Client

@@ -149,13 +149,24 @@ extension HTTP2Session {
   // MARK: Other frames
 
   func dataArrived(_ bytes: UnsafeBufferPointer<UInt8>, _ stream: HTTP2Stream?) -> Int32 {
-    guard let stream, !stream.isDetached, stream.isAnnounced, stream.refusal == nil, let events else {
+    guard let stream, !stream.isDetached, stream.isAnnounced, stream.refusal == nil, isInsideWindow(stream, bytes.count),
+      let events
+    else {
       check(nghttp2_session_consume_connection(session, bytes.count))
       return 0
     }
     stream.unconsumed += bytes.count
     events.dataArrived(bytes, stream, on: self)
     return 0
+  }
+
+  /// The library answers a stream that sends too much by FLOW_CONTROL_ERROR, but still delivers what came.
+  private func isInsideWindow(_ stream: HTTP2Stream, _ count: Int) -> Bool {
+    if stream.unconsumed + count <= Int(limits.streamWindow) { return true }
+    let window = nghttp2_session_get_stream_effective_local_window_size(session, stream.id)
+    if stream.unconsumed + count <= Int(window) { return true }
+    stream.refusal = MessageError(.extraBytes)
+    return false
   }
 
   func frameArrived(_ frame: UnsafePointer<nghttp2_frame>, _ stream: HTTP2Stream?) -> Int32 {
@@ -278,14 +289,10 @@ extension HTTP2Session {
 
   /// Resets that the peer provoked count like its own (CVE-2025-8671).
   private func resetSent(_ stream: HTTP2Stream?, _ code: HTTP2Code) -> Int32 {
-    switch code {
-    case .noError, .cancel, .internalError, .refusedStream: return 0
-    case _ where stream?.isDetached == true: return 0
-    default:
-      resetsProvoked += 1
-      if !resets.take(at: now) { fail(.tooManyResets, .enhanceYourCalm) }
-      return 0
-    }
+    if code == .noError || stream?.isDetached == true { return 0 }
+    resetsProvoked += 1
+    if !resets.take(at: now) { fail(.tooManyResets, .enhanceYourCalm) }
+    return 0
   }
 
   private func goAwaySent(_ code: HTTP2Code) {

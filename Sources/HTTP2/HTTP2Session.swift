@@ -35,7 +35,6 @@ public final class HTTP2Session {
   var idle: [HTTP2Stream] = []
   var resumed: [HTTP2Stream] = []
   var fields = FieldVector()
-  var statusDigits: (UInt8, UInt8, UInt8) = (0, 0, 0)
 
   var requestFields: RequestFields
   var responseFields: ResponseFields
@@ -225,7 +224,7 @@ public final class HTTP2Session {
 
   private func tellWriters() {
     while let stream = resumed.popLast() {
-      guard stream.isPaused, !stream.isDetached else { continue }
+      guard stream.isPaused, !stream.isDetached, stream.pending <= limits.streamSendBuffer / 2 else { continue }
       stream.isPaused = false
       events?.canWrite(stream, on: self)
     }

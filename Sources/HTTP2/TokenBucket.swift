@@ -15,7 +15,7 @@ struct TokenBucket {
 
   /// False when the budget is spent.
   mutating func take(at now: Instant) -> Bool {
-    if tokens < 1 { refill(now) }
+    if tokens < 1 || filled == nil { refill(now) }
     guard tokens >= 1 else { return false }
     tokens -= 1
     return true
