@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour rolling clients bench-cluster build lint format libraries clean
+.PHONY: help demo test tour rolling clients bench-cluster chaos build lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -42,6 +42,9 @@ bench-cluster: build ## membership beside serf, consensus beside etcd (root)
 rolling: build ## restart workloads 1,000 and nodes 30 times under load and count what clients notice
 	swift build -c release --static-swift-stdlib --product rolling
 	$(RELEASE)/rolling --mesh-node $(RELEASE)/mesh-node
+
+chaos: build ## break a cluster of real processes under traffic: MINUTES=n SEED=x (root)
+	python3 Tests/RealProcesses/chaos.py $(RELEASE)/mesh-node --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 lint: ## check the format
 	$(call say,checking the format)

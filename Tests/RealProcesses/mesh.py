@@ -13,11 +13,12 @@ import time
 class Mesh:
     """Starts nodes and workloads, and ends exactly those processes."""
 
-    def __init__(self, program, nodes=2, gateways=("n1",), start_options=()):
+    def __init__(self, program, nodes=2, gateways=("n1",), start_options=(), network=None):
+        """`network` is the first three numbers of the nodes' addresses, where those are not loopback."""
         self.program = os.path.abspath(program)
-        self.directory = tempfile.mkdtemp(prefix="mesh-clients-")
-        a, b = random.randint(16, 250), random.randint(0, 254)
-        self.addresses = {f"n{i}": f"127.{a}.{b}.{i}" for i in range(1, nodes + 1)}
+        self.directory = tempfile.mkdtemp(prefix="mesh-processes-")
+        network = network or f"127.{random.randint(16, 250)}.{random.randint(0, 254)}"
+        self.addresses = {f"n{i}": f"{network}.{i}" for i in range(1, nodes + 1)}
         self.processes = {}
         self.start_options = list(start_options)
         os.mkdir(f"{self.directory}/seed")
@@ -71,10 +72,18 @@ class Mesh:
             raise RuntimeError(f"mesh-node {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def prefix(self, node):
+        """What stands before each command of a node, to run it somewhere else."""
+        return []
+
+    def start_node(self, name):
+        arguments = [self.program, "start", "--config", self.cluster_file, "--node", name, *self.start_options]
+        return self.spawn(name, [*self.prefix(name), *arguments])
+
     def start(self):
         self.command("init")
         for name in self.addresses:
-            self.spawn(name, [self.program, "start", "--config", self.cluster_file, "--node", name, *self.start_options])
+            self.start_node(name)
         eventually(lambda: all(self.is_ready(name) for name in self.addresses), "nodes are ready", 60)
 
     def is_ready(self, node):
@@ -87,8 +96,8 @@ class Mesh:
     def run(self, service, port, command, node="n2", options=()):
         """Starts COMMAND as a workload of the mesh; returns the process of `mesh-node run`."""
         return self.spawn(
-            f"run-{service}",
-            [self.program, "run", "--config", self.cluster_file, "--node", node, "--service", service, "--port", str(port),
+            f"run-{service}-{node}",
+            [*self.prefix(node), self.program, "run", "--config", self.cluster_file, "--node", node, "--service", service, "--port", str(port),
              *options, *(["--", *command] if command else [])],
         )
 
