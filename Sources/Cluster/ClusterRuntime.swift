@@ -10,6 +10,8 @@ import Transport
 public actor ClusterRuntime {
   public nonisolated let local: ClusterLocal
   public nonisolated let links: LinkNetwork
+  /// Opens the Secrets of the configuration.
+  public nonisolated let secrets: SecretSeal
   private nonisolated let loop: EventLoop
   public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
 
@@ -24,6 +26,7 @@ public actor ClusterRuntime {
     self.loop = loop
     self.local = local
     self.links = links
+    secrets = SecretSeal(joinSecret: joinSecret.bytes, cluster: local.cluster)
     publication = ClusterPublication()
     core = try ClusterCore(
       loop: loop, local: local, links: links, storage: storage, joinSecret: joinSecret, identity: identity, trust: trust,
@@ -108,6 +111,10 @@ public struct ClusterLocal: Sendable {
   public var seeds: [Seed]
   /// Who takes part in consensus while the log says nothing else.
   public var configuration: ClusterConfiguration
+  /// Voters that the cluster should have: 1, 3, 5 or 7.
+  public var votersWanted = 3
+  /// How long a voter may be dead before another node gets its vote.
+  public var voterPatience: Duration = .seconds(30)
   public init(
     name: NodeName, cluster: DNSLabel, trustDomain: String, address: NodeAddress, locality: String, incarnation: UInt64,
     meshPort: UInt16, seeds: [Seed], configuration: ClusterConfiguration

@@ -38,7 +38,7 @@ public distributed actor ConfigActor: MeshActor {
     for attempt in 0..<Self.attemptsMax {
       guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }
       let state = cluster.view.control
-      let decision = ConfigurationDecision(change, state, decoded.objects(of: state), references)
+      let decision = ConfigurationDecision(change, state, decoded.objects(of: state, secrets: cluster.secrets), references, cluster.secrets)
       guard !change.dryRun, decision.reply.isAccepted, decision.changesAnything else { return decision.reply }
       let entry = Consensus.ChangeSet(
         puts: decision.puts, deletes: decision.deletes, expectedRevision: state.revision,

@@ -1,3 +1,4 @@
+import Cluster
 import Consensus
 import MeshConfig
 import Primitives
@@ -12,7 +13,8 @@ struct ConfigurationDecision {
 
   /// - Parameter settings: what else routes may name: services that are known by registration only.
   init(
-    _ change: ConfigChange, _ control: ControlState, _ current: [MeshConfig.StoredObject], _ settings: ReferenceRules.Settings
+    _ change: ConfigChange, _ control: ControlState, _ current: [MeshConfig.StoredObject], _ settings: ReferenceRules.Settings,
+    _ secrets: SecretSeal
   ) {
     let sources = change.sources.map { ConfigSource(name: $0.name, bytes: Array($0.text.utf8)) }
     let changeSet = MeshConfig.ChangeSet(sources, defaultNamespace: change.namespace)
@@ -36,7 +38,7 @@ struct ConfigurationDecision {
     puts =
       isAccepted
       ? plan.changes.filter { $0.action == .created || $0.action == .updated }
-        .map { ObjectPut(key: Consensus.ObjectKey($0.key), bytes: $0.object.canonical) } : []
+        .map { ObjectPut(key: Consensus.ObjectKey($0.key), bytes: $0.object.stored(sealing: secrets.seal)) } : []
     deletes = isAccepted ? plan.changes.filter { $0.action == .deleted }.map { Consensus.ObjectKey($0.key) } : []
     reply = ConfigReply(
       isAccepted: isAccepted, revision: control.revision.number,
@@ -78,7 +80,9 @@ public struct DecodedObjects: Sendable {
   public init() {}
 
   /// The state's objects in the order of their keys.
-  public mutating func objects(of control: ControlState) -> [MeshConfig.StoredObject] {
+  ///
+  /// - Parameter secrets: opens the values of Secrets.
+  public mutating func objects(of control: ControlState, secrets: SecretSeal) -> [MeshConfig.StoredObject] {
     var next: [Consensus.ObjectKey: (version: LogIndex, object: MeshConfig.StoredObject)] = [:]
     var objects: [MeshConfig.StoredObject] = []
     unreadable = []
@@ -89,7 +93,8 @@ public struct DecodedObjects: Sendable {
         continue
       }
       do throws(CanonicalError) {
-        let object = MeshConfig.StoredObject(try MeshObject.decode(canonical: stored.bytes), created: stored.created.number)
+        let object = MeshConfig.StoredObject(
+          try MeshObject.decode(canonical: stored.bytes, opening: secrets.open), created: stored.created.number)
         next[key] = (stored.version, object)
         objects.append(object)
       } catch {

@@ -132,7 +132,7 @@ public actor SnapshotKeeper {
     let view = cluster.view
     let control = controlToServe(view)
     let (snapshot, findings) = MeshSnapshot.compile(
-      revision: control.revision.number, registryVersion: view.registryVersion, objects: decoded.objects(of: control),
+      revision: control.revision.number, registryVersion: view.registryVersion, objects: decoded.objects(of: control, secrets: cluster.secrets),
       workloads: records(view), settings: layout.settings)
     let result = await runtime.publish(
       ProxyState(

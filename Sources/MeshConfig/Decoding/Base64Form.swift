@@ -21,6 +21,22 @@ enum Base64Form {
     return result
   }
 
+  static func encode(_ bytes: [UInt8]) -> String {
+    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    var result: [UInt8] = []
+    result.reserveCapacity((bytes.count + 2) / 3 * 4)
+    for start in stride(from: 0, to: bytes.count, by: 3) {
+      let group = bytes[start..<min(start + 3, bytes.count)]
+      var buffer: UInt32 = 0
+      for index in 0..<3 { buffer = buffer << 8 | (index < group.count ? UInt32(group[start + index]) : 0) }
+      for index in 0..<4 {
+        let sextet = Int(buffer >> UInt32(18 - 6 * index) & 0x3F)
+        result.append(index <= group.count ? alphabet[sextet] : 0x3D)
+      }
+    }
+    return String(decoding: result, as: UTF8.self)
+  }
+
   private static func value(_ byte: UInt8) -> UInt8? {
     switch byte {
     case 0x41...0x5A: byte - 0x41

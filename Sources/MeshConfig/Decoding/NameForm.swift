@@ -11,7 +11,7 @@ enum NameForm {
     return text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { isLabel(String($0)) }
   }
 
-  private static func isAlphanumeric(_ b: UInt8) -> Bool { ASCII.isLowerAlphanumeric(ASCII.lowercased(b)) }
+  static func isAlphanumeric(_ b: UInt8) -> Bool { ASCII.isLowerAlphanumeric(ASCII.lowercased(b)) }
 
   /// 1–63 letters, digits, '-' and '_' in any case; labels of DNS names as Istio accepts them.
   private static func isHostLabel(_ text: Substring) -> Bool {

@@ -105,7 +105,8 @@ public struct ChangeSet: Sendable {
   }
 
   private static func isList(_ kind: String) -> Bool {
-    kind == "List" || kind.hasSuffix("List") && ObjectKind(rawValue: String(kind.dropLast("List".utf8.count))) != nil
+    kind == "List"
+      || kind.hasSuffix("List") && ObjectKind.allCases.contains { $0.documentKind == kind.dropLast("List".utf8.count) }
   }
 
   /// Replaces `List` kinds (kubectl's output) with their items, one level.

@@ -8,19 +8,6 @@ extension DestinationRule: FieldDecodable {
   }
 }
 
-/// `{matchLabels: {…}}`, also spelled `labels` in ServiceEntry.
-struct LabelSelector: FieldDecodable {
-  var labels: [String: String]
-  init(_ fields: inout Fields) {
-    labels = fields.stringMap("matchLabels")
-    for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
-      if key.isEmpty || key.utf8.contains(0x2A) || value.utf8.contains(0x2A) {
-        fields.error("matchLabels", "wildcard is not supported in selector, nor is an empty key")
-      }
-    }
-  }
-}
-
 extension DestinationRule.Subset: FieldDecodable {
   init(_ fields: inout Fields) {
     name = fields.requiredString("name")
@@ -42,7 +29,6 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
     if tunnel != nil && proxyProtocol != nil { fields.error("tunnel", "tunnel and proxyProtocol exclude each other") }
     if tunnel != nil { fields.report.notEnforced(fields.path / "tunnel", "connections are not tunnelled") }
     self.proxyProtocol = proxyProtocol.map { $0.version ?? .v1 }
-    if retryBudget != nil { fields.report.notEnforced(fields.path / "retryBudget", "maxRetries applies instead") }
     let others = portLevelSettings.isEmpty && retryBudget == nil && tunnel == nil && proxyProtocol == nil
     if blocks.isEmpty && others && !fields.report.hasErrors {
       fields.error("", "the traffic policy is empty", hint: "leave it out")

@@ -45,7 +45,8 @@ struct DocumentDecoder {
       return .skipped(skipped(document, kind, isMesh: false))
     case .unknownVersion(let kind, let expected):
       let versions = expected.map { kind.group.isEmpty ? $0 : "\(kind.group)/\($0)" }.joined(separator: ", ")
-      report.error(.root.field("apiVersion"), "'\(apiVersion)' is not a version of \(kind.rawValue)", hint: "use \(versions)")
+      report.error(
+        .root.field("apiVersion"), "'\(apiVersion)' is not a version of \(kind.documentKind)", hint: "use \(versions)")
       return .refused
     case .unknownKind(let hint):
       report.error(.root.field("kind"), "'\(kind.prefix(80))' is not a kind of \(apiVersion)", hint: hint)
@@ -82,10 +83,13 @@ struct DocumentDecoder {
     report.object = key.description
 
     guard case .mapping(let entries) = document.value else { return .refused }
-    if !kind.group.isEmpty { reportUnknownTopLevel(entries, &report) }
-    let spec = Self.spec(kind, document["spec"] ?? YAMLNode(.mapping([]), at: document.position), &report)
+    if !kind.group.isEmpty && kind != .endpointSlice { reportUnknownTopLevel(entries, &report) }
+    let spec = Self.spec(kind, document, &report)
     if let spec { ObjectRules.check(spec, meta: meta, into: &report) }
     guard let spec, !report.hasErrors else { return .refused }
+    if let consequence = Enforcement.consequence(of: spec) {
+      report.notEnforced(.root.field("kind"), "\(kind.documentKind): \(consequence)")
+    }
     let canonical = JSONText.canonical(Self.canonicalTree(document, kind: kind, namespace: meta.namespace))
     return .object(MeshObject(key: key, meta: meta, spec: spec, canonical: canonical))
   }
@@ -96,28 +100,64 @@ struct DocumentDecoder {
     fields.reportUnknownFields(into: &report)
   }
 
-  private static func spec(_ kind: ObjectKind, _ node: YAMLNode, _ report: inout Report) -> MeshObject.Spec? {
+  private static func spec(_ kind: ObjectKind, _ document: YAMLNode, _ report: inout Report) -> MeshObject.Spec? {
+    let isRequired = [.serviceEntry, .workloadGroup, .wasmPlugin, .trafficExtension].contains(kind)
+    if document["spec"] == nil && isRequired {
+      report.error(.spec, "required")
+      return nil
+    }
+    let node = document["spec"] ?? YAMLNode(.mapping([]), at: document.position)
     func decode<T: FieldDecodable>(_ wrap: (T) -> MeshObject.Spec) -> MeshObject.Spec? {
       Fields.decode(node, at: .spec, into: &report).map(wrap)
+    }
+    /// Kinds whose fields stand beside their metadata.
+    func decodeWhole<T: FieldDecodable>(_ wrap: (T) -> MeshObject.Spec) -> MeshObject.Spec? {
+      Fields.decode(document, at: .root, into: &report).map(wrap)
     }
     switch kind {
     case .virtualService: return decode(MeshObject.Spec.virtualService)
     case .destinationRule: return decode(MeshObject.Spec.destinationRule)
     case .gateway: return decode(MeshObject.Spec.gateway)
     case .serviceEntry: return decode(MeshObject.Spec.serviceEntry)
+    case .workloadEntry: return decode(MeshObject.Spec.workloadEntry)
+    case .workloadGroup: return decode(MeshObject.Spec.workloadGroup)
+    case .sidecar: return decode(MeshObject.Spec.sidecar)
+    case .proxyConfig: return decode(MeshObject.Spec.proxyConfig)
+    case .envoyFilter: return decode(MeshObject.Spec.envoyFilter)
+    case .peerAuthentication: return decode(MeshObject.Spec.peerAuthentication)
+    case .authorizationPolicy: return decode(MeshObject.Spec.authorizationPolicy)
+    case .requestAuthentication: return decode(MeshObject.Spec.requestAuthentication)
+    case .telemetry: return decode(MeshObject.Spec.telemetry)
+    case .wasmPlugin: return decode { (fields: WasmPluginFields) in .proxyExtension(fields.value) }
+    case .trafficExtension: return decode { (fields: ExtensionFields) in .proxyExtension(fields.value) }
+    case .gatewayClass: return decode(MeshObject.Spec.gatewayClass)
+    case .kubernetesGateway: return decode(MeshObject.Spec.kubernetesGateway)
+    case .listenerSet: return decode(MeshObject.Spec.listenerSet)
+    case .httpRoute: return decode(MeshObject.Spec.httpRoute)
+    case .grpcRoute: return decode(MeshObject.Spec.grpcRoute)
+    case .tlsRoute: return decode { (fields: GatewayAPI.ConnectionRoute.TLSFields) in .connectionRoute(fields.value) }
+    case .tcpRoute, .udpRoute:
+      return decode { (fields: GatewayAPI.ConnectionRoute.PlainFields) in .connectionRoute(fields.value) }
+    case .referenceGrant: return decode(MeshObject.Spec.referenceGrant)
+    case .backendTLSPolicy: return decode(MeshObject.Spec.backendTLSPolicy)
     case .service: return decode(MeshObject.Spec.service)
     case .serviceAccount: return .serviceAccount
     case .namespace: return .namespace
+    case .secret: return decodeWhole(MeshObject.Spec.secret)
+    case .configMap: return decodeWhole(MeshObject.Spec.configMap)
+    case .endpoints: return decodeWhole { (fields: EndpointsFields) in .endpoints(fields.value) }
+    case .endpointSlice: return decodeWhole { (fields: EndpointSliceFields) in .endpoints(fields.value) }
     }
   }
 
-  /// The document without what a server adds, with its namespace written out and Istio's versions as `v1`.
+  /// The document without what a server adds, with its namespace written out, in the version that is stored.
   private static func canonicalTree(_ document: YAMLNode, kind: ObjectKind, namespace: String) -> YAMLNode {
     guard case .mapping(let entries) = document.value else { return document }
-    var kept = entries.filter { $0.key != "status" && $0.key != "metadata" && $0.key != "apiVersion" }
+    let left = ["status", "metadata", "apiVersion"] + (kind == .secret ? SealedSecret.valueFields : [])
+    var kept = entries.filter { !left.contains($0.key) }
     let start = document.position
-    let version = kind.group.isEmpty ? "v1" : "\(kind.group)/v1"
-    kept.append(YAMLEntry(key: "apiVersion", position: start, value: YAMLNode(.string(version), at: start)))
+    if kind == .secret { kept += SealedSecret.redacted(document) }
+    kept.append(YAMLEntry(key: "apiVersion", position: start, value: YAMLNode(.string(kind.apiVersion), at: start)))
     var metadata: [YAMLEntry] = []
     if case .mapping(let entries)? = document["metadata"]?.value {
       metadata = entries.filter { ["name", "labels"].contains($0.key) }
@@ -137,13 +177,17 @@ struct DocumentDecoder {
 }
 
 extension MeshObject {
-  /// Reads an object back from its canonical bytes; the findings say why it cannot be.
-  public static func decode(canonical: [UInt8]) throws(CanonicalError) -> MeshObject {
+  /// Reads an object back from its stored bytes; the findings say why it cannot be.
+  ///
+  /// - Parameter opening: opens what `stored(sealing:)` sealed; without it a Secret has no values.
+  public static func decode(
+    canonical: [UInt8], opening: ((_ sealed: [UInt8]) -> [UInt8]?)? = nil
+  ) throws(CanonicalError) -> MeshObject {
     let (documents, error) = YAMLParser.parse(canonical)
     if let error { throw CanonicalError(reason: error.reason) }
     guard documents.count == 1, let document = documents.first else { throw CanonicalError(reason: "not one object") }
     var decoder = DocumentDecoder(source: "stored", defaultNamespace: "default")
-    guard case .object(let object) = decoder.decode(document) else {
+    guard case .object(let object) = decoder.decode(try SealedSecret.opened(document, opening)) else {
       throw CanonicalError(reason: decoder.findings.first { $0.severity == .error }?.description ?? "not a mesh object")
     }
     return object

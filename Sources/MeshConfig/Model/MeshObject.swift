@@ -33,7 +33,7 @@ public struct MeshObject: Hashable, Sendable {
   public let meta: ObjectMeta
   public let spec: Spec
   /// The whole document as JSON with sorted keys, without status and server-side metadata: equal objects have equal bytes.
-  /// `MeshObject.decode(canonical:)` reads it back.
+  /// `MeshObject.decode(canonical:)` reads it back. A Secret's values are left out: `stored(sealing:)` keeps them.
   public let canonical: [UInt8]
 
   public enum Spec: Hashable, Sendable {
@@ -41,12 +41,40 @@ public struct MeshObject: Hashable, Sendable {
     case destinationRule(DestinationRule)
     case gateway(Gateway)
     case serviceEntry(ServiceEntry)
+    case workloadEntry(WorkloadEntry)
+    case workloadGroup(WorkloadGroup)
+    case sidecar(Sidecar)
+    case proxyConfig(ProxyConfig)
+    case envoyFilter(EnvoyFilter)
+    case peerAuthentication(PeerAuthentication)
+    case authorizationPolicy(AuthorizationPolicy)
+    case requestAuthentication(RequestAuthentication)
+    case telemetry(TelemetryPolicy)
+    case proxyExtension(ProxyExtension)
+    case gatewayClass(GatewayAPI.GatewayClass)
+    case kubernetesGateway(GatewayAPI.Gateway)
+    case listenerSet(GatewayAPI.ListenerSet)
+    case httpRoute(GatewayAPI.HTTPRoute)
+    case grpcRoute(GatewayAPI.GRPCRoute)
+    /// TLSRoute, TCPRoute and UDPRoute; the key's kind tells which.
+    case connectionRoute(GatewayAPI.ConnectionRoute)
+    case referenceGrant(GatewayAPI.ReferenceGrant)
+    case backendTLSPolicy(GatewayAPI.BackendTLSPolicy)
     case service(KubernetesService)
     case serviceAccount
     case namespace
+    case secret(Secret)
+    case configMap(ConfigMap)
+    /// Endpoints and EndpointSlice.
+    case endpoints(KubernetesEndpoints)
   }
 
-  public static func == (a: MeshObject, b: MeshObject) -> Bool { a.key == b.key && a.canonical == b.canonical }
+  /// The values of a Secret are not in its canonical bytes, so they are compared by themselves.
+  public static func == (a: MeshObject, b: MeshObject) -> Bool {
+    guard a.key == b.key && a.canonical == b.canonical else { return false }
+    guard case .secret(let left) = a.spec, case .secret(let right) = b.spec else { return true }
+    return left == right
+  }
   public func hash(into hasher: inout Hasher) { hasher.combine(key) }
 }
 

@@ -6,22 +6,9 @@ extension ServiceEntry: FieldDecodable {
     location = fields.name("location") ?? .meshExternal
     resolution = fields.name("resolution") ?? .none
     endpoints = fields.list("endpoints")
-    workloadSelector = (fields.object("workloadSelector") as Selector?)?.labels
+    workloadSelector = (fields.object("workloadSelector") as WorkloadSelector?)?.labels
     subjectAltNames = fields.strings("subjectAltNames")
     exportTo = fields.strings("exportTo")
-  }
-
-  private struct Selector: FieldDecodable {
-    var labels: [String: String]
-    init(_ fields: inout Fields) {
-      labels = fields.stringMap("labels")
-      for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
-        if key.isEmpty || key.utf8.contains(0x2A) || value.utf8.contains(0x2A) {
-          fields.error("labels", "wildcard is not supported in selector, nor is an empty key")
-        }
-        if value.utf8.count > 63 { fields.error("labels", "a label value has at most 63 bytes") }
-      }
-    }
   }
 }
 
@@ -49,7 +36,10 @@ extension ServiceEntry.Port: FieldDecodable {
 }
 
 extension WorkloadEntry: FieldDecodable {
-  init(_ fields: inout Fields) {
+  init(_ fields: inout Fields) { self.init(&fields, needsAddress: true) }
+
+  /// A template's address comes with each workload.
+  init(_ fields: inout Fields, needsAddress: Bool) {
     address = fields.string("address") ?? ""
     ports = fields.intMap("ports", in: 1...65535)
     labels = fields.stringMap("labels")
@@ -57,8 +47,11 @@ extension WorkloadEntry: FieldDecodable {
     weight = fields.int("weight", in: 0...Int(UInt32.max)) ?? 1
     serviceAccount = fields.string("serviceAccount") ?? ""
     let network = fields.text("network")
-    if network != nil { fields.report.notEnforced(fields.path / "network", "the endpoint is called directly") }
-    if address.isEmpty && network == nil { fields.error("address", "required") }
+    if network != nil && needsAddress {
+      fields.report.notEnforced(fields.path / "network", "the endpoint is called directly")
+    }
+    if needsAddress && address.isEmpty && network == nil { fields.error("address", "required") }
+    if address.utf8.count > 256 { fields.error("address", "at most 256 bytes") }
     if address.hasPrefix("unix://") {
       let path = address.dropFirst("unix://".count)
       if path.first != "/" && path.first != "@" { fields.error("address", "a Unix socket path starts with '/' or '@'") }

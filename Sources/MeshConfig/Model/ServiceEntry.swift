@@ -39,4 +39,6 @@ public struct WorkloadEntry: Hashable, Sendable {
   public var locality: String
   public var weight: Int
   public var serviceAccount: String
+
+  static let empty = WorkloadEntry(address: "", ports: [], labels: [:], locality: "", weight: 1, serviceAccount: "")
 }

@@ -7,7 +7,9 @@ enum ObjectRules {
     case .gateway(let value): GatewayRules.check(value, into: &report)
     case .serviceEntry(let value): ServiceEntryRules.check(value, namespace: meta.namespace, into: &report)
     case .service(let value): checkService(value, into: &report)
-    case .serviceAccount, .namespace: break
+    case .authorizationPolicy(let value): PolicyRules.check(value, meta: meta, into: &report)
+    case .sidecar(let value): PolicyRules.check(value, into: &report)
+    default: break
     }
   }
 

@@ -23,7 +23,17 @@ public struct Plan: Sendable {
   /// Plans to apply `changeSet` over `current`.
   public init(applying changeSet: ChangeSet, to current: [StoredObject], settings: ReferenceRules.Settings) {
     let known = Dictionary(current.map { ($0.key, $0.object) }) { first, _ in first }
+    var problems: [Finding] = []
     changes = changeSet.objects.sorted { $0.key < $1.key }.map { object in
+      if object.isSealed {
+        // An export that is applied again: the values in force stay.
+        if let old = known[object.key] { return Change(action: .unchanged, key: object.key, object: old, difference: []) }
+        problems.append(
+          Finding(
+            severity: .error, code: Finding.Code.schema, source: changeSet.places[object.key]?.source ?? "",
+            position: changeSet.places[object.key]?.document.position, object: object.key.description, path: "data",
+            reason: "the values were left out when this was printed", hint: "write them, in base64"))
+      }
       guard let old = known[object.key] else {
         return Change(action: .created, key: object.key, object: object, difference: LineDifference.lines("", object.yaml))
       }
@@ -33,7 +43,7 @@ public struct Plan: Sendable {
     }
     let replaced = Set(changeSet.objects.map(\.key))
     let state = current.map(\.object).filter { !replaced.contains($0.key) } + changeSet.objects
-    findings = changeSet.findings + ReferenceRules.check(changeSet, in: state, settings: settings)
+    findings = changeSet.findings + problems + ReferenceRules.check(changeSet, in: state, settings: settings)
   }
 
   /// Plans to delete `keys`; a key that does not exist is an error, and so is one that others still need.

@@ -81,7 +81,7 @@ public enum ReferenceRules {
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: key.namespace, domain: settings.domain)
         subsets[host, default: []].formUnion(rule.subsets.map(\.name))
-      case .serviceAccount, .namespace: break
+      default: break
       }
     }
 

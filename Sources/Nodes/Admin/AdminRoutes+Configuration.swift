@@ -73,7 +73,7 @@ extension AdminRoutes {
       if let name = query["name"], object.key.name != name { return nil }
       if let namespace = query["namespace"], object.key.kind.isNamespaced, object.key.namespace != namespace { return nil }
       return StoredObjectInfo(
-        kind: object.key.kind.rawValue, apiVersion: object.key.kind.group.isEmpty ? "v1" : "\(object.key.kind.group)/v1",
+        kind: object.key.kind.documentKind, apiVersion: object.key.kind.apiVersion,
         namespace: object.key.namespace, name: object.key.name, labels: object.meta.labels,
         creationIndex: stored.created.number,
         resourceVersion: stored.version.number, yaml: object.yaml, json: String(decoding: object.canonical, as: UTF8.self),

@@ -1,0 +1,164 @@
+/// What one proxy sees and how it listens (`networking.istio.io` Sidecar).
+public struct Sidecar: Hashable, Sendable {
+  /// nil: every workload of the namespace.
+  public var workloadSelector: [String: String]?
+  public var ingress: [Ingress]
+  public var egress: [Egress]
+  public var inboundConnectionPool: DestinationRule.ConnectionPool?
+  public var outboundPolicy: OutboundPolicy?
+
+  public struct Port: Hashable, Sendable {
+    public var number: UInt16
+    public var name: String
+    public var `protocol`: String
+  }
+  public struct Egress: Hashable, Sendable {
+    /// nil: the hosts that no other entry's port takes.
+    public var port: Port?
+    public var bind: String?
+    public var hosts: [Host]
+  }
+  /// `namespace/host`; a leading `~` of the namespace excludes.
+  public struct Host: Hashable, Sendable {
+    /// `*`, `.`, `~` or a namespace.
+    public var namespace: String
+    public var name: String
+    public var isExcluded: Bool
+  }
+  public struct Ingress: Hashable, Sendable {
+    public var port: Port
+    public var bind: String?
+    /// `127.0.0.1:8080`, or a `unix://` path; nil: the workload's address and the same port.
+    public var defaultEndpoint: String?
+    public var tls: Gateway.TLS?
+    public var connectionPool: DestinationRule.ConnectionPool?
+  }
+  public enum OutboundPolicy: String, CaseIterable, Hashable, Sendable {
+    case registryOnly = "REGISTRY_ONLY"
+    case allowAny = "ALLOW_ANY"
+  }
+}
+
+extension Sidecar: FieldDecodable {
+  init(_ fields: inout Fields) {
+    workloadSelector = (fields.object("workloadSelector") as WorkloadSelector?)?.labels
+    ingress = fields.list("ingress")
+    egress = fields.list("egress")
+    inboundConnectionPool = fields.object("inboundConnectionPool")
+    let policy: Policy? = fields.object("outboundTrafficPolicy")
+    outboundPolicy = policy?.mode
+    guard !fields.report.hasErrors else { return }
+    if ingress.isEmpty && egress.isEmpty && inboundConnectionPool == nil && policy == nil {
+      fields.error("", "sidecar: empty configuration provided: write egress, ingress or outboundTrafficPolicy")
+    }
+    if policy?.hasEgressProxy == true && policy?.mode != .allowAny {
+      fields.error(
+        "outboundTrafficPolicy", "sidecar: egress_proxy must be set only with ALLOW_ANY outbound_traffic_policy mode")
+    }
+  }
+
+  private struct Policy: FieldDecodable {
+    let mode: OutboundPolicy
+    let hasEgressProxy: Bool
+    init(_ fields: inout Fields) {
+      mode = fields.name("mode") ?? .registryOnly
+      let proxy: VirtualService.Destination? = fields.object("egressProxy")
+      hasEgressProxy = proxy != nil
+      if hasEgressProxy { fields.report.notEnforced(fields.path / "egressProxy", "requests go to their own destination") }
+    }
+  }
+}
+
+extension Sidecar.Port: FieldDecodable {
+  init(_ fields: inout Fields) {
+    number = UInt16(truncatingIfNeeded: fields.int("number", in: 0...65535) ?? 0)
+    name = fields.string("name") ?? ""
+    `protocol` = (fields.protocolName("protocol") as Gateway.PortProtocol?)?.rawValue ?? ""
+    _ = fields.int("targetPort", in: 0...65535)
+  }
+}
+
+private enum CaptureMode: String, CaseIterable {
+  case byDefault = "DEFAULT"
+  case iptables = "IPTABLES"
+  case none = "NONE"
+}
+
+extension Sidecar.Egress: FieldDecodable {
+  init(_ fields: inout Fields) {
+    port = fields.object("port")
+    bind = fields.text("bind")
+    _ = fields.name("captureMode") as CaptureMode?
+    let written = fields.strings("hosts")
+    if written.isEmpty && !fields.report.hasErrors { fields.error("hosts", "sidecar: missing hosts: required") }
+    let path = fields.path / "hosts"
+    hosts = []
+    for (index, text) in written.enumerated() {
+      if let host = Sidecar.Host(text) {
+        hosts.append(host)
+      } else {
+        fields.report.error(path[index], "'\(text.prefix(80))' is not namespace/host", hint: "write ./* for the own namespace")
+      }
+      if written[..<index].contains(text) { fields.report.warning(path[index], "duplicated egress host") }
+    }
+    if written.contains("*/*") && written.count > 1 {
+      fields.report.warning(path, "*/* covers the other hosts", hint: "leave one of them out")
+    }
+    if let bind, !AddressForm.isAddress(bind) && !bind.hasPrefix("unix://") {
+      fields.error("bind", "must be an IP address or a unix:// path")
+    }
+    if bind != nil && port == nil { fields.error("bind", "sidecar: egress listener without port cannot have bind") }
+    if port?.number == 0 && !(bind?.hasPrefix("unix://") ?? false) { fields.error("port", "port must be between 1-65535") }
+    if port != nil || bind != nil {
+      fields.report.notEnforced(fields.path / "port", "the hosts are visible, but no further listener is opened")
+    }
+  }
+}
+
+extension Sidecar.Host {
+  /// nil when `text` is not `namespace/host`.
+  init?(_ text: String) {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+    guard parts.count == 2 else { return nil }
+    var namespace = parts[0]
+    isExcluded = namespace.hasPrefix("~") && namespace.utf8.count > 1
+    if isExcluded { namespace.removeFirst() }
+    guard ["*", ".", "~"].contains(namespace) || NameForm.isLabel(namespace) else { return nil }
+    guard NameForm.isWildcardHost(parts[1]) else { return nil }
+    self.namespace = namespace
+    name = parts[1].lowercased()
+  }
+}
+
+extension Sidecar.Ingress: FieldDecodable {
+  init(_ fields: inout Fields) {
+    port = fields.required("port") ?? Sidecar.Port(number: 0, name: "", protocol: "")
+    bind = fields.text("bind")
+    _ = fields.name("captureMode") as CaptureMode?
+    defaultEndpoint = fields.text("defaultEndpoint")
+    tls = fields.object("tls")
+    connectionPool = fields.object("connectionPool")
+    if port.number == 0 && !fields.report.hasErrors { fields.error("port", "port must be between 1-65535") }
+    if let bind, !AddressForm.isAddress(bind) { fields.error("bind", "must be an IP address") }
+    if let defaultEndpoint, !Self.isEndpoint(defaultEndpoint) {
+      fields.error(
+        "defaultEndpoint",
+        "sidecar: defaultEndpoint must be of form 127.0.0.1:<port>, 0.0.0.0:<port>, [::1]:<port>, "
+          + "[::]:<port> or unix://filepath")
+    }
+    if let tls {
+      if tls.httpsRedirect { fields.error("tls", "sidecar: ingress listener does not support httpsRedirect") }
+      if tls.credentialName != nil { fields.error("tls", "sidecar: ingress listener does not support credentialName") }
+      if !tls.subjectAltNames.isEmpty { fields.error("tls", "sidecar: ingress listener does not support subjectAltNames") }
+      fields.report.notEnforced(fields.path / "tls", "inbound TLS is the mesh's own")
+    }
+  }
+
+  private static func isEndpoint(_ text: String) -> Bool {
+    if text.hasPrefix("unix://") { return text.hasPrefix("unix:///") || text.hasPrefix("unix://@") }
+    for host in ["127.0.0.1:", "0.0.0.0:", "[::1]:", "[::]:"] where text.hasPrefix(host) {
+      return AuthorizationPolicy.port(String(text.dropFirst(host.count))) != nil
+    }
+    return false
+  }
+}
