@@ -5,31 +5,37 @@ import Traffic
 /// One cluster as one worker sees it: who of its endpoints answers, and what it carries. Kept over snapshots by its name.
 final class ClusterState {
   let balancer: LoadBalancer
-  var load = ClusterLoad()
+  /// Shared by the workers.
+  let load: SharedLoad
 
   /// Requests that wait for a connection to become free, oldest first.
   private var waiting: [Exchange] = []
 
-  func wait(_ exchange: Exchange) {
+  /// False when as many wait as may.
+  func wait(_ exchange: Exchange, _ policy: ConnectionPoolPolicy) -> Bool {
+    guard load.beginPending(policy) else { return false }
     waiting.append(exchange)
-    load.pendingRequests += 1
+    return true
   }
 
   /// Takes a request out of the queue, wherever it stands.
   func stopWaiting(_ exchange: Exchange) {
     guard let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
     waiting.remove(at: index)
-    load.pendingRequests -= 1
+    load.endPending()
   }
 
   /// The request that may go on now that one has ended.
   func nextWaiting() -> Exchange? {
     guard !waiting.isEmpty else { return nil }
-    load.pendingRequests -= 1
+    load.endPending()
     return waiting.removeFirst()
   }
 
-  init(_ cluster: Cluster, _ entry: LoadTable.Entry) { balancer = LoadBalancer(cluster, entry) }
+  init(_ cluster: Cluster, _ entry: LoadTable.Entry) {
+    balancer = LoadBalancer(cluster, entry)
+    load = entry.load
+  }
 }
 
 /// The clusters of the worker's current snapshot, by index.

@@ -19,6 +19,17 @@ public enum ProxyLimits {
   static let retryBodyBytes = 64 * 1024
   /// Requests served in one turn from one client's pipelined bytes before others get theirs.
   static let requestsPerTurn = 64
+  /// Reads of one HTTP/2 connection, and writes of it, in one turn before others get theirs.
+  static let readsPerTurn = 16
+  static let writesPerTurn = 16
+  /// Bytes of frames gathered for one write: fills a socket's buffer, and bounds what a connection holds.
+  static let framesPerWrite = 128 * 1024
+  /// Requests, with their exchanges, that an HTTP/2 connection keeps for its next streams.
+  static let spareStreams = 128
+  /// How long a client may leave an answer untaken, where no idle timeout is set (Envoy's default of stream idle timeouts).
+  static let stalledStream: Duration = .seconds(300)
+  /// Idle streams are looked for no more often.
+  static let idleCheckMin: Duration = .milliseconds(50)
   /// Connections accepted from one listener in one turn.
   static let acceptsPerTurn = 128
   /// Interim (1xx) responses passed on for one request; more is a flood (RFC 9112).
@@ -27,15 +38,22 @@ public enum ProxyLimits {
   static let idleUpstreamsPerKey = 64
   /// Idle upstream connections a worker keeps in all.
   static let idleUpstreams = 4096
+  /// How long a connection to an application of this node lies idle before it is closed; applications often close theirs
+  /// after 60 s, and who closes first cannot lose a request.
+  static let applicationIdle: Duration = .seconds(55)
   /// An idle connection older than this is checked for a close before a request is put on it.
   static let idleCheckAfter: Duration = .milliseconds(200)
   /// How long before a peer is expected to close an idle connection no unrepeatable request is put on it.
   static let closeMargin: Duration = .milliseconds(100)
+  /// Copies under way on one worker, and bytes of their bodies; more are dropped, so that a slow mirror costs a bounded
+  /// amount and nothing to requests.
+  static let mirrorsMax = 1024
+  static let mirrorBytesMax = 16 << 20
   /// How long a mirrored copy may take.
   static let mirrorTime: Duration = .seconds(15)
   /// How long a connection that is idle when its listener closes may still bring a request: busy clients learn by
   /// `connection: close` in this time that they have to connect elsewhere.
-  static let drainIdle: Duration = .milliseconds(300)
+  static let drainIdle: Duration = .seconds(1)
   /// Pause of `accept` when the process is out of descriptors.
   static let acceptPause: Duration = .milliseconds(100)
   /// Unread bytes swallowed after a final answer, so that the client can read it before the connection is reset.

@@ -3,7 +3,6 @@ import MeshConfig
 import Primitives
 import Synchronization
 import Telemetry
-import Traffic
 import Transport
 
 /// The data plane as the control side sees it: workers, and the state they serve.
@@ -17,7 +16,7 @@ public final class ProxyRuntime: Sendable {
   private struct Book {
     var open: [ProxyListener: SocketAddress] = [:]
     var generation: UInt64 = 0
-    var loads = LoadTable()
+    var serving: ServingState?
   }
 
   /// Starts so many worker threads, serving `state` but for its listeners, which `publish` opens.
@@ -27,7 +26,7 @@ public final class ProxyRuntime: Sendable {
     ProcessSettings.ignoreBrokenPipe()
     resolver = try Resolver()
     let first = ServingState(state, generation: 0)
-    book.withLock { $0.loads = first.loads }
+    book.withLock { $0.serving = first }
     var workers: [LoopBound<Worker>] = []
     for index in 0..<max(1, count) {
       let loop = try EventLoop(name: "mesh-worker-\(index)")
@@ -47,8 +46,8 @@ public final class ProxyRuntime: Sendable {
   public func publish(_ state: ProxyState) async -> PublishResult {
     let (serving, known) = book.withLock { book in
       book.generation += 1
-      let serving = ServingState(state, generation: book.generation, after: book.loads)
-      book.loads = serving.loads
+      let serving = ServingState(state, generation: book.generation, after: book.serving)
+      book.serving = serving
       return (serving, book.open)
     }
     let wanted = Set(state.listeners)
@@ -108,6 +107,12 @@ public final class ProxyRuntime: Sendable {
     await onEachWorker { $0.shutDown() }
     for worker in workers { worker.loop.stop() }
     resolver.stop()
+  }
+
+  /// Requests that a local workload, by `WorkloadFacts.key`, has not answered yet.
+  public func requestsUnderWay(to workload: String) -> Int {
+    guard let serving = book.withLock({ $0.serving }), let index = serving.localWorkload(key: workload) else { return 0 }
+    return serving.activity[index].count
   }
 
   public func openConnections() async -> Int {

@@ -1,5 +1,6 @@
 import MeshConfig
 import Primitives
+import Synchronization
 import Traffic
 import Transport
 
@@ -70,6 +71,8 @@ final class ServingState: Sendable {
   let options: ProxyOptions
   /// What the workers share of each cluster.
   let loads: LoadTable
+  /// Requests under way to each local workload, parallel to `snapshot.localWorkloads`.
+  let activity: [WorkloadActivity]
   /// Counts published states; what workers cache by index is valid for one number.
   let generation: UInt64
   /// Index into `snapshot.localWorkloads` by `WorkloadFacts.key`.
@@ -79,9 +82,14 @@ final class ServingState: Sendable {
   /// Index into `snapshot.localWorkloads` by index into `snapshot.workloads`.
   private let localByWorkload: [WorkloadIndex: Int]
 
-  init(_ state: ProxyState, generation: UInt64, after old: LoadTable? = nil, now: Instant = EventLoop.monotonicNow()) {
+  /// - Parameter old: the state before this one; what is counted of things that stay goes on.
+  init(_ state: ProxyState, generation: UInt64, after old: ServingState? = nil, now: Instant = EventLoop.monotonicNow()) {
     snapshot = state.snapshot
-    loads = LoadTable(state.snapshot.clusters, after: old, now: now)
+    loads = LoadTable(state.snapshot.clusters, after: old?.loads, now: now)
+    activity = state.snapshot.localWorkloads.map { local in
+      let key = state.snapshot.workloads.indices.contains(local.workload) ? state.snapshot.workloads[local.workload].key : ""
+      return old?.localWorkload(key: key).map { old?.activity[$0] ?? WorkloadActivity() } ?? WorkloadActivity()
+    }
     options = state.options
     self.generation = generation
     var local: [(key: [UInt8], value: Int)] = []
@@ -133,6 +141,14 @@ final class ServingState: Sendable {
   func localWorkload(of workload: WorkloadIndex) -> Int? { localByWorkload[workload] }
   func inboundTarget(serverName: [UInt8]) -> InboundTarget? { inboundByName[serverName] }
   func gateway(port: UInt16) -> GatewayListener? { snapshot.gateways.first { $0.port == port } }
+}
+
+/// Requests that a workload of this node has to answer, counted by all workers.
+final class WorkloadActivity: Sendable {
+  private let requests = Atomic<Int>(0)
+  func began() { requests.wrappingAdd(1, ordering: .relaxed) }
+  func ended() { requests.wrappingSubtract(1, ordering: .relaxed) }
+  var count: Int { requests.load(ordering: .relaxed) }
 }
 
 /// A port of a workload on this node.

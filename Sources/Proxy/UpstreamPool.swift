@@ -1,5 +1,7 @@
 import MeshConfig
 import Primitives
+import Traffic
+import Transport
 
 /// What connections are shared by: never across source identities, endpoints or kinds of security.
 struct UpstreamKey: Hashable {
@@ -10,6 +12,56 @@ struct UpstreamKey: Hashable {
   var security: Security
   /// False where one connection serves one request only.
   var allowsReuse = true
+  /// Copies of requests have connections of their own.
+  var isMirror = false
+}
+
+/// How long a connection lives and how much it carries, and who counts it (`connectionPool`).
+struct UpstreamTerms {
+  var requestsMax = Int.max
+  var idleTimeout = ProxyLimits.applicationIdle
+  var maxDuration: Duration?
+  /// Of the cluster it belongs to; nil for applications of this node and pass-through.
+  var load: SharedLoad?
+
+  init(_ policy: ConnectionPoolPolicy?, _ load: SharedLoad?) {
+    self.load = load
+    guard let policy else { return }
+    requestsMax = policy.maxRequestsPerConnection ?? .max
+    idleTimeout = policy.idleTimeout > .zero ? policy.idleTimeout : .seconds(3600)
+    maxDuration = policy.maxConnectionDuration
+  }
+}
+
+extension Worker {
+  /// Begins to connect. Nil when the cluster has all the connections it may have, and this worker has one of them.
+  func openUpstream(
+    _ key: UpstreamKey, to address: SocketAddress, _ security: UpstreamSecurity, _ policy: ConnectionPoolPolicy?,
+    _ load: SharedLoad?, _ state: ServingState
+  ) throws(ProxyError.ConnectFailure) -> HTTP1Upstream? {
+    if let policy, let load, !load.openConnection(policy, isFirst: !upstreams.hasConnections(key)) {
+      // One that lies idle, but may not carry this request, makes room.
+      guard let idle = upstreams.takeOldest(key) else { return nil }
+      idle.close()
+      guard load.openConnection(policy, isFirst: !upstreams.hasConnections(key)) else { return nil }
+    }
+    let terms = UpstreamTerms(policy, load)
+    counters.upstreamConnects += 1
+    counters.upstreamConnections += 1
+    upstreams.opened(key)
+    do throws(ProxyError.ConnectFailure) {
+      return HTTP1Upstream(try upstreamStream(to: address, security, state), to: address, key: key, terms: terms, worker: self)
+    } catch {
+      upstreamClosed(key, terms)
+      throw error
+    }
+  }
+
+  func upstreamClosed(_ key: UpstreamKey, _ terms: UpstreamTerms) {
+    counters.upstreamConnections -= 1
+    upstreams.closed(key)
+    terms.load?.closedConnection()
+  }
 }
 
 /// The idle connections of one worker, newest first: an application that closes idle connections closes the oldest.
@@ -18,7 +70,8 @@ struct UpstreamPool {
   /// How long peers kept idle connections open, as far as they were seen to close one.
   private var closedAfter: [UpstreamKey: Duration] = [:]
   private(set) var count = 0
-  var idleTimeout: Duration = .seconds(60)
+  /// Connections there are, busy ones included.
+  private var open: [UpstreamKey: Int] = [:]
 
   /// An idle connection, if one is left that its peer has not closed.
   mutating func take(_ key: UpstreamKey, now: Instant, mustBeFresh: Bool) -> HTTP1Upstream? {
@@ -54,7 +107,7 @@ struct UpstreamPool {
       return
     }
     count += 1
-    connection.setIdleTimer(idleTimeout)
+    connection.startIdleTimer()
     idle[connection.key, default: []].append(connection)
   }
 
@@ -63,6 +116,20 @@ struct UpstreamPool {
     idle[connection.key]?.remove(at: index)
     count -= 1
     if idle[connection.key]?.isEmpty == true { idle[connection.key] = nil }
+  }
+
+  func hasConnections(_ key: UpstreamKey) -> Bool { open[key] != nil }
+  mutating func opened(_ key: UpstreamKey) { open[key, default: 0] += 1 }
+  mutating func closed(_ key: UpstreamKey) {
+    guard let left = open[key] else { return }
+    open[key] = left > 1 ? left - 1 : nil
+  }
+
+  /// The idle connection that was used longest ago, to make room for another.
+  mutating func takeOldest(_ key: UpstreamKey) -> HTTP1Upstream? {
+    guard idle[key]?.isEmpty == false else { return nil }
+    count -= 1
+    return idle[key]?.removeFirst()
   }
 
   mutating func removeAll() -> [HTTP1Upstream] {

@@ -1,4 +1,5 @@
 import Glibc
+import HTTP2
 import HTTPCodec
 import MeshConfig
 import Primitives
@@ -22,6 +23,7 @@ final class Worker: TurnHandler {
   private(set) var isDraining = false
 
   var readBuffers = ReadBufferPool()
+  let http2Memory = HTTP2MemoryPool()
   var upstreams = UpstreamPool()
   var balancing = Balancing()
   var telemetry: RequestTelemetry
@@ -141,6 +143,27 @@ final class Worker: TurnHandler {
     askForTurnEnd()
   }
 
+  // MARK: Mirrors
+
+  private var mirrors = 0
+  private var mirrorBytes = 0
+
+  /// Counts a copy of a request; false when there are enough of them under way.
+  func beginMirror(_ bytes: Int) -> Bool {
+    guard mirrors < ProxyLimits.mirrorsMax, mirrorBytes + bytes <= ProxyLimits.mirrorBytesMax else {
+      counters.mirrorsDropped += 1
+      return false
+    }
+    mirrors += 1
+    mirrorBytes += bytes
+    return true
+  }
+
+  func endMirror(_ bytes: Int) {
+    mirrors -= 1
+    mirrorBytes -= bytes
+  }
+
   // MARK: Log
 
   /// Appends a line; lines leave together at the end of the turn.
@@ -187,10 +210,15 @@ public struct ProxyCounters: Sendable, Hashable {
   public var acceptsExhausted: UInt64 = 0
   public var handshakeFailures: UInt64 = 0
   public var headerTimeouts: UInt64 = 0
+  public var http2Connections: UInt64 = 0
+  /// Connections whose peer broke HTTP/2.
+  public var http2Errors: UInt64 = 0
   public var requests: UInt64 = 0
   public var requestsRefused: UInt64 = 0
   public var localReplies: UInt64 = 0
   public var retries: UInt64 = 0
+  /// Copies of requests that were not sent because too many were under way.
+  public var mirrorsDropped: UInt64 = 0
   public var upstreamConnects: UInt64 = 0
   public var upstreamConnectFailures: UInt64 = 0
   /// Open now, idle ones included.
@@ -203,10 +231,13 @@ public struct ProxyCounters: Sendable, Hashable {
     acceptsExhausted &+= other.acceptsExhausted
     handshakeFailures &+= other.handshakeFailures
     headerTimeouts &+= other.headerTimeouts
+    http2Connections &+= other.http2Connections
+    http2Errors &+= other.http2Errors
     requests &+= other.requests
     requestsRefused &+= other.requestsRefused
     localReplies &+= other.localReplies
     retries &+= other.retries
+    mirrorsDropped &+= other.mirrorsDropped
     upstreamConnects &+= other.upstreamConnects
     upstreamConnectFailures &+= other.upstreamConnectFailures
     upstreamConnections &+= other.upstreamConnections

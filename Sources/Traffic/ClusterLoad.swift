@@ -1,6 +1,6 @@
 import MeshConfig
 
-/// What a cluster carries now, and the limits on it: circuit breakers and the retry budget (Istio, DestinationRule), per node.
+/// What a cluster carries on this node now, and the retry budget (Istio, DestinationRule).
 public struct ClusterLoad: Hashable, Sendable {
   public var activeRequests: Int
   public var pendingRequests: Int
@@ -14,25 +14,16 @@ public struct ClusterLoad: Hashable, Sendable {
     self.activeRetries = activeRetries
   }
 
-  /// Whether one more request may start; otherwise 503 UO.
-  public func admitsRequest(_ policy: ConnectionPoolPolicy) -> Bool {
-    policy.maxRequests.map { activeRequests < $0 } ?? true
-  }
-
-  /// Whether one more request may wait for a connection; otherwise 503 UO.
-  public func admitsPending(_ policy: ConnectionPoolPolicy) -> Bool {
-    policy.maxPendingRequests.map { pendingRequests < $0 } ?? true
-  }
-
-  /// Whether one more connection may be opened; otherwise requests wait.
-  public func admitsConnection(_ policy: ConnectionPoolPolicy) -> Bool {
-    policy.maxConnections.map { connections < $0 } ?? true
-  }
-
-  /// Whether one more retry may run. An explicit `maxRetries` counts every retry. Without one, retries of requests that may have been
-  /// processed are limited to a share of the active requests, so they cannot multiply an overload; a request that was never sent
-  /// adds no load and is not limited.
-  public func allowsRetry(isUnsent: Bool, maxRetries: Int?) -> Bool {
+  /// Whether one more retry may run. A written budget or `maxRetries` counts every retry, and the budget comes first (Envoy,
+  /// `retry_budget`). Without either, retries of requests that may have been processed are limited to a share of the
+  /// active requests, so they cannot multiply an overload; a request that was never sent adds no load and is not limited.
+  public func allowsRetry(
+    isUnsent: Bool, maxRetries: Int?, budget: ConnectionPoolPolicy.RetryBudget? = nil
+  ) -> Bool {
+    if let budget {
+      let share = Double(activeRequests + pendingRequests) * budget.percent / 100
+      return activeRetries < max(budget.minConcurrency, Int(share))
+    }
     if let maxRetries { return activeRetries < maxRetries }
     if isUnsent { return true }
     let share = activeRequests * TrafficLimits.retryBudgetPercent / 100

@@ -53,6 +53,8 @@ public struct RetryInput: Hashable, Sendable {
   public var load: ClusterLoad
   /// `connectionPool.http.maxRetries`; nil = the default budget.
   public var maxRetries: Int?
+  /// `retryBudget`, which takes the place of `maxRetries`.
+  public var budget: ConnectionPoolPolicy.RetryBudget?
 
   public init(
     policy: RetryPolicy?, outcome: TryOutcome, method: HTTPMethod, retriesDone: Int = 0, repicksDone: Int = 0,
@@ -117,7 +119,10 @@ public enum RetryDecision: Hashable, Sendable {
     guard input.outcome.isUnsent || input.method.isIdempotent || !policy.isIstioDefault else { return .giveUp(.notIdempotent) }
     guard input.retriesDone < policy.attempts else { return .giveUp(.exhausted) }
     guard input.canReplayBody else { return .giveUp(.bodyNotReplayable) }
-    guard input.load.allowsRetry(isUnsent: input.outcome.isUnsent, maxRetries: input.maxRetries) else {
+    guard
+      input.load.allowsRetry(
+        isUnsent: input.outcome.isUnsent, maxRetries: input.maxRetries, budget: input.budget)
+    else {
       return .giveUp(.overBudget)
     }
     let pause = backoff(base: policy.backoff, retry: input.retriesDone, draws: &draws)

@@ -137,11 +137,37 @@ func `each word of retryOn names its own outcomes`(conditions: RetryConditions, 
 }
 
 @Test func `circuit breakers admit up to their limits and are off by default`() {
-  let load = ClusterLoad(activeRequests: 5, pendingRequests: 2, connections: 3)
-  #expect(load.admitsRequest(ConnectionPoolPolicy()) && load.admitsPending(ConnectionPoolPolicy()))
-  #expect(load.admitsRequest(ConnectionPoolPolicy(maxRequests: 6)) && !load.admitsRequest(ConnectionPoolPolicy(maxRequests: 5)))
-  #expect(!load.admitsPending(ConnectionPoolPolicy(maxPendingRequests: 2)))
-  #expect(!load.admitsConnection(ConnectionPoolPolicy(maxConnections: 3)))
+  let load = LoadTable([cluster([endpoint(1)])], now: .zero).entries[0].load
+  let (off, two) = (ConnectionPoolPolicy(), ConnectionPoolPolicy(maxConnections: 2, maxPendingRequests: 2, maxRequests: 2))
+  func admitted(_ take: () -> Bool) -> [Bool] { (0..<3).map { _ in take() } }
+  #expect(admitted { load.beginRequest(two) } == [true, true, false])
+  #expect(admitted { load.beginPending(two) } == [true, true, false])
+  #expect(admitted { load.openConnection(two, isFirst: false) } == [true, true, false])
+  #expect(load.current == ClusterLoad(activeRequests: 2, pendingRequests: 2, connections: 2))
+  load.endRequest()
+  #expect(admitted { load.beginRequest(two) } == [true, false, false])
+  #expect(admitted { load.beginRequest(off) } == [true, true, true])
+}
+
+@Test func `a worker without a connection to the endpoint gets one beyond maxConnections`() {
+  let load = LoadTable([cluster([endpoint(1)])], now: .zero).entries[0].load
+  let one = ConnectionPoolPolicy(maxConnections: 1)
+  #expect(load.openConnection(one, isFirst: true) && load.openConnection(one, isFirst: true))
+  #expect(!load.openConnection(one, isFirst: false))
+  load.closedConnection()
+  load.closedConnection()
+  #expect(load.openConnection(one, isFirst: false))
+}
+
+@Test func `a written retry budget is a share of all requests and takes the place of maxRetries`() {
+  let budget = ConnectionPoolPolicy.RetryBudget(percent: 25, minConcurrency: 2)
+  func allows(_ retries: Int, of requests: Int, pending: Int = 0) -> Bool {
+    ClusterLoad(activeRequests: requests, pendingRequests: pending, activeRetries: retries)
+      .allowsRetry(isUnsent: true, maxRetries: 0, budget: budget)
+  }
+  #expect(allows(1, of: 1) && !allows(2, of: 1))
+  #expect(allows(24, of: 100) && !allows(25, of: 100))
+  #expect(allows(25, of: 100, pending: 8))
 }
 
 // MARK: Time limits, Istio, VirtualService

@@ -95,7 +95,9 @@ struct ClusterPool {
       name: name, service: index, host: entry.service.host, port: servicePort.number, subset: subset?.name,
       protocol: servicePort.protocol, discovery: endpoints.discovery(of: entry),
       endpoints: outlier == nil ? members.map(\.endpoint) : locality.apply(to: members),
-      loadBalancer: policies.loadBalancer(blocks.loadBalancer), connectionPool: policies.connectionPool(blocks.connectionPool),
+      loadBalancer: policies.loadBalancer(blocks.loadBalancer),
+      connectionPool: policies.connectionPool(
+        blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? rule?.trafficPolicy?.retryBudget),
       outlierDetection: outlier, tls: policies.tls(blocks.tls, entryNames: entry.subjectAltNames), destinationRule: rule?.name)
     cluster.proxyProtocol = subset?.trafficPolicy?.proxyProtocol ?? rule?.trafficPolicy?.proxyProtocol
     return cluster

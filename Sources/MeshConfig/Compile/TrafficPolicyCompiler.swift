@@ -40,7 +40,9 @@ struct TrafficPolicyCompiler {
     return policy
   }
 
-  func connectionPool(_ written: DestinationRule.ConnectionPool?) -> ConnectionPoolPolicy {
+  func connectionPool(
+    _ written: DestinationRule.ConnectionPool?, budget: DestinationRule.RetryBudget? = nil
+  ) -> ConnectionPoolPolicy {
     // Istio hands only positive limits on; zero leaves the default.
     func limit(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
     var policy = ConnectionPoolPolicy(
@@ -51,6 +53,9 @@ struct TrafficPolicyCompiler {
     policy.tcpIdleTimeout = written?.tcpIdleTimeout ?? policy.tcpIdleTimeout
     policy.maxConnectionDuration = written?.maxConnectionDuration
     policy.keepAlive = written?.keepAlive
+    policy.retryBudget = budget.map {
+      ConnectionPoolPolicy.RetryBudget(percent: $0.percent, minConcurrency: $0.minRetryConcurrency)
+    }
     return policy
   }
 

@@ -407,6 +407,18 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   /// Opaque connections: time after which they are ended, busy or not.
   public var maxConnectionDuration: Duration?
   public var keepAlive: TCPKeepAlive?
+  /// Concurrent retries allowed as a share of the requests; takes the place of `maxRetries`.
+  public var retryBudget: RetryBudget?
+
+  public struct RetryBudget: Sendable, Hashable {
+    public var percent: Double
+    public var minConcurrency: Int
+    public init(percent: Double = 20, minConcurrency: Int = 3) {
+      self.percent = percent
+      self.minConcurrency = minConcurrency
+    }
+  }
+
   public init(
     maxConnections: Int? = nil, connectTimeout: Duration = .seconds(10), maxPendingRequests: Int? = nil,
     maxRequests: Int? = nil,

@@ -57,6 +57,8 @@ final class Exchange {
   /// The try is counted in the cluster's load, and as a retry.
   var isCounted = false
   var isRetryCounted = false
+  /// The workload of this node that the try is for, while it has not ended.
+  var serving: WorkloadActivity?
   /// It stands in its cluster's queue.
   var isWaiting = false
   /// A kept connection failed this request; the next one is new.

@@ -22,10 +22,11 @@ final class Mirror: UpstreamObserver, TimerHandler {
       let clusterState = worker.balancing[cluster]
     else { return }
     let target = state.snapshot.clusters[cluster]
-    guard clusterState.load.admitsRequest(target.connectionPool), clusterState.load.admitsConnection(target.connectionPool),
+    guard
       case .endpoint(let ticket) = clusterState.balancer.pick(PickRequest(), now: worker.loop.now, draws: &worker.draws),
-      target.endpoints.indices.contains(ticket.index)
+      target.endpoints.indices.contains(ticket.index), worker.beginMirror(body.count)
     else { return }
+    guard clusterState.load.beginRequest(target.connectionPool) else { return worker.endMirror(body.count) }
     let mirror = Mirror(worker, head, body, clusterState, ticket)
     mirror.begin(EndpointAddress(target.endpoints[ticket.index], in: target, source: source), target, state)
   }
@@ -39,21 +40,20 @@ final class Mirror: UpstreamObserver, TimerHandler {
   }
 
   private func begin(_ address: EndpointAddress, _ cluster: Cluster, _ state: ServingState) {
-    clusterState.load.activeRequests += 1
     clusterState.balancer.started(ticket)
     timer = worker.loop.schedule(after: ProxyLimits.mirrorTime, self)
-    if let idle = worker.upstreams.take(address.key, now: worker.loop.now, mustBeFresh: true) {
+    // Never on a connection that a client's request could have, so that copies cannot make requests wait.
+    var key = address.key
+    key.isMirror = true
+    if let idle = worker.upstreams.take(key, now: worker.loop.now, mustBeFresh: true) {
       upstream = idle
       return upstreamConnected(idle)
     }
     guard let ip = IPAddress(address.host) else { return end() }
-    let target = SocketAddress.ip(ip, port: address.port)
     do throws(ProxyError.ConnectFailure) {
-      let stream = try worker.upstreamStream(to: target, address.security, state)
-      let connection = HTTP1Upstream(
-        stream, to: target, key: address.key,
-        requestsMax: cluster.connectionPool.maxRequestsPerConnection, worker: worker)
-      worker.counters.upstreamConnections += 1
+      let connection = try worker.openUpstream(
+        key, to: .ip(ip, port: address.port), address.security, cluster.connectionPool, clusterState.load, state)
+      guard let connection else { return end() }
       upstream = connection
       try connection.open(for: self, within: cluster.connectionPool.connectTimeout)
     } catch {
@@ -65,7 +65,8 @@ final class Mirror: UpstreamObserver, TimerHandler {
     guard timer != .none else { return }
     worker.loop.cancel(timer)
     timer = .none
-    clusterState.load.activeRequests -= 1
+    clusterState.load.endRequest()
+    worker.endMirror(body.count)
     clusterState.balancer.finished(ticket)
     let left = upstream
     upstream = nil

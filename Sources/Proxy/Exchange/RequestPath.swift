@@ -172,7 +172,6 @@ extension Exchange {
   func beginTry() {
     phase = .connecting
     upstreamReady = false
-    guard !mustWait() else { return }
     tryBegan = now
     attempts += 1
     if let inbound { return connectInbound(inbound) }
@@ -180,29 +179,33 @@ extension Exchange {
     let target = snapshot.clusters[cluster]
     if target.discovery == .originalDestination { return connectOriginal(target) }
     guard let clusterState else { return reply(.noCluster(isGatewayAPI: false)) }
-    guard clusterState.load.admitsRequest(target.connectionPool) else { return reply(.overflow) }
     guard let chosen = pickEndpoint(target, clusterState) else { return reply(.noHealthyUpstream) }
+    guard countTry(clusterState, target.connectionPool) else { return reply(.overflow) }
     endpoint = chosen
     destination = chosen.workload
     tried.append(chosen.key)
-    countTry(clusterState)
+    if chosen.isLocal, let workload = chosen.workload { serve(state.localWorkload(of: workload)) }
     armTryTimer()
     connect(to: chosen, in: target)
   }
 
-  /// With `maxConnections` in use, which over HTTP/1.1 means as many requests, a request waits for one of them to end; with
-  /// `maxPendingRequests` waiting too, it is answered 503 UO.
-  private func mustWait() -> Bool {
-    guard let cluster, let clusterState, inbound == nil, snapshot.clusters.indices.contains(cluster) else { return false }
-    let policy = snapshot.clusters[cluster].connectionPool
-    guard let max = policy.maxConnections, clusterState.load.activeRequests >= Swift.max(1, max) else { return false }
-    guard clusterState.load.admitsPending(policy) else {
-      reply(.overflow)
-      return true
-    }
-    clusterState.wait(self)
+  /// With `maxConnections` open, a request waits for one of this worker's to be free; with `http1MaxPendingRequests` waiting
+  /// too, it is answered 503 UO.
+  private func waitForConnection(_ policy: ConnectionPoolPolicy) {
+    tried.removeLast(min(1, tried.count))
+    attempts -= 1
+    uncount(wakingOthers: false)
+    worker.loop.cancel(tryTimer)
+    tryTimer = .none
+    guard let clusterState, clusterState.wait(self, policy) else { return reply(.overflow) }
     isWaiting = true
-    return true
+  }
+
+  /// Notes that a workload of this node has a request to answer.
+  private func serve(_ localWorkload: Int?) {
+    guard let localWorkload, state.activity.indices.contains(localWorkload) else { return }
+    serving = state.activity[localWorkload]
+    serving?.began()
   }
 
   private func pickEndpoint(_ cluster: Cluster, _ clusterState: ClusterState) -> Endpoint? {
@@ -229,14 +232,16 @@ extension Exchange {
     return sticky.hash
   }
 
-  private func countTry(_ clusterState: ClusterState) {
+  /// False when the circuit breaker is open.
+  private func countTry(_ clusterState: ClusterState, _ policy: ConnectionPoolPolicy) -> Bool {
+    guard clusterState.load.beginRequest(policy) else { return false }
     isCounted = true
-    clusterState.load.activeRequests += 1
     if retries > 0 {
       isRetryCounted = true
-      clusterState.load.activeRetries += 1
+      clusterState.load.beginRetry()
     }
     if let ticket { clusterState.balancer.started(ticket) }
+    return true
   }
 
   private func armTryTimer() {
@@ -254,6 +259,7 @@ extension Exchange {
   /// To the application on this node that the mesh peer asked for.
   private func connectInbound(_ target: InboundTarget) {
     let workload = snapshot.localWorkloads[target.localWorkload]
+    serve(target.localWorkload)
     let key = UpstreamKey(
       source: -1, endpoint: UInt64(target.port) << 32 | UInt64(UInt32(truncatingIfNeeded: workload.workload)),
       security: .plain)
@@ -315,13 +321,10 @@ extension Exchange {
       return tryFailed(UpstreamFailure(.connect(.unreachable), isSent: false))
     }
     let timeout = cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout
-    worker.counters.upstreamConnects += 1
     do throws(ProxyError.ConnectFailure) {
-      let stream = try worker.upstreamStream(to: address, security, state)
-      let connection = HTTP1Upstream(
-        stream, to: address, key: key,
-        requestsMax: cluster?.connectionPool.maxRequestsPerConnection, worker: worker)
-      worker.counters.upstreamConnections += 1
+      let connection = try worker.openUpstream(
+        key, to: address, security, cluster?.connectionPool, clusterState?.load, state)
+      guard let connection else { return waitForConnection(cluster?.connectionPool ?? ConnectionPoolPolicy()) }
       upstream = connection
       try connection.open(for: self, within: timeout)
     } catch {

@@ -193,7 +193,10 @@ extension Exchange: UpstreamObserver {
     if tryAgain(after: outcome) { return }
     // Only another node may be told to go elsewhere; a client hears of a reset.
     let isOurs = failure.reason == .notProcessed && inbound == nil
-    reply(ProxyReply(isOurs ? .upstreamReset : failure.error, isRetried: attempts > 1))
+    var answer = ProxyReply(isOurs ? .upstreamReset : failure.error, isRetried: attempts > 1)
+    // The application has not seen the request, so it is safe elsewhere.
+    if inbound != nil, !failure.isSent { answer.fields.append((Names.notProcessed, Names.yes)) }
+    reply(answer)
   }
 
   private static func text(_ failure: ProxyError.ConnectFailure) -> String {
@@ -220,8 +223,9 @@ extension Exchange: UpstreamObserver {
       policy: retryPolicy, outcome: outcome, method: head.method, retriesDone: retries, repicksDone: repicks,
       canReplayBody: replayIsWhole, hasResponseBegun: phase == .responding, now: now, deadline: deadline)
     if let cluster, let clusterState, snapshot.clusters.indices.contains(cluster) {
-      input.load = clusterState.load
+      input.load = clusterState.load.current
       input.maxRetries = snapshot.clusters[cluster].connectionPool.maxRetries
+      input.budget = snapshot.clusters[cluster].connectionPool.retryBudget
     }
     switch RetryDecision(input, draws: &worker.draws) {
     case .giveUp(let reason):
@@ -271,14 +275,16 @@ extension Exchange: UpstreamObserver {
       status == 0 ? .localOriginFailure : .response(status: UInt16(clamping: status)), ticket, now: now)
   }
 
-  func uncount() {
+  func uncount(wakingOthers: Bool = true) {
+    serving?.ended()
+    serving = nil
     guard isCounted, let clusterState else { return }
     isCounted = false
-    clusterState.load.activeRequests -= 1
-    if isRetryCounted { clusterState.load.activeRetries -= 1 }
+    clusterState.load.endRequest()
+    if isRetryCounted { clusterState.load.endRetry() }
     isRetryCounted = false
     if let ticket { clusterState.balancer.finished(ticket) }
-    if let next = clusterState.nextWaiting() {
+    if wakingOthers, let next = clusterState.nextWaiting() {
       next.isWaiting = false
       worker.tryNextTurn(next)
     }

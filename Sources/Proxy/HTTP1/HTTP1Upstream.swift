@@ -46,13 +46,16 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   /// How long it lay idle before the request it carries now.
   private var idledFor = Duration.zero
   private var requestsCarried = 0
-  private let requestsMax: Int
+  private let terms: UpstreamTerms
+  private let endsBy: Instant
   let address: SocketAddress
   private(set) lazy var addressText: String = address.description
   private(set) lazy var localAddressText: String = localAddressOf(stream.descriptor)?.description ?? ""
 
-  init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, requestsMax: Int?, worker: Worker) {
-    self.requestsMax = requestsMax ?? .max
+  /// Made by `Worker.openUpstream`, which counts it.
+  init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, terms: UpstreamTerms, worker: Worker) {
+    self.terms = terms
+    endsBy = terms.maxDuration.map { worker.loop.now + $0 } ?? .distantFuture
     self.stream = stream
     self.address = address
     self.key = key
@@ -368,8 +371,8 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   /// The response is complete. Only a connection on which nothing is left over may carry another request.
   private func finish(trailers: HeaderBlock?, reusable: Bool) {
     let isClean =
-      reusable && head.keepsAlive && !peerClosed && requestsCarried < requestsMax && requestIsWhole && output.isEmpty
-      && input?.isEmpty ?? true && key.allowsReuse
+      reusable && head.keepsAlive && !peerClosed && requestsCarried < terms.requestsMax && requestIsWhole && output.isEmpty
+      && input?.isEmpty ?? true && key.allowsReuse && worker.loop.now < endsBy
     let observer = observer
     self.observer = nil
     if isClean {
@@ -397,8 +400,9 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   }
 
   /// Starts the clock after which an idle connection is closed.
-  func setIdleTimer(_ duration: Duration) {
-    if timer == .none { timer = worker.loop.schedule(after: duration, self) }
+  func startIdleTimer() {
+    guard timer == .none else { return }
+    timer = worker.loop.schedule(at: min(worker.loop.now + terms.idleTimeout, endsBy), self)
   }
 
   func stopIdleTimer() {
@@ -415,7 +419,7 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
     stream.close()
     if let input { worker.readBuffers.give(input) }
     input = nil
-    worker.counters.upstreamConnections -= 1
+    worker.upstreamClosed(key, terms)
   }
 }
 
