@@ -185,6 +185,13 @@ public struct HeaderBlock: Sendable {
     value.firstNonValue(from: 0, to: value.count) == value.count
   }
 
+  /// Bytes of all names and values that were not removed, for metrics: what they take on the wire depends on the protocol.
+  public var decodedBytes: Int {
+    var count = 0
+    for field in fields where !field.isRemoved { count += field.name.count + field.value.count }
+    return count
+  }
+
   // MARK: Writing
 
   /// Appends all fields that were not removed, then the empty line. Neighbouring received lines are copied as one run.

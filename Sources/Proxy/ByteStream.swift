@@ -32,9 +32,23 @@ struct ByteStream: ~Copyable {
     isHandshaking = true
   }
 
+  private init(_ descriptor: Int32, _ session: TLSSession?, isHandshaking: Bool) {
+    self.descriptor = descriptor
+    self.session = session
+    self.isHandshaking = isHandshaking
+  }
+
   deinit { if isOpen { Glibc.close(descriptor) } }
 
+  /// Moves the connection into a value of another owner; this one is closed afterwards.
+  mutating func handOver() -> ByteStream {
+    isOpen = false
+    return ByteStream(descriptor, session, isHandshaking: isHandshaking)
+  }
+
   var isTLS: Bool { session != nil }
+  /// What the handshake agreed on (ALPN); empty when nothing, and without TLS.
+  var applicationProtocol: String { session?.applicationProtocol ?? "" }
   /// Why TLS failed after the handshake, for example because the peer refused our certificate.
   var tlsFailure: TLSError? { session?.failure }
 

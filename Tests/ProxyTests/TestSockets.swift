@@ -83,6 +83,12 @@ final class Wire: Sendable {
     return Glibc.poll(&poll, 1, milliseconds) > 0
   }
 
+  /// Whether the kernel takes bytes, within so many milliseconds.
+  func canWrite(within milliseconds: Int32) -> Bool {
+    var poll = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+    return Glibc.poll(&poll, 1, milliseconds) > 0
+  }
+
   func closeNow() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
   func reset() {
@@ -130,6 +136,11 @@ final class Origin: Sendable {
 
   /// Waits until another connection has come, at most ten seconds.
   func awaitConnection() { _ = acceptedSignal.wait(timeout: .now() + 10) }
+
+  private let permission = DispatchSemaphore(value: 0)
+  /// Holds a script until the test permits it to go on, at most ten seconds.
+  func awaitPermission() { _ = permission.wait(timeout: .now() + 10) }
+  func permit() { permission.signal() }
 
   /// What connections have received, in order of `record`.
   var requests: [String] { recorded.withLock { $0.map { String(decoding: $0, as: UTF8.self) } } }

@@ -69,7 +69,8 @@ extension Exchange {
 
   private func writeLog() {
     let record = AccessLogRecord(
-      startMilliseconds: startMilliseconds, loggedProtocol: .http11, responseCode: status, flags: flags,
+      startMilliseconds: startMilliseconds, loggedProtocol: caller.isHTTP2 ? .http2 : .http11, responseCode: status,
+      flags: flags,
       bytesReceived: requestBodyBytes, bytesSent: responseBodyBytes, durationMilliseconds: milliseconds(now - began),
       upstreamServiceMilliseconds: serviceMilliseconds)
     worker.log(record, self)

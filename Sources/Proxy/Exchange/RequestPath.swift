@@ -72,6 +72,7 @@ extension Exchange {
   private func normalise() {
     head.headers.removeHopByHop(keepingUpgrade: head.wantsUpgrade)
     if head.wantsUpgrade { head.headers.add(Names.connection, Names.upgradeValue) }
+    if head.wantsUpgrade, caller.isHTTP2 { WebSocket.completeRequest(&head, draws: &worker.draws) }
     for name in Names.neverFromClients { head.headers.remove(name) }
     if isGateway {
       head.headers.removeAll { _, name in Bytes.hasPrefix(lowercase: name, Names.envoyPrefix) }

@@ -122,6 +122,7 @@ extension Exchange: UpstreamObserver {
     details = "via_upstream"
     response.headers.removeHopByHop(keepingUpgrade: true)
     response.headers.add(Names.connection, Names.upgradeValue)
+    if !caller.isHTTP2 { WebSocket.completeResponse(&response, to: head) }
     responseHeadBytes = UInt64(client.respond(response, closing: false))
     replayIsWhole = false
     client.beginTunnel()

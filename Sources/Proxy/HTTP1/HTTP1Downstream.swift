@@ -41,6 +41,8 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
   private var peerClosed = false
   /// Requests wait until the client has taken earlier answers.
   private var isCongested = false
+  /// The first bytes may be HTTP/2's preface: on a connection without TLS, or whose handshake agreed on nothing.
+  private var mayBeHTTP2 = true
   private var lingered = 0
   private var wasAborted = false
   private var timer = TimerToken.none
@@ -183,6 +185,10 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
       }
       caller.peer = peer
       phase = .head
+      if stream.applicationProtocol == "h2" {
+        giveWayToHTTP2()
+        return false
+      }
       canRead = true
       setDeadline(worker.state.options.headerTimeout)
       return true
@@ -196,6 +202,17 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
         if headBegan == .zero {
           headBegan = worker.loop.now
           setDeadline(worker.state.options.headerTimeout)
+        }
+        if mayBeHTTP2 {
+          switch HTTP2Preface.match(input.bytes) {
+          case .no: mayBeHTTP2 = false
+          case .whole:
+            giveWayToHTTP2()
+            return false
+          case .part:
+            guard fill() else { return false }
+            continue
+          }
         }
         do throws(MessageError) {
           let bytes = input.bytes
@@ -238,6 +255,23 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
       if phase == .head { output.isEmpty ? close() : beginClosing() }
       return false
     }
+  }
+
+  /// The client speaks HTTP/2: another owner takes the connection with what has been read.
+  private func giveWayToHTTP2() {
+    let next = HTTP2DownstreamConnection(from: caller, worker: worker)
+    if timer != .none { worker.loop.cancel(timer) }
+    timer = .none
+    if let registration { worker.loop.deregister(registration) }
+    registration = nil
+    phase = .closed
+    exchange.client = nil
+    worker.remove(self)
+    worker.add(next)
+    let received = input
+    input = nil
+    next.open(stream.handOver(), received: received?.bytes ?? UnsafeBufferPointer(start: nil, count: 0))
+    if let received { worker.readBuffers.give(received) }
   }
 
   private func noticeClientGone() {

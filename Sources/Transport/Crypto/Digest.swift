@@ -20,6 +20,17 @@ public enum SHA256 {
 }
 
 /// HMAC with SHA-256 (RFC 2104).
+/// Not for security any more: only for the handshake of WebSocket (RFC 6455), which names it.
+public enum SHA1 {
+  public static func hash(_ bytes: [UInt8]) -> [UInt8] {
+    var digest = [UInt8](repeating: 0, count: 20)
+    var length: UInt32 = 0
+    let done = EVP_Digest(bytes, bytes.count, &digest, &length, EVP_sha1(), nil)
+    precondition(done == 1 && length == 20, "OpenSSL has no SHA-1")
+    return digest
+  }
+}
+
 public enum HMACSHA256 {
   public static func authenticate(_ message: [UInt8], key: [UInt8]) -> [UInt8] { authenticate(message[...], key: key) }
   public static func authenticate(_ message: ArraySlice<UInt8>, key: [UInt8]) -> [UInt8] {
