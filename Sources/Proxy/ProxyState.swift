@@ -95,19 +95,18 @@ final class ServingState: Sendable {
     var local: [(key: [UInt8], value: Int)] = []
     var inbound: [(key: [UInt8], value: InboundTarget)] = []
     var byWorkload: [WorkloadIndex: Int] = [:]
-    let services = Self.servicesOfLocalPorts(snapshot)
     for (index, workload) in snapshot.localWorkloads.enumerated() {
       guard snapshot.workloads.indices.contains(workload.workload) else { continue }
       let facts = snapshot.workloads[workload.workload]
       local.append((Array(facts.key.utf8), index))
       byWorkload[workload.workload] = index
-      for port in workload.ports {
+      for (position, port) in workload.ports.enumerated() {
+        let service = workload.services.indices.contains(position) ? workload.services[position] : nil
         let name = "\(port.port).\(facts.name).\(facts.namespace).workload.mesh"
         inbound.append(
           (
             Array(name.utf8),
-            InboundTarget(
-              localWorkload: index, port: port.port, service: services[LocalPort(workload: workload.workload, port: port.port)])
+            InboundTarget(localWorkload: index, port: port.port, service: service)
           ))
       }
     }
@@ -116,25 +115,6 @@ final class ServingState: Sendable {
     tls = TLSMaterial(
       state.snapshot, state.identities, inboundNames: inbound.map { ($0.key, $0.value.localWorkload) })
     localByWorkload = byWorkload
-  }
-
-  private struct LocalPort: Hashable {
-    var workload: WorkloadIndex
-    var port: UInt16
-  }
-
-  /// The first service, in the snapshot's order, that each port of this node's workloads stands behind.
-  private static func servicesOfLocalPorts(_ snapshot: MeshSnapshot) -> [LocalPort: Int] {
-    var services: [LocalPort: Int] = [:]
-    for cluster in snapshot.clusters {
-      guard let service = cluster.service else { continue }
-      for endpoint in cluster.endpoints where endpoint.isLocal {
-        guard let workload = endpoint.workload else { continue }
-        let port = LocalPort(workload: workload, port: endpoint.port)
-        if services[port] == nil { services[port] = service }
-      }
-    }
-    return services
   }
 
   func localWorkload(key: String) -> Int? { localByKey[Array(key.utf8)] }

@@ -122,7 +122,7 @@ public struct LoadTable: Sendable {
     let occurrence: Int
   }
 
-  public init(_ clusters: [Cluster] = [], after old: LoadTable? = nil, now: Instant = .zero) {
+  public init(_ clusters: some Collection<Cluster> = [Cluster](), after old: LoadTable? = nil, now: Instant = .zero) {
     entries.reserveCapacity(clusters.count)
     indexByName.reserveCapacity(clusters.count)
     for cluster in clusters {

@@ -1,30 +1,43 @@
 import Primitives
 
 /// Builds each destination once, whoever routes to it: service × port × subset × the DestinationRule in force.
+///
+/// Lives over snapshots: a destination keeps its index while something leads to it, and is built again only when its
+/// service, its rule or its endpoints change.
 struct ClusterPool {
   /// `PassthroughCluster`: the request's own destination.
   static let passthrough: ClusterIndex = 0
 
-  private(set) var clusters: [Cluster]
-  private let catalog: ServiceCatalog
-  private let rules: RuleIndex
-  private let endpoints: EndpointCompiler
+  private(set) var clusters: ChunkedArray<Cluster>
+  /// Clusters built since `takeTouched`.
+  private var touched: Set<ClusterIndex> = []
+  private(set) var catalog: ServiceCatalog
+  private var rules: RuleIndex
+  private var endpoints: EndpointCompiler
   private let policies: TrafficPolicyCompiler
+  private var slots: [Slot]
   private var byKey: [Key: ClusterIndex] = [:]
-  private var endpointsByPort: [PortKey: [EndpointCompiler.Labelled]] = [:]
+  private var byService: [ServiceID: [ClusterIndex]] = [:]
+  /// Within one compilation only.
+  private var used: Set<ClusterIndex> = []
   private var ruleByScope: [ScopeKey: RuleIndex.Merged?] = [:]
+  private var answers: [ClientScope: [DestinationQuery: DestinationAnswer]] = [:]
+  private var asked: [DestinationQuery]?
 
   private struct Key: Hashable {
-    let service: Int
-    let port: Int
+    let service: ServiceID
+    let port: UInt16
     let subset: String?
     let rule: String?
     /// Only where priorities depend on the client's labels.
     let clientLabels: [String: String]?
   }
-  private struct PortKey: Hashable {
-    let service: Int
-    let port: Int
+  /// What a cluster was built from.
+  private struct Slot {
+    var key: Key?
+    var entry: ServiceCatalog.Entry?
+    var rule: RuleIndex.Merged?
+    var client: ClientScope
   }
   private struct ScopeKey: Hashable {
     let service: Int
@@ -36,37 +49,71 @@ struct ClusterPool {
     self.rules = rules
     self.endpoints = endpoints
     policies = TrafficPolicyCompiler(settings: endpoints.settings)
-    clusters = [
+    clusters = ChunkedArray([
       Cluster(
         name: "PassthroughCluster", service: nil, host: "", port: 0, subset: nil, protocol: .auto,
-        discovery: .originalDestination, endpoints: [], loadBalancer: LoadBalancerPolicy(algorithm: .passthrough),
-        connectionPool: policies.connectionPool(nil), outlierDetection: nil, tls: .disabled, destinationRule: nil)
-    ]
+        discovery: .originalDestination, endpoints: [],
+        loadBalancer: LoadBalancerPolicy(algorithm: .passthrough),
+        connectionPool: policies.connectionPool(nil), outlierDetection: nil, tls: .disabled,
+        destinationRule: nil)
+    ])
+    slots = [Slot(client: ClientScope(namespace: "", labels: [:]))]
+    touched = [Self.passthrough]
   }
 
   /// Envoy's spelling of a destination.
-  static func name(host: String, port: UInt16, subset: String?) -> String { "outbound|\(port)|\(subset ?? "")|\(host)" }
+  static func name(host: String, port: UInt16, subset: String?) -> String {
+    "outbound|\(port)|\(subset ?? "")|\(host)"
+  }
+
+  // MARK: Asking
 
   /// The destination for a client; nil when the subset is not defined by the rule in force.
-  mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope) -> ClusterIndex? {
+  mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope)
+    -> ClusterIndex?
+  {
     let rule = rule(forService: service, client: client)
     let definition = subset.flatMap { rule?.subset($0) }
     if subset != nil && definition == nil { return nil }
     let usesLabels = rule?.usesClientLabels ?? false
+    let entry = catalog.entries[service]
     let key = Key(
-      service: service, port: port, subset: subset, rule: rule?.name, clientLabels: usesLabels ? client.labels : nil)
-    if let known = byKey[key] { return known }
+      service: entry.id, port: entry.service.ports[port].number, subset: subset, rule: rule?.name,
+      clientLabels: usesLabels ? client.labels : nil)
+    let slot = Slot(key: key, entry: entry, rule: rule, client: client)
+    if let known = byKey[key] {
+      used.insert(known)
+      if slots[known].entry !== entry || slots[known].rule !== rule {
+        slots[known] = slot
+        build(at: known, service: service)
+      } else if clusters[known].service != service {
+        // The catalog moved: other services came before this one.
+        var cluster = clusters[known]
+        cluster.service = service
+        clusters.replace(at: known, with: cluster)
+        touched.insert(known)
+      }
+      return known
+    }
     let index = clusters.count
-    clusters.append(build(service, port, definition, rule, client))
+    slots.append(slot)
+    clusters.append(built(slot, entry, service: service, port: port))
+    touched.insert(index)
+    used.insert(index)
     byKey[key] = index
+    byService[key.service, default: []].append(index)
     return index
   }
 
   /// Builds what a client may be sent to although no route names it: every port, and every subset of the rule in force.
   mutating func buildAll(service: Int, client: ClientScope) {
-    let subsets = (rule(forService: service, client: client)?.subsets ?? []).map { Optional($0.name) }
+    let subsets = (rule(forService: service, client: client)?.subsets ?? []).map {
+      Optional($0.name)
+    }
     for port in catalog.entries[service].service.ports.indices {
-      for subset in [nil] + subsets { _ = cluster(service: service, port: port, subset: subset, client: client) }
+      for subset in [nil] + subsets {
+        _ = cluster(service: service, port: port, subset: subset, client: client)
+      }
     }
   }
 
@@ -79,46 +126,154 @@ struct ClusterPool {
     return rule
   }
 
-  private mutating func build(
-    _ index: Int, _ port: Int, _ subset: DestinationRule.Subset?, _ rule: RuleIndex.Merged?, _ client: ClientScope
-  ) -> Cluster {
-    let entry = catalog.entries[index]
+  /// Where a client is led by a destination that a rule names.
+  mutating func destination(_ query: DestinationQuery, client: ClientScope) -> DestinationAnswer {
+    asked?.append(query)
+    if let known = answers[client]?[query] { return known }
+    let answer = resolve(query, client)
+    answers[client, default: [:]][query] = answer
+    return answer
+  }
+
+  /// The explicit port, else the only one of the service, else the listener's.
+  private mutating func resolve(_ query: DestinationQuery, _ client: ClientScope)
+    -> DestinationAnswer
+  {
+    guard let service = catalog.index(ofHost: query.host, seenFrom: client.namespace) else {
+      let name = Self.name(
+        host: query.host, port: query.port ?? query.listenerPort, subset: query.subset)
+      return DestinationAnswer(cluster: nil, name: name)
+    }
+    let ports = catalog.entries[service].service.ports
+    let number = query.port ?? (ports.count == 1 ? ports[0].number : query.listenerPort)
+    let name = Self.name(host: query.host, port: number, subset: query.subset)
+    guard let port = ports.firstIndex(where: { $0.number == number }) else {
+      return DestinationAnswer(cluster: nil, name: name)
+    }
+    return DestinationAnswer(
+      cluster: cluster(service: service, port: port, subset: query.subset, client: client),
+      name: name)
+  }
+
+  /// Runs `body` and returns with its result every destination it asked for.
+  mutating func recording<Result>(_ body: (inout ClusterPool) -> Result) -> (
+    result: Result, asked: [DestinationQuery]
+  ) {
+    let outer = asked
+    asked = []
+    let result = body(&self)
+    let found = asked ?? []
+    asked = outer.map { $0 + found }
+    return (result, found)
+  }
+
+  // MARK: Over snapshots
+
+  /// Begins a compilation over another catalog or other rules. What nothing asks for until `sweep` is dropped.
+  mutating func begin(catalog: ServiceCatalog, rules: RuleIndex) {
+    self.catalog = catalog
+    self.rules = rules
+    ruleByScope = [:]
+    answers = [:]
+    used = [Self.passthrough]
+  }
+
+  /// Drops what nothing leads to any more, and moves the last clusters into the gaps. True when indices changed, so
+  /// that routes have to be looked at again.
+  mutating func sweep() -> Bool {
+    if used.count == clusters.count { return false }
+    for index in clusters.indices.reversed() where !used.contains(index) {
+      let last = clusters.count - 1
+      forget(index)
+      if index != last {
+        clusters.replace(at: index, with: clusters[last])
+        slots[index] = slots[last]
+        if let key = slots[index].key {
+          byKey[key] = index
+          byService[key.service] = (byService[key.service] ?? []).map { $0 == last ? index : $0 }
+        }
+        touched.insert(index)
+      }
+      clusters.removeLast()
+      slots.removeLast()
+      touched.remove(last)
+    }
+    answers = [:]
+    return true
+  }
+
+  private mutating func forget(_ index: ClusterIndex) {
+    guard let key = slots[index].key else { return }
+    byKey[key] = nil
+    byService[key.service]?.removeAll { $0 == index }
+    if byService[key.service]?.isEmpty == true { byService[key.service] = nil }
+  }
+
+  /// Takes the registry as it is now and builds the clusters of these services again.
+  mutating func use(_ book: WorkloadBook, rebuilding services: Set<ServiceID>) {
+    endpoints.book = book
+    for service in services {
+      for index in byService[service] ?? [] { build(at: index, service: clusters[index].service) }
+    }
+  }
+
+  /// Clusters built or moved since the last call, sorted.
+  mutating func takeTouched() -> [ClusterIndex] {
+    defer { touched = [] }
+    return touched.sorted()
+  }
+
+  // MARK: Building
+
+  private mutating func build(at index: ClusterIndex, service: Int?) {
+    let slot = slots[index]
+    guard let key = slot.key, let entry = slot.entry,
+      let port = entry.service.ports.firstIndex(where: { $0.number == key.port })
+    else { return }
+    clusters.replace(at: index, with: built(slot, entry, service: service, port: port))
+    touched.insert(index)
+  }
+
+  private func built(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int)
+    -> Cluster
+  {
     let servicePort = entry.service.ports[port]
-    let blocks = TrafficPolicyCompiler.blocks(rule, subset: subset, port: servicePort.number)
-    var members = labelledEndpoints(index, port)
+    let subset = slot.key?.subset.flatMap { slot.rule?.subset($0) }
+    let blocks = TrafficPolicyCompiler.blocks(slot.rule, subset: subset, port: servicePort.number)
+    var members = endpoints.endpoints(of: entry, port: port)
     if let subset { members = members.filter { Labels.match(subset.labels, $0.labels) } }
     let outlier = policies.outlierDetection(blocks.outlierDetection)
     let locality = LocalityPriority(
-      client: endpoints.settings.localLocality, clientLabels: client.labels, setting: blocks.loadBalancer?.locality)
+      client: endpoints.settings.localLocality, clientLabels: slot.client.labels,
+      setting: blocks.loadBalancer?.locality)
     let name = Self.name(host: entry.service.host, port: servicePort.number, subset: subset?.name)
     var cluster = Cluster(
-      name: name, service: index, host: entry.service.host, port: servicePort.number, subset: subset?.name,
+      name: name, service: service, host: entry.service.host, port: servicePort.number,
+      subset: subset?.name,
       protocol: servicePort.protocol, discovery: endpoints.discovery(of: entry),
       endpoints: outlier == nil ? members.map(\.endpoint) : locality.apply(to: members),
       loadBalancer: policies.loadBalancer(blocks.loadBalancer),
       connectionPool: policies.connectionPool(
-        blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? rule?.trafficPolicy?.retryBudget),
-      outlierDetection: outlier, tls: policies.tls(blocks.tls, entryNames: entry.subjectAltNames), destinationRule: rule?.name)
-    cluster.proxyProtocol = subset?.trafficPolicy?.proxyProtocol ?? rule?.trafficPolicy?.proxyProtocol
+        blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? slot.rule?.trafficPolicy?.retryBudget),
+      outlierDetection: outlier, tls: policies.tls(blocks.tls, entryNames: entry.subjectAltNames),
+      destinationRule: slot.rule?.name)
+    cluster.proxyProtocol = subset?.trafficPolicy?.proxyProtocol ?? slot.rule?.trafficPolicy?.proxyProtocol
     return cluster
-  }
-
-  private mutating func labelledEndpoints(_ service: Int, _ port: Int) -> [EndpointCompiler.Labelled] {
-    let key = PortKey(service: service, port: port)
-    if let known = endpointsByPort[key] { return known }
-    let found = endpoints.endpoints(of: catalog.entries[service], port: port)
-    endpointsByPort[key] = found
-    return found
   }
 }
 
-extension RuleIndex.Merged {
-  /// Whether endpoint priorities are computed from the client's labels.
-  fileprivate var usesClientLabels: Bool {
-    let policies = [trafficPolicy] + subsets.map(\.trafficPolicy)
-    return policies.contains { policy in
-      let blocks = [policy?.blocks] + (policy?.portLevelSettings.map { Optional($0.blocks) } ?? [])
-      return blocks.contains { !($0?.loadBalancer?.locality?.failoverPriority.isEmpty ?? true) }
-    }
-  }
+/// A destination as a rule names it, its host resolved.
+struct DestinationQuery: Hashable {
+  var host: String
+  var subset: String?
+  /// As written.
+  var port: UInt16?
+  /// Where the request entered.
+  var listenerPort: UInt16
+}
+
+/// Where a destination leads; no cluster when the host, port or subset does not exist.
+struct DestinationAnswer: Hashable {
+  var cluster: ClusterIndex?
+  var name: String
 }

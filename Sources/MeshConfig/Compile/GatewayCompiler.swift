@@ -22,9 +22,11 @@ struct GatewayCompiler {
 
   var credentials: CredentialIndex { CredentialIndex(objects, namespace: workload.namespace) }
 
-  func compile(pool: inout ClusterPool, findings: inout [Finding]) -> [GatewayListener] {
+  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> [GatewayListener] {
+    units.begin()
+    defer { units.end() }
     var listeners: [UInt16: Listener] = [:]
-    for stored in objects.sorted(by: StoredObject.isOlder) {
+    for stored in objects {
       guard case .gateway(let gateway) = stored.object.spec, Labels.match(gateway.selector, workload.labels) else { continue }
       for (index, server) in gateway.servers.enumerated() {
         add(server, index, of: stored.key, to: &listeners, &findings)
@@ -37,10 +39,10 @@ struct GatewayCompiler {
         result +=
           listener.kind == .tcp
           ? plainListener(listener, port: port, pool: &pool)
-          : secureListeners(listener, port: port, pool: &pool, findings: &findings)
+          : secureListeners(listener, port: port, &units, pool: &pool, findings: &findings)
         continue
       }
-      let table = table(listener, port: port, pool: &pool)
+      let table = table(listener, port: port, &units, pool: &pool, findings: &findings)
       let redirects = listener.servers.filter { $0.server.tls?.httpsRedirect == true }.flatMap { item in
         item.server.hosts.map { ServerHost($0, namespace: item.gateway.namespace).host }
       }
@@ -89,21 +91,30 @@ struct GatewayCompiler {
     return number
   }
 
-  func table(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> RouteTable {
-    let compiler = RouteCompiler(catalog: catalog, settings: settings)
-    var rules: [String: [RuleBook.Rule]] = [:]
+  func table(
+    _ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]
+  ) -> RouteTable {
+    let compiler = RouteCompiler(settings: settings)
+    var rules: [String: [RuleBook.Entry]] = [:]
     for entry in book.entries {
-      for host in hosts(of: entry, on: listener) { rules[host, default: []] += entry.http }
+      for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) }
     }
     // Every rule set sees the port it was written for: the number in the Gateway.
     let written = listener.servers.first?.server.port ?? port
     let place = RouteCompiler.Place(client: client, gateways: Set(listener.gateways), port: written)
-    var hosts = VirtualHostTable()
-    for host in rules.keys.sorted(by: HostName.isMoreSpecific) {
-      let routes = compiler.routes(rules[host] ?? [], at: place, pool: &pool)
-      hosts.add(name: "\(host):\(port)", domains: [host], routes: Self.catchAllsLast(routes))
+    let servers = listener.kind == .http ? "" : listener.servers.map(\.server.portName).joined(separator: ",")
+    let scope = "\(port) \(written) \(listener.gateways.joined(separator: ",")) \(servers)"
+    let found = rules.keys.sorted(by: HostName.isMoreSpecific).map { host in
+      let entries = rules[host] ?? []
+      let unit = units.unit(
+        "\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client, pool: &pool
+      ) { pool in
+        Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place, pool: &pool) })
+      }
+      findings += unit.findings
+      return unit
     }
-    return RouteTable(ports: [hosts.portTable(port)], fallback: .notFound)
+    return RouteTable(ports: [units.table(port, found, scope: scope)], fallback: .notFound)
   }
 
   /// The more specific of each pair of a rule's host and a server's host, where one covers the other.

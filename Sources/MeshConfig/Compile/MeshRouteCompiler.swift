@@ -11,70 +11,74 @@ struct MeshRouteCompiler {
   private static let unregisteredPort: UInt16 = 80
 
   /// Rules of the mesh that this client sees, by host: the oldest object has it.
-  private struct Claims {
-    var exact: [String: RuleBook.Entry] = [:]
-    /// Most specific first.
-    var wildcards: [(host: String, entry: RuleBook.Entry)] = []
+  typealias Claims = HostIndex<RuleBook.Entry>
 
-    func entry(for host: String) -> RuleBook.Entry? {
-      exact[host] ?? wildcards.first { HostName.covers($0.host, host) }?.entry
-    }
-  }
-
-  func compile(pool: inout ClusterPool, findings: inout [Finding]) -> RouteTable {
-    let claims = claims(&findings)
+  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
+    -> RouteTable
+  {
+    let claims = Self.claims(of: book, client: client, &findings)
     let visible = catalog.visible(from: client.namespace)
-    var tables: [UInt16: VirtualHostTable] = [:]
+    var hosts: [UInt16: [HostUnit]] = [:]
+    units.begin()
     // Own services first, so that short names and shared domains go to them.
     let ordered = visible.filter { isOwn($0) } + visible.filter { !isOwn($0) }
     for service in ordered {
       pool.buildAll(service: service, client: client)
-      addVirtualHosts(service, claims, &tables, &pool)
+      addHosts(service, claims, &hosts, &units, &pool)
     }
-    addUnregistered(claims, visible, &tables, &pool)
+    addUnregistered(claims, visible, &hosts, &units, &pool)
+    for port in hosts.keys.sorted() { for unit in hosts[port] ?? [] { findings += unit.findings } }
+    let ports = hosts.keys.sorted().map { units.table($0, hosts[$0] ?? []) }
+    units.end()
     return RouteTable(
-      ports: tables.keys.sorted().compactMap { port in tables[port].map { $0.portTable(port) } },
-      fallback: settings.outboundPolicy == .allowAny ? .passthrough(ClusterPool.passthrough) : .blackHole)
+      ports: ports, fallback: settings.outboundPolicy == .allowAny ? .passthrough(ClusterPool.passthrough) : .blackHole)
   }
 
-  private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
+  private func isOwn(_ service: Int) -> Bool {
+    catalog.entries[service].service.namespace == client.namespace
+  }
 
-  private func claims(_ findings: inout [Finding]) -> Claims {
+  static func claims(of book: RuleBook, client: ClientScope, _ findings: inout [Finding]) -> Claims {
     var claims = Claims()
-    var owners: [String: ObjectKey] = [:]
     for entry in book.entries where entry.gateways.contains(GatewayName.mesh) {
       guard Visibility.allows(entry.exportTo, client.namespace) else { continue }
       for host in entry.hosts {
-        if let owner = owners[host] {
-          if owner == entry.key { continue }
-          findings.append(
-            Finding(
-              severity: .error, code: Finding.Code.conflictingMeshHosts, object: entry.key.description, path: "spec.hosts",
-              reason: "ignored for \(host): the older \(owner) routes it", hint: "put all rules for a host in one object"))
+        guard let owner = claims[host] else {
+          claims[host] = entry
           continue
         }
-        owners[host] = entry.key
-        if host.hasPrefix("*") { claims.wildcards.append((host, entry)) } else { claims.exact[host] = entry }
+        if owner === entry { continue }
+        findings.append(
+          Finding(
+            severity: .error, code: Finding.Code.conflictingMeshHosts,
+            object: entry.key.description, path: "spec.hosts",
+            reason: "ignored for \(host): the older \(owner.key) routes it",
+            hint: "put all rules for a host in one object"))
       }
     }
-    claims.wildcards.sort { HostName.isMoreSpecific($0.host, $1.host) }
     return claims
   }
 
-  private func addVirtualHosts(
-    _ service: Int, _ claims: Claims, _ tables: inout [UInt16: VirtualHostTable], _ pool: inout ClusterPool
+  private func addHosts(
+    _ service: Int, _ claims: Claims, _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits,
+    _ pool: inout ClusterPool
   ) {
     let target = catalog.entries[service].service
-    let compiler = RouteCompiler(catalog: catalog, settings: settings)
-    let claim = claims.entry(for: target.host)
+    let compiler = RouteCompiler(settings: settings)
+    let claim = claims.value(covering: target.host)
+    let domains = Self.domains(of: target, client: client, domain: settings.domain)
     for (index, port) in target.ports.enumerated() where port.protocol.isHTTP {
-      var routes: [Route] = []
-      if let claim { routes = compiler.routes(claim.http, at: place(port.number), pool: &pool) }
-      // A rule set that says nothing about this port leaves the service as it is.
-      if routes.isEmpty { routes = [compiler.defaultRoute(service: service, port: index, client: client, pool: &pool)] }
-      tables[port.number, default: VirtualHostTable()].add(
-        name: "\(target.host):\(port.number)", domains: Self.domains(of: target, client: client, domain: settings.domain),
-        routes: routes)
+      let unit = units.unit(
+        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [],
+        client: client, pool: &pool
+      ) { pool in
+        let routes =
+          claim.map { compiler.routes($0.http, at: place(port.number), pool: &pool) } ?? []
+        // A rule set that says nothing about this port leaves the service as it is.
+        return routes.isEmpty
+          ? [compiler.defaultRoute(target, port: index, client: client, pool: &pool)] : routes
+      }
+      hosts[port.number, default: []].append(unit)
     }
   }
 
@@ -95,18 +99,22 @@ struct MeshRouteCompiler {
   }
 
   private func addUnregistered(
-    _ claims: Claims, _ visible: [Int], _ tables: inout [UInt16: VirtualHostTable], _ pool: inout ClusterPool
+    _ claims: Claims, _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]],
+    _ units: inout HostUnits,
+    _ pool: inout ClusterPool
   ) {
-    let compiler = RouteCompiler(catalog: catalog, settings: settings)
+    let compiler = RouteCompiler(settings: settings)
     let known = Set(visible.map { catalog.entries[$0].service.host })
-    let names = claims.exact.keys.filter { !known.contains($0) }.sorted()
-    let wildcards = claims.wildcards.map(\.host).filter { wildcard in !known.contains { HostName.covers(wildcard, $0) } }
-    for host in names + wildcards {
-      guard let entry = claims.exact[host] ?? claims.wildcards.first(where: { $0.host == host })?.entry else { continue }
-      let routes = compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool)
-      guard !routes.isEmpty else { continue }
-      tables[Self.unregisteredPort, default: VirtualHostTable()].add(
-        name: "\(host):\(Self.unregisteredPort)", domains: [host], routes: routes)
+    let covering = claims.hasWildcards ? Set(known.flatMap(HostName.wildcards)) : []
+    for host in claims.patterns {
+      guard let entry = claims[host], !known.contains(host), !covering.contains(host) else {
+        continue
+      }
+      let unit = units.unit(
+        "\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client,
+        pool: &pool
+      ) { pool in compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool) }
+      if !unit.routes.isEmpty { hosts[Self.unregisteredPort, default: []].append(unit) }
     }
   }
 }

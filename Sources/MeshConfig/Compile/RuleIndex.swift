@@ -1,96 +1,170 @@
 /// DestinationRules by namespace and host, merged as Istio merges them (Istio, DestinationRule).
-struct RuleIndex {
-  /// What one or several rules for a host say together.
-  struct Merged {
+struct RuleIndex: Sendable {
+  /// What one or several rules for a host say together. Compared by identity: made anew when one of the rules changes.
+  final class Merged: Sendable {
     /// `namespace/name` of the first rule.
+    let name: String
+    let host: String
+    let exportTo: Set<String>
+    let workloadSelector: [String: String]?
+    let trafficPolicy: DestinationRule.TrafficPolicy?
+    let subsets: [DestinationRule.Subset]
+    /// Whether endpoint priorities are computed from the client's labels.
+    let usesClientLabels: Bool
+
+    fileprivate init(_ draft: Draft) {
+      name = draft.name
+      host = draft.host
+      exportTo = draft.exportTo
+      workloadSelector = draft.workloadSelector
+      trafficPolicy = draft.trafficPolicy
+      subsets = draft.subsets
+      let policies = [draft.trafficPolicy] + draft.subsets.map(\.trafficPolicy)
+      usesClientLabels = policies.contains { policy in
+        let blocks =
+          [policy?.blocks] + (policy?.portLevelSettings.map { Optional($0.blocks) } ?? [])
+        return blocks.contains { !($0?.loadBalancer?.locality?.failoverPriority.isEmpty ?? true) }
+      }
+    }
+
+    func subset(_ name: String) -> DestinationRule.Subset? { subsets.first { $0.name == name } }
+  }
+
+  fileprivate struct Draft {
     let name: String
     let host: String
     let exportTo: Set<String>
     let workloadSelector: [String: String]?
     var trafficPolicy: DestinationRule.TrafficPolicy?
     var subsets: [DestinationRule.Subset]
-
-    func subset(_ name: String) -> DestinationRule.Subset? { subsets.first { $0.name == name } }
   }
 
-  /// Rules of one namespace; those of one host in the order they apply.
-  private struct Hosts {
-    var exact: [String: [Merged]] = [:]
-    /// Most specific first.
-    var wildcards: [(host: String, rules: [Merged])] = []
-
-    func rules(for host: String) -> [[Merged]] {
-      [exact[host] ?? []] + wildcards.filter { HostName.covers($0.host, host) }.map(\.rules)
-    }
+  private struct Place: Hashable {
+    let namespace: String
+    let host: String
   }
 
-  /// Keys of the labels that decide whether a rule applies to a client, or how.
-  private(set) var clientLabelKeys: Set<String> = []
+  /// The rules for one host in one namespace, in the order they apply.
+  private struct Group {
+    /// Of the objects merged here.
+    let stamps: [UInt64]
+    let rules: [Merged]
+    let clientLabelKeys: Set<String>
+    let findings: [Finding]
+  }
+
   private let rootNamespace: String
-  private var byNamespace: [String: Hosts] = [:]
-  private(set) var findings: [Finding] = []
+  private let groups: [Place: Group]
+  private let byNamespace: [String: HostIndex<[Merged]>]
+  /// Keys of the labels that decide whether a rule applies to a client, or how.
+  let clientLabelKeys: Set<String>
+  let findings: [Finding]
 
-  init(objects: [StoredObject], settings: MeshSettings) {
+  /// - Parameters:
+  ///   - objects: oldest first.
+  ///   - previous: groups of the same objects are taken from here.
+  init(objects: [HeldObject], settings: MeshSettings, previous: RuleIndex? = nil) {
     rootNamespace = settings.rootNamespace
-    var hosts: [String: [String: [Merged]]] = [:]
-    for stored in Self.ordered(objects) {
-      guard case .destinationRule(let rule) = stored.object.spec else { continue }
-      let namespace = stored.key.namespace
+    var members: [Place: [(held: HeldObject, rule: DestinationRule)]] = [:]
+    var order: [Place] = []
+    for held in objects {
+      guard case .destinationRule(let rule) = held.stored.object.spec else { continue }
+      let namespace = held.stored.key.namespace
       let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
-      clientLabelKeys.formUnion(rule.clientLabelKeys)
-      let merged = Merged(
-        name: "\(namespace)/\(stored.key.name)", host: host,
-        exportTo: Visibility.resolve(rule.workloadSelector == nil ? rule.exportTo : ["."], own: namespace),
-        workloadSelector: rule.workloadSelector, trafficPolicy: rule.trafficPolicy, subsets: rule.subsets)
-      add(merged, stored.key, to: &hosts[namespace, default: [:]][host, default: []])
+      let place = Place(namespace: namespace, host: host)
+      if members[place] == nil { order.append(place) }
+      members[place, default: []].append((held, rule))
     }
-    byNamespace = hosts.mapValues { rules in
-      let wildcards = rules.filter { $0.key.hasPrefix("*") }.map { (host: $0.key, rules: $0.value) }
-      return Hosts(exact: rules, wildcards: wildcards.sorted { HostName.isMoreSpecific($0.host, $1.host) })
+    var groups: [Place: Group] = [:]
+    var byNamespace: [String: HostIndex<[Merged]>] = [:]
+    var keys: Set<String> = []
+    var findings: [Finding] = []
+    for place in order {
+      let rules = members[place] ?? []
+      let stamps = rules.map(\.held.stamp)
+      let known = previous?.groups[place].flatMap { $0.stamps == stamps ? $0 : nil }
+      let group = known ?? Self.group(rules, host: place.host, stamps: stamps)
+      groups[place] = group
+      byNamespace[place.namespace, default: HostIndex()][place.host] = group.rules
+      keys.formUnion(group.clientLabelKeys)
+      findings += group.findings
     }
+    self.groups = groups
+    self.byNamespace = byNamespace
+    clientLabelKeys = keys
+    self.findings = findings
   }
 
   /// Rules with a workload selector first, then by age.
-  private static func ordered(_ objects: [StoredObject]) -> [StoredObject] {
-    func hasSelector(_ stored: StoredObject) -> Bool {
-      if case .destinationRule(let rule) = stored.object.spec { return rule.workloadSelector != nil }
-      return false
+  private static func group(
+    _ rules: [(held: HeldObject, rule: DestinationRule)], host: String, stamps: [UInt64]
+  ) -> Group {
+    let ordered =
+      rules.filter { $0.rule.workloadSelector != nil }
+      + rules.filter { $0.rule.workloadSelector == nil }
+    var drafts: [Draft] = []
+    var findings: [Finding] = []
+    for (held, rule) in ordered {
+      let key = held.stored.key
+      let draft = Draft(
+        name: "\(key.namespace)/\(key.name)", host: host,
+        exportTo: Visibility.resolve(
+          rule.workloadSelector == nil ? rule.exportTo : ["."], own: key.namespace),
+        workloadSelector: rule.workloadSelector, trafficPolicy: rule.trafficPolicy,
+        subsets: rule.subsets)
+      findings += add(draft, key, to: &drafts)
     }
-    let sorted = objects.sorted(by: StoredObject.isOlder)
-    return sorted.filter(hasSelector) + sorted.filter { !hasSelector($0) }
+    return Group(
+      stamps: stamps, rules: drafts.map(Merged.init),
+      clientLabelKeys: rules.reduce(into: []) { $0.formUnion($1.rule.clientLabelKeys) },
+      findings: findings)
   }
 
-  private mutating func add(_ rule: Merged, _ key: ObjectKey, to rules: inout [Merged]) {
-    let first = rules.firstIndex { $0.exportTo == rule.exportTo && $0.workloadSelector == rule.workloadSelector }
+  /// Merges a rule into the first one that the same clients see.
+  private static func add(_ rule: Draft, _ key: ObjectKey, to rules: inout [Draft]) -> [Finding] {
+    let first = rules.firstIndex {
+      $0.exportTo == rule.exportTo && $0.workloadSelector == rule.workloadSelector
+    }
     guard let first else {
       rules.append(rule)
-      return
+      return []
+    }
+    var findings: [Finding] = []
+    func ignored(_ reason: String) {
+      findings.append(
+        Finding(
+          severity: .warning, code: Finding.Code.schemaWarning, object: key.description,
+          reason: reason))
     }
     if rules[first].trafficPolicy == nil {
       rules[first].trafficPolicy = rule.trafficPolicy
     } else if rule.trafficPolicy != nil {
-      ignored(key, "its trafficPolicy is ignored: \(rules[first].name) already sets one for \(rule.host)")
+      ignored(
+        "its trafficPolicy is ignored: \(rules[first].name) already sets one for \(rule.host)")
     }
     for subset in rule.subsets {
-      if rules[first].subset(subset.name) == nil {
-        rules[first].subsets.append(subset)
+      if rules[first].subsets.contains(where: { $0.name == subset.name }) {
+        ignored(
+          "its subset '\(subset.name)' is ignored: \(rules[first].name) already defines it for \(rule.host)"
+        )
       } else {
-        ignored(key, "its subset '\(subset.name)' is ignored: \(rules[first].name) already defines it for \(rule.host)")
+        rules[first].subsets.append(subset)
       }
     }
-  }
-
-  private mutating func ignored(_ key: ObjectKey, _ reason: String) {
-    findings.append(
-      Finding(severity: .warning, code: Finding.Code.schemaWarning, object: key.description, reason: reason))
+    return findings
   }
 
   /// The rule in force for a client calling `host` of a service in `serviceNamespace`. The first level with a match wins.
   func rule(forHost host: String, serviceNamespace: String, client: ClientScope) -> Merged? {
     let own = client.namespace
-    if let rule = find(host, in: own, where: { own != rootNamespace || $0.exportTo == [own] }, client) { return rule }
+    if let rule = find(
+      host, in: own, where: { own != rootNamespace || $0.exportTo == [own] }, client)
+    {
+      return rule
+    }
     if serviceNamespace != own,
-      let rule = find(host, in: serviceNamespace, where: { Visibility.allows($0.exportTo, own) }, client)
+      let rule = find(
+        host, in: serviceNamespace, where: { Visibility.allows($0.exportTo, own) }, client)
     {
       return rule
     }
@@ -100,23 +174,24 @@ struct RuleIndex {
   private func find(
     _ host: String, in namespace: String, where isVisible: (Merged) -> Bool, _ client: ClientScope
   ) -> Merged? {
-    for rules in byNamespace[namespace]?.rules(for: host) ?? [] {
-      let applies: (Merged) -> Bool = { rule in
+    byNamespace[namespace]?.first(covering: host) { rules in
+      rules.first { rule in
         guard let selector = rule.workloadSelector else { return isVisible(rule) }
         return namespace == client.namespace && Labels.match(selector, client.labels)
       }
-      if let rule = rules.first(where: applies) { return rule }
     }
-    return nil
   }
 }
 
 extension DestinationRule {
   fileprivate var clientLabelKeys: [String] {
     let policies = [trafficPolicy] + subsets.map(\.trafficPolicy)
-    let blocks = policies.compactMap { $0 }.flatMap { [$0.blocks] + $0.portLevelSettings.map(\.blocks) }
+    let blocks = policies.compactMap { $0 }.flatMap {
+      [$0.blocks] + $0.portLevelSettings.map(\.blocks)
+    }
     let priorities = blocks.flatMap { $0.loadBalancer?.locality?.failoverPriority ?? [] }
-    return (workloadSelector ?? [:]).keys.sorted() + priorities.map { String($0.prefix { $0 != "=" }) }
+    return (workloadSelector ?? [:]).keys.sorted()
+      + priorities.map { String($0.prefix { $0 != "=" }) }
   }
 }
 

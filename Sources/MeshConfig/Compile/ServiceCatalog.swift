@@ -2,18 +2,34 @@ import Primitives
 
 /// Every service of the mesh with what stands behind it, from Services, ServiceEntries and registrations (Istio, protocol selection).
 struct ServiceCatalog {
-  struct Entry {
-    var service: Service
+  /// One service. Compared by identity: an entry is made anew when what it comes from changes.
+  final class Entry: Sendable {
+    let service: Service
     /// What the ports of `service` lead to, in the same order.
-    var targets: [IntOrString?]
-    var source: Source
+    let targets: [IntOrString?]
+    let source: Source
     /// Namespaces that see it: names and `*`; resolved, so `.` is the own namespace's name.
-    var exportTo: Set<String>
-    var created: UInt64
+    let exportTo: Set<String>
+    let created: UInt64
     /// SANs for upstream TLS when a DestinationRule gives none.
-    var subjectAltNames: [String]
+    let subjectAltNames: [String]
+
+    init(
+      service: Service, targets: [IntOrString?], source: Source, exportTo: Set<String>,
+      created: UInt64,
+      subjectAltNames: [String]
+    ) {
+      self.service = service
+      self.targets = targets
+      self.source = source
+      self.exportTo = exportTo
+      self.created = created
+      self.subjectAltNames = subjectAltNames
+    }
+
+    var id: ServiceID { ServiceID(host: service.host, namespace: service.namespace) }
   }
-  enum Source {
+  enum Source: Sendable {
     /// Workloads of the namespace with these labels, and those registered under the service's name.
     case workloads(selector: [String: String])
     case entry(ServiceEntry)
@@ -22,16 +38,19 @@ struct ServiceCatalog {
   /// Sorted by host, then namespace; one entry a pair.
   let entries: [Entry]
   private let byHost: [String: Range<Int>]
+  private let byName: [WorkloadBook.ServiceName: [Int]]
+  /// By the first label of the selector.
+  private let bySelector: [WorkloadBook.LabelValue: [Int]]
 
-  init(objects: [StoredObject], workloads: [WorkloadRecord], settings: MeshSettings) {
-    var found: [Entry] = []
-    for stored in objects { found += Self.entries(of: stored, settings) }
-    found += Self.implied(by: workloads, settings)
+  init(_ all: [Entry]) {
+    var found = all
     found.sort(by: Self.precedes)
     var kept: [Entry] = []
     for entry in found {
       // The first of a (host, namespace) pair owns it: Service, then the oldest ServiceEntry, then registrations.
-      if let last = kept.last, last.service.host == entry.service.host, last.service.namespace == entry.service.namespace {
+      if let last = kept.last, last.service.host == entry.service.host,
+        last.service.namespace == entry.service.namespace
+      {
         continue
       }
       kept.append(entry)
@@ -46,11 +65,47 @@ struct ServiceCatalog {
       start = end
     }
     byHost = ranges
+    var names: [WorkloadBook.ServiceName: [Int]] = [:]
+    var selectors: [WorkloadBook.LabelValue: [Int]] = [:]
+    for (index, entry) in kept.enumerated() {
+      let namespace = entry.service.namespace
+      if entry.service.origin != .serviceEntry {
+        names[WorkloadBook.ServiceName(namespace: namespace, name: entry.service.name), default: []]
+          .append(index)
+      }
+      if let label = entry.selector.min(by: { $0.key < $1.key }) {
+        let value = WorkloadBook.LabelValue(
+          namespace: namespace, key: label.key, value: label.value)
+        selectors[value, default: []].append(index)
+      }
+    }
+    byName = names
+    bySelector = selectors
+  }
+
+  /// Services that a workload stands behind, in their order.
+  func services(of record: WorkloadRecord) -> [Int] {
+    var found: Set<Int> = []
+    if let name = record.service {
+      found.formUnion(
+        byName[WorkloadBook.ServiceName(namespace: record.namespace, name: name)] ?? [])
+    }
+    for (key, value) in record.labels {
+      let label = WorkloadBook.LabelValue(namespace: record.namespace, key: key, value: value)
+      for index in bySelector[label] ?? [] where EndpointCompiler.selects(entries[index], record) {
+        found.insert(index)
+      }
+    }
+    return found.sorted()
   }
 
   private static func precedes(_ a: Entry, _ b: Entry) -> Bool {
-    if a.service.host != b.service.host { return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8) }
-    if a.service.namespace != b.service.namespace { return a.service.namespace < b.service.namespace }
+    if a.service.host != b.service.host {
+      return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8)
+    }
+    if a.service.namespace != b.service.namespace {
+      return a.service.namespace < b.service.namespace
+    }
     return (a.service.origin.rank, a.created) < (b.service.origin.rank, b.created)
   }
 
@@ -58,7 +113,9 @@ struct ServiceCatalog {
   func index(ofHost host: String, seenFrom namespace: String) -> Int? {
     guard let range = byHost[host] else { return nil }
     return range.filter { isVisible($0, from: namespace) }.min { a, b in
-      let own = (entries[a].service.namespace == namespace, entries[b].service.namespace == namespace)
+      let own = (
+        entries[a].service.namespace == namespace, entries[b].service.namespace == namespace
+      )
       if own.0 != own.1 { return own.0 }
       let left = (entries[a].service.origin.rank, entries[a].created, a)
       return left < (entries[b].service.origin.rank, entries[b].created, b)
@@ -83,7 +140,7 @@ struct ServiceCatalog {
 
   // MARK: Where services come from
 
-  private static func entries(of stored: StoredObject, _ settings: MeshSettings) -> [Entry] {
+  static func entries(of stored: StoredObject, _ settings: MeshSettings) -> [Entry] {
     let namespace = stored.key.namespace
     switch stored.object.spec {
     case .service(let service):
@@ -91,16 +148,20 @@ struct ServiceCatalog {
       let names = exported.split(separator: ",").map { String($0.filter { $0 != " " }) }
       let ports = service.ports.filter { !$0.isUDP }
       let compiled = Service(
-        host: "\(stored.key.name).\(namespace).svc.\(settings.domain)", name: stored.key.name, namespace: namespace,
+        host: "\(stored.key.name).\(namespace).svc.\(settings.domain)", name: stored.key.name,
+        namespace: namespace,
         origin: .kubernetesService,
         ports: ports.map {
-          let spoken = ProtocolSelection.select(appProtocol: $0.appProtocol, name: $0.name, number: $0.port)
+          let spoken = ProtocolSelection.select(
+            appProtocol: $0.appProtocol, name: $0.name, number: $0.port)
           return Service.Port(number: $0.port, name: $0.name, protocol: spoken)
         }, addresses: service.clusterIPs)
       return [
         Entry(
-          service: compiled, targets: ports.map(\.targetPort), source: .workloads(selector: service.selector),
-          exportTo: Visibility.resolve(names, own: namespace), created: stored.created, subjectAltNames: [])
+          service: compiled, targets: ports.map(\.targetPort),
+          source: .workloads(selector: service.selector),
+          exportTo: Visibility.resolve(names, own: namespace), created: stored.created,
+          subjectAltNames: [])
       ]
     case .serviceEntry(let entry):
       return entry.hosts.map { Self.entry(host: $0.lowercased(), entry, stored) }
@@ -118,34 +179,63 @@ struct ServiceCatalog {
           number: $0.number, name: $0.name,
           protocol: ProtocolSelection.select(appProtocol: named, name: $0.name, number: $0.number))
       },
-      addresses: entry.addresses.filter { !$0.utf8.contains(0x2F) }, isExternal: entry.location == .meshExternal)
+      addresses: entry.addresses.filter { !$0.utf8.contains(0x2F) },
+      isExternal: entry.location == .meshExternal)
     return Entry(
-      service: service, targets: ports.map { port in port.targetPort.map { .int(Int($0)) } }, source: .entry(entry),
-      exportTo: Visibility.resolve(entry.exportTo, own: stored.key.namespace), created: stored.created,
+      service: service, targets: ports.map { port in port.targetPort.map { .int(Int($0)) } },
+      source: .entry(entry),
+      exportTo: Visibility.resolve(entry.exportTo, own: stored.key.namespace),
+      created: stored.created,
       subjectAltNames: entry.subjectAltNames)
   }
 
-  /// Services that exist because workloads were registered under their name; ports are the union of their rows'.
-  private static func implied(by workloads: [WorkloadRecord], _ settings: MeshSettings) -> [Entry] {
-    var ports: [String: [UInt16: Service.Port]] = [:]
-    var names: [(host: String, name: String, namespace: String)] = []
+  /// The service that exists because workloads were registered under its name; its ports are the union of their rows'.
+  static func implied(
+    _ name: WorkloadBook.ServiceName, by workloads: [WorkloadRecord], _ settings: MeshSettings
+  ) -> Entry? {
+    guard !workloads.isEmpty else { return nil }
+    var ports: [UInt16: (port: Service.Port, of: WorkloadRecord)] = [:]
     for record in workloads {
-      guard let name = record.service else { continue }
-      let host = "\(name).\(record.namespace).svc.\(settings.domain)"
-      if ports[host] == nil { names.append((host, name, record.namespace)) }
       for port in record.ports {
         let number = port.servicePort ?? port.port
-        let compiled = Service.Port(number: number, name: port.name, protocol: port.protocol)
-        if ports[host, default: [:]][number] == nil { ports[host, default: [:]][number] = compiled }
+        // Where workloads differ, the first in the order of keys says what the port speaks.
+        if let known = ports[number], !record.precedes(known.of) { continue }
+        ports[number] = (
+          Service.Port(number: number, name: port.name, protocol: port.protocol), record
+        )
       }
     }
-    return names.map { host, name, namespace in
-      let sorted = (ports[host] ?? [:]).values.sorted { $0.number < $1.number }
-      return Entry(
-        service: Service(host: host, name: name, namespace: namespace, origin: .registration, ports: sorted),
-        targets: sorted.map { _ in nil }, source: .workloads(selector: [:]), exportTo: ["*"], created: .max,
-        subjectAltNames: [])
+    let sorted = ports.values.map(\.port).sorted { $0.number < $1.number }
+    return Entry(
+      service: Service(
+        host: "\(name.name).\(name.namespace).svc.\(settings.domain)", name: name.name,
+        namespace: name.namespace,
+        origin: .registration, ports: sorted),
+      targets: sorted.map { _ in nil }, source: .workloads(selector: [:]), exportTo: ["*"],
+      created: .max, subjectAltNames: [])
+  }
+}
+
+/// Names a service in every revision.
+struct ServiceID: Hashable {
+  let host: String
+  let namespace: String
+}
+
+extension ServiceCatalog.Entry {
+  /// Labels of the workloads behind it; empty when it selects none by label.
+  var selector: [String: String] {
+    switch source {
+    case .workloads(let selector): selector
+    case .entry(let written): written.workloadSelector ?? [:]
     }
+  }
+}
+
+extension WorkloadRecord {
+  /// By namespace, name, then node.
+  fileprivate func precedes(_ other: WorkloadRecord) -> Bool {
+    (namespace, name, node.string) < (other.namespace, other.name, other.node.string)
   }
 }
 

@@ -4,7 +4,7 @@ import Primitives
 extension GatewayCompiler {
   /// One listener for each TLS server of a port.
   func secureListeners(
-    _ listener: Listener, port: UInt16, pool: inout ClusterPool, findings: inout [Finding]
+    _ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]
   ) -> [GatewayListener] {
     var claimed: Set<String> = []
     var result: [GatewayListener] = []
@@ -22,7 +22,8 @@ extension GatewayCompiler {
         }
       }
       guard !names.isEmpty, let role = role(of: item, port: port, pool: &pool, findings: &findings) else { continue }
-      var one = self.listener(item, port: port, role: role, pool: &pool)
+      var one = self.listener(item, port: port, role: role)
+      if case .https = role { one.table = table(alone(item), port: port, &units, pool: &pool, findings: &findings) }
       one.serverNames = names.map { ServerNamePattern($0) }
       result.append(one)
     }
@@ -33,18 +34,17 @@ extension GatewayCompiler {
   func plainListener(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> [GatewayListener] {
     guard let item = listener.servers.first else { return [] }
     let routes = tcpRoutes(item, port: port, pool: &pool)
-    return [self.listener(item, port: port, role: .tcp(routes), pool: &pool)]
+    return [self.listener(item, port: port, role: .tcp(routes))]
   }
 
-  private func listener(
-    _ item: Listener.Item, port: UInt16, role: GatewayListener.Role, pool: inout ClusterPool
-  ) -> GatewayListener {
-    var own = Listener(kind: .tls)
-    own.servers = [item]
-    own.gateways = ["\(item.gateway.namespace)/\(item.gateway.name)"]
-    let isHTTP = if case .https = role { true } else { false }
-    let routes = isHTTP ? table(own, port: port, pool: &pool) : RouteTable(ports: [], fallback: .notFound)
-    var result = GatewayListener(port: port, gateways: own.gateways, localWorkload: localWorkload, table: routes)
+  private func alone(_ item: Listener.Item) -> Listener {
+    Listener(kind: .tls, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], servers: [item])
+  }
+
+  private func listener(_ item: Listener.Item, port: UInt16, role: GatewayListener.Role) -> GatewayListener {
+    var result = GatewayListener(
+      port: port, gateways: alone(item).gateways, localWorkload: localWorkload,
+      table: RouteTable(ports: [], fallback: .notFound))
     result.role = role
     result.server = "\(item.gateway.namespace)/\(item.gateway.name)/\(item.server.portName)"
     result.bind = item.server.bind

@@ -8,63 +8,58 @@ struct TCPRouteCompiler {
   let client: ClientScope
 
   private struct Port {
-    var services: [TCPService] = []
-    var names: [(key: [UInt8], value: Int)] = []
+    var units: [TCPUnit] = []
     var serverNames: [ServerNameRoute] = []
   }
 
   /// The table of everything that this client may open a connection to.
-  func compile(pool: inout ClusterPool) -> TCPRouteTable {
+  func compile(_ units: inout TCPUnits, pool: inout ClusterPool) -> TCPRouteTable {
+    units.begin()
+    defer { units.end() }
     var ports: [UInt16: Port] = [:]
+    var ignored: [Finding] = []
+    let claims = MeshRouteCompiler.claims(of: book, client: client, &ignored)
     let visible = catalog.visible(from: client.namespace)
     let own = visible.filter { catalog.entries[$0].service.namespace == client.namespace }
     let others = visible.filter { catalog.entries[$0].service.namespace != client.namespace }
     // Own services first, so that short names and shared addresses go to them.
-    for service in own + others { add(service, to: &ports, &pool) }
+    for service in own + others { add(service, claims, to: &ports, &units, &pool) }
     for entry in meshEntries { addServerNames(of: entry, visible, to: &ports, &pool) }
     return TCPRouteTable(
-      ports: ports.keys.sorted().compactMap { number in
-        ports[number].map { port in
-          TCPRouteTable.PortTable(
-            port: number, services: port.services, hosts: ByteTable(port.names),
-            serverNames: Self.sorted(port.serverNames))
-        }
+      ports: ports.keys.sorted().map { number in
+        units.table(number, ports[number]?.units ?? [], Self.sorted(ports[number]?.serverNames ?? []))
       })
   }
 
-  /// Rules of the mesh that this client sees, oldest first.
+  /// Rules of the mesh that this client sees and that look at server names, oldest first.
   private var meshEntries: [RuleBook.Entry] {
-    book.entries.filter { $0.gateways.contains(GatewayName.mesh) && Visibility.allows($0.exportTo, client.namespace) }
-  }
-
-  private func add(_ service: Int, to ports: inout [UInt16: Port], _ pool: inout ClusterPool) {
-    let target = catalog.entries[service].service
-    let claim = meshEntries.first { $0.hosts.contains(target.host) }
-    for (index, port) in target.ports.enumerated() {
-      var routes: [TCPRoute] = []
-      if let claim, !port.protocol.isDeclaredHTTP {
-        routes = self.routes(claim, at: place(port.number), isMesh: true, pool: &pool)
-      }
-      routes.append(defaultRoute(service, index, &pool))
-      let address = target.addresses.first.flatMap { AddressForm.parse($0) } ?? []
-      let number = ports[port.number]?.services.count ?? 0
-      ports[port.number, default: Port()].services.append(
-        TCPService(host: target.host, protocol: port.protocol, address: address, routes: routes))
-      for name in names(of: target) { ports[port.number]?.names.append((Array(name.utf8), number)) }
+    book.entries.filter { entry in
+      !entry.tls.isEmpty && entry.gateways.contains(GatewayName.mesh) && Visibility.allows(entry.exportTo, client.namespace)
     }
   }
 
-  /// Names a client may write for a service, its addresses among them (Istio, general rules).
-  private func names(of service: Service) -> [String] {
-    MeshRouteCompiler.domains(of: service, client: client, domain: settings.domain)
+  private func add(
+    _ service: Int, _ claims: MeshRouteCompiler.Claims, to ports: inout [UInt16: Port], _ units: inout TCPUnits,
+    _ pool: inout ClusterPool
+  ) {
+    let target = catalog.entries[service].service
+    let claim = claims[target.host]
+    let names = MeshRouteCompiler.domains(of: target, client: client, domain: settings.domain)
+    for port in target.ports {
+      let rules = port.protocol.isDeclaredHTTP || claim?.tcp.isEmpty != false ? nil : claim
+      let unit = units.unit(target, port, names: names, rules: rules, client: client, pool: &pool) { pool in
+        let routes = rules.map { self.routes($0, at: place(port.number), isMesh: true, pool: &pool) } ?? []
+        return routes + [defaultRoute(target, port.number, &pool)]
+      }
+      ports[port.number, default: Port()].units.append(unit)
+    }
   }
 
-  private func defaultRoute(_ service: Int, _ port: Int, _ pool: inout ClusterPool) -> TCPRoute {
-    let target = catalog.entries[service].service
-    let cluster = pool.cluster(service: service, port: port, subset: nil, client: client)
-    let name = ClusterPool.name(host: target.host, port: target.ports[port].number, subset: nil)
+  private func defaultRoute(_ target: Service, _ port: UInt16, _ pool: inout ClusterPool) -> TCPRoute {
+    let query = DestinationQuery(host: target.host, subset: nil, port: port, listenerPort: port)
+    let answer = pool.destination(query, client: client)
     return TCPRoute(
-      origin: nil, destinations: [WeightedDestination(cluster: cluster, clusterName: name, weight: 1)])
+      origin: nil, destinations: [WeightedDestination(cluster: answer.cluster, clusterName: answer.name, weight: 1)])
   }
 
   private func place(_ port: UInt16) -> RouteCompiler.Place {
@@ -75,7 +70,6 @@ struct TCPRouteCompiler {
   private func addServerNames(
     of entry: RuleBook.Entry, _ visible: [Int], to ports: inout [UInt16: Port], _ pool: inout ClusterPool
   ) {
-    guard !entry.tls.isEmpty else { return }
     let named = Set(entry.tls.flatMap(\.match).compactMap(\.conditions.port))
     let spoken = visible.map { catalog.entries[$0].service }.filter { service in
       entry.hosts.contains { HostName.covers($0, service.host) }
@@ -156,7 +150,7 @@ extension TCPRouteCompiler {
   ) -> [WeightedDestination]? {
     let weighted = written.count > 1 ? written.filter { $0.weight > 0 } : written
     guard !weighted.isEmpty else { return nil }
-    let compiler = RouteCompiler(catalog: catalog, settings: settings)
+    let compiler = RouteCompiler(settings: settings)
     return weighted.map { item in
       let target = compiler.destination(item.destination, entry.key.namespace, at: place, pool: &pool)
       return WeightedDestination(

@@ -13,9 +13,9 @@ public final class MeshSnapshot: Sendable {
   /// Sorted by host name, then namespace.
   public let services: [Service]
   /// Destinations of routes: service × port × subset, and pass-through. Index = `ClusterIndex`.
-  public let clusters: [Cluster]
+  public let clusters: ChunkedArray<Cluster>
   /// Every workload of the mesh that this node knows, for telemetry and peer facts. Index = `WorkloadIndex`.
-  public let workloads: [WorkloadFacts]
+  public let workloads: WorkloadTable
   /// What each local workload may call, and by which rules; `LocalWorkload.outbound` is the index.
   public let outbound: [RouteTable]
   /// What each local workload may open connections to; the same indices as `outbound`.
@@ -24,13 +24,24 @@ public final class MeshSnapshot: Sendable {
   public let localWorkloads: [LocalWorkload]
   /// Ports this node opens as a gateway, sorted by port.
   public let gateways: [GatewayListener]
-  /// Index into `workloads` by `<namespace>/<workload name>@<node>`.
-  public let workloadsByKey: ByteTable<WorkloadIndex>
+  /// What differs from the snapshot that was compiled before this one; nil: anything may.
+  public let changes: SnapshotChanges?
 
-  public init(
+  public convenience init(
     revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: [Cluster],
     workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
     tcp: [TCPRouteTable] = []
+  ) {
+    self.init(
+      revision: revision, registryVersion: registryVersion, settings: settings, services: services,
+      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound,
+      localWorkloads: localWorkloads, gateways: gateways, tcp: tcp, changes: nil)
+  }
+
+  init(
+    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: ChunkedArray<Cluster>,
+    workloads: WorkloadTable, outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
+    tcp: [TCPRouteTable], changes: SnapshotChanges?
   ) {
     self.revision = revision
     self.registryVersion = registryVersion
@@ -42,7 +53,27 @@ public final class MeshSnapshot: Sendable {
     self.tcp = tcp
     self.localWorkloads = localWorkloads
     self.gateways = gateways
-    workloadsByKey = ByteTable(workloads.enumerated().map { (Array($1.key.utf8), $0) })
+    self.changes = changes
+  }
+}
+
+/// How a snapshot differs from the one its compiler made before, for those who keep state beside it.
+///
+/// Holds only for a reader who has the snapshot numbered `number - 1` of the same compiler.
+public struct SnapshotChanges: Sendable, Hashable {
+  /// Tells compilers apart, so that numbers of different ones are never taken for a sequence.
+  public let compiler: UInt64
+  /// Counts the snapshots of the compiler.
+  public let number: UInt64
+  /// Clusters that are new at their index or have other content, sorted. All others are the same values at the same indices.
+  public let clusters: [ClusterIndex]
+  /// Whether routes, services, gateways and local workloads are as they were: only endpoints and workloads differ.
+  public let onlyEndpoints: Bool
+
+  /// Whether whoever has `other` need only look at what is listed here.
+  public func follows(_ other: SnapshotChanges?) -> Bool {
+    guard let other else { return false }
+    return other.compiler == compiler && other.number &+ 1 == number
   }
 }
 
@@ -64,7 +95,10 @@ public struct MeshSettings: Sendable, Hashable {
 
   public enum OutboundPolicy: String, Sendable, Hashable { case allowAny, registryOnly }
 
-  public init(cluster: String, trustDomain: String, localNode: NodeName, localAddress: String, localLocality: Locality) {
+  public init(
+    cluster: String, trustDomain: String, localNode: NodeName, localAddress: String,
+    localLocality: Locality
+  ) {
     self.cluster = cluster
     self.trustDomain = trustDomain
     self.localNode = localNode
@@ -80,7 +114,8 @@ public struct Locality: Sendable, Hashable, Comparable, CustomStringConvertible 
   public var subzone: String
 
   public init(parsing text: String) {
-    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(
+      String.init)
     region = parts.first ?? ""
     zone = parts.count > 1 ? parts[1] : ""
     subzone = parts.count > 2 ? parts[2] : ""
@@ -131,8 +166,10 @@ public struct WorkloadRecord: Sendable, Hashable {
   }
 
   public init(
-    node: NodeName, name: String, namespace: String, service: String?, serviceAccount: String, labels: [String: String],
-    address: String, meshAddress: String, meshPort: UInt16, ports: [Port], locality: Locality, weight: UInt32 = 1,
+    node: NodeName, name: String, namespace: String, service: String?, serviceAccount: String,
+    labels: [String: String],
+    address: String, meshAddress: String, meshPort: UInt16, ports: [Port], locality: Locality,
+    weight: UInt32 = 1,
     health: EndpointHealth, isGateway: Bool = false, outboundPort: UInt16? = nil
   ) {
     self.node = node
@@ -185,7 +222,8 @@ public struct WorkloadFacts: Sendable, Hashable {
   public var key: String { "\(namespace)/\(name)@\(node)" }
 
   public init(
-    name: String, namespace: String, node: NodeName, serviceAccount: String, principal: String, app: String, version: String,
+    name: String, namespace: String, node: NodeName, serviceAccount: String, principal: String,
+    app: String, version: String,
     canonicalService: String, canonicalRevision: String, labels: [String: String]
   ) {
     self.name = name
@@ -232,7 +270,8 @@ public struct Service: Sendable, Hashable {
     }
   }
   public init(
-    host: String, name: String, namespace: String, origin: Origin, ports: [Port], addresses: [String] = [],
+    host: String, name: String, namespace: String, origin: Origin, ports: [Port],
+    addresses: [String] = [],
     isExternal: Bool = false
   ) {
     self.host = host
@@ -277,7 +316,8 @@ public struct Cluster: Sendable {
   }
 
   public init(
-    name: String, service: Int?, host: String, port: UInt16, subset: String?, protocol: PortProtocol, discovery: Discovery,
+    name: String, service: Int?, host: String, port: UInt16, subset: String?,
+    protocol: PortProtocol, discovery: Discovery,
     endpoints: [Endpoint], loadBalancer: LoadBalancerPolicy, connectionPool: ConnectionPoolPolicy,
     outlierDetection: OutlierPolicy?, tls: UpstreamTLS, destinationRule: String?
   ) {
@@ -297,27 +337,75 @@ public struct Cluster: Sendable {
   }
 }
 
-/// Workload × port (or an external address).
+/// Workload × port (or an external address), as one cluster uses it.
 public struct Endpoint: Sendable, Hashable {
-  /// Stable over snapshots and nodes: a hash of node, workload, namespace and port, or of the external address.
-  public var key: UInt64
-  /// Where the application listens (reachable directly when `isLocal` or external).
-  public var address: String
-  public var port: UInt16
-  /// Index into `MeshSnapshot.workloads`; nil for external endpoints.
-  public var workload: WorkloadIndex?
-  /// On the node that compiled this snapshot: the hop is taken in process.
-  public var isLocal: Bool
-  /// For mesh endpoints: the owning node's mesh port, and the server name that selects the workload there,
-  /// `<port>.<workload>.<namespace>.workload.mesh`.
-  public var mesh: MeshRoute?
-  public var locality: Locality
-  /// 0 is nearest (Istio, locality load balancing); all 0 without outlier detection.
-  public var priority: Int
+  /// What is the same in every cluster: kept once.
+  public private(set) var place: Place
+  private var priorityLevel: UInt16
   public var weight: UInt32
   /// Share of the endpoint's locality when localities share by weight (`distribute`); 0 when they do not.
   public var localityShare: UInt32 = 0
   public var health: EndpointHealth
+
+  /// 0 is nearest (Istio, locality load balancing); all 0 without outlier detection.
+  public var priority: Int {
+    get { Int(priorityLevel) }
+    set { priorityLevel = UInt16(clamping: newValue) }
+  }
+  public var key: UInt64 { place.key }
+  public var address: String { place.address }
+  public var port: UInt16 { place.port }
+  public var workload: WorkloadIndex? {
+    get { place.workload }
+    set {
+      place = Place(
+        key: key, address: address, port: port, workload: newValue, isLocal: isLocal, mesh: mesh, locality: locality)
+    }
+  }
+  public var isLocal: Bool { place.isLocal }
+  public var mesh: MeshRoute? { place.mesh }
+  public var locality: Locality { place.locality }
+
+  /// Where an endpoint is and who it is.
+  public final class Place: Sendable, Hashable {
+    /// Stable over snapshots and nodes: a hash of node, workload, namespace and port, or of the external address.
+    public let key: UInt64
+    /// Where the application listens (reachable directly when `isLocal` or external).
+    public let address: String
+    public let port: UInt16
+    /// Index into `MeshSnapshot.workloads`; nil for external endpoints.
+    public let workload: WorkloadIndex?
+    /// On the node that compiled this snapshot: the hop is taken in process.
+    public let isLocal: Bool
+    /// For mesh endpoints: the owning node's mesh port, and the server name that selects the workload there,
+    /// `<port>.<workload>.<namespace>.workload.mesh`.
+    public let mesh: MeshRoute?
+    public let locality: Locality
+
+    public init(
+      key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
+      mesh: MeshRoute?,
+      locality: Locality
+    ) {
+      self.key = key
+      self.address = address
+      self.port = port
+      self.workload = workload
+      self.isLocal = isLocal
+      self.mesh = mesh
+      self.locality = locality
+    }
+
+    public static func == (a: Place, b: Place) -> Bool {
+      a === b
+        || a.key == b.key && a.address == b.address && a.port == b.port && a.workload == b.workload
+          && a.isLocal == b.isLocal && a.mesh == b.mesh && a.locality == b.locality
+    }
+    public func hash(into hasher: inout Hasher) {
+      hasher.combine(key)
+      hasher.combine(address)
+    }
+  }
 
   public struct MeshRoute: Sendable, Hashable {
     public var address: String
@@ -333,20 +421,22 @@ public struct Endpoint: Sendable, Hashable {
     }
   }
 
-  public init(
-    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality,
-    priority: Int, weight: UInt32, health: EndpointHealth
-  ) {
-    self.key = key
-    self.address = address
-    self.port = port
-    self.workload = workload
-    self.isLocal = isLocal
-    self.mesh = mesh
-    self.locality = locality
-    self.priority = priority
+  public init(_ place: Place, priority: Int = 0, weight: UInt32, health: EndpointHealth) {
+    self.place = place
+    priorityLevel = UInt16(clamping: priority)
     self.weight = weight
     self.health = health
+  }
+
+  public init(
+    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
+    mesh: MeshRoute?, locality: Locality,
+    priority: Int, weight: UInt32, health: EndpointHealth
+  ) {
+    let place = Place(
+      key: key, address: address, port: port, workload: workload, isLocal: isLocal, mesh: mesh,
+      locality: locality)
+    self.init(place, priority: priority, weight: weight, health: health)
   }
 }
 
@@ -357,6 +447,8 @@ public struct LocalWorkload: Sendable, Hashable {
   public var identity: SPIFFEID
   public var address: String
   public var ports: [WorkloadRecord.Port]
+  /// The service that each port stands behind, in the order of `ports`: an index into `MeshSnapshot.services`.
+  public var services: [Int?]
   /// Index into `MeshSnapshot.outbound`.
   public var outbound: Int
   /// Port of its explicit outbound listener; nil when it has none.
@@ -365,9 +457,11 @@ public struct LocalWorkload: Sendable, Hashable {
   public var health: EndpointHealth
 
   public init(
-    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port], outbound: Int,
-    outboundPort: UInt16?, isGateway: Bool, health: EndpointHealth
+    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port],
+    services: [Int?] = [],
+    outbound: Int, outboundPort: UInt16?, isGateway: Bool, health: EndpointHealth
   ) {
+    self.services = services
     self.workload = workload
     self.identity = identity
     self.address = address

@@ -56,7 +56,7 @@ extension Exchange {
   private func meshSource(of peer: MeshPeer) -> WorkloadIndex? {
     guard let value = head.headers.value(.meshSource) else { return nil }
     let key = head.headers.copy(value)
-    guard let index = snapshot.workloadsByKey[key] else { return nil }
+    guard let index = snapshot.workloads.index(ofKey: key) else { return nil }
     return snapshot.workloads[index].principal == peer.identity.description ? index : nil
   }
 

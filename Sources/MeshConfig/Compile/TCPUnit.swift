@@ -1,0 +1,84 @@
+import Primitives
+
+/// One service port for opaque connections, with everything that decided it.
+final class TCPUnit: Sendable {
+  let service: TCPService
+  /// Names and addresses that clients write for it.
+  let names: [String]
+  let rules: RuleBook.Entry?
+  let asked: [(query: DestinationQuery, answer: DestinationAnswer)]
+
+  init(
+    _ service: TCPService, names: [String], rules: RuleBook.Entry?,
+    asked: [(query: DestinationQuery, answer: DestinationAnswer)]
+  ) {
+    self.service = service
+    self.names = names
+    self.rules = rules
+    self.asked = asked
+  }
+}
+
+/// The service ports of one client: what a change does not touch is taken over, as in `HostUnits`.
+struct TCPUnits {
+  private struct Key: Hashable {
+    let host: String
+    let port: UInt16
+  }
+  private var known: [Key: TCPUnit] = [:]
+  private var next: [Key: TCPUnit] = [:]
+  private var tables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
+  private var nextTables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
+
+  mutating func begin() {
+    next = [:]
+    nextTables = [:]
+  }
+
+  mutating func end() {
+    known = next
+    tables = nextTables
+    next = [:]
+    nextTables = [:]
+  }
+
+  /// The unit of a service port, its routes compiled by `body` unless the last ones still hold.
+  mutating func unit(
+    _ service: Service, _ port: Service.Port, names: [String], rules: RuleBook.Entry?, client: ClientScope,
+    pool: inout ClusterPool, _ body: (inout ClusterPool) -> [TCPRoute]
+  ) -> TCPUnit {
+    let key = Key(host: service.host, port: port.number)
+    if let unit = known[key], unit.rules === rules, unit.names == names, unit.service.protocol == port.protocol {
+      // All are asked: asking is what keeps a destination.
+      var holds = true
+      for (query, answer) in unit.asked where pool.destination(query, client: client) != answer { holds = false }
+      if holds {
+        next[key] = unit
+        return unit
+      }
+    }
+    let (routes, queries) = pool.recording(body)
+    let address = service.addresses.first.flatMap { AddressForm.parse($0) } ?? []
+    let made = TCPService(host: service.host, protocol: port.protocol, address: address, routes: routes)
+    let asked = queries.map { (query: $0, answer: pool.destination($0, client: client)) }
+    let unit = TCPUnit(made, names: names, rules: rules, asked: asked)
+    next[key] = unit
+    return unit
+  }
+
+  /// The table of a port; the last one when its units are the same.
+  mutating func table(_ port: UInt16, _ units: [TCPUnit], _ serverNames: [ServerNameRoute]) -> TCPRouteTable.PortTable {
+    var table: TCPRouteTable.PortTable
+    if let known = tables[port], known.units.elementsEqual(units, by: ===) {
+      table = known.table
+    } else {
+      var names: [(key: [UInt8], value: Int)] = []
+      for (index, unit) in units.enumerated() { names += unit.names.map { (Array($0.utf8), index) } }
+      table = TCPRouteTable.PortTable(
+        port: port, services: units.map(\.service), hosts: ByteTable(names), serverNames: [])
+    }
+    table.serverNames = serverNames
+    nextTables[port] = (units, table)
+    return table
+  }
+}
