@@ -1,0 +1,170 @@
+extension GatewayAPI {
+  /// `status` of the objects of this API, as a controller would write it. Computed from the configuration alone.
+  public struct Status: Sendable {
+    private let byKey: [ObjectKey: YAMLNode]
+
+    /// The status of one object; nil when this mesh has nothing to say about it.
+    public func status(of key: ObjectKey) -> YAMLNode? { byKey[key] }
+
+    /// The object's YAML with its status.
+    public func yaml(of object: MeshObject) -> String {
+      guard let status = byKey[object.key], let document = YAMLParser.parse(object.canonical).documents.first,
+        case .mapping(let entries) = document.value
+      else { return object.yaml }
+      let entry = YAMLEntry(key: "status", position: document.position, value: status)
+      return YAMLText.document(YAMLNode(.mapping(entries + [entry]), at: document.position))
+    }
+
+    /// - Parameters:
+    ///   - workloads: what is registered, since services that exist by registration can be backends.
+    ///   - address: where this mesh's gateways are reached.
+    public init(objects: [StoredObject], workloads: [WorkloadRecord], settings: MeshSettings, address: String) {
+      let ordered = objects.sorted(by: StoredObject.isOlder)
+      let catalog = ServiceCatalog(objects: ordered, workloads: workloads, settings: settings)
+      let topology = Topology(objects: ordered, services: catalog.entries.map(\.service), domain: settings.domain)
+      byKey = StatusWriter(topology: topology, address: address).all
+    }
+  }
+}
+
+/// Writes what a topology says in the form of the API.
+private struct StatusWriter {
+  let topology: GatewayAPI.Topology
+  let address: String
+
+  private static let start = SourcePosition(line: 1, column: 1)
+
+  var all: [ObjectKey: YAMLNode] {
+    var result: [ObjectKey: YAMLNode] = [:]
+    for key in topology.classes { result[key] = Self.map([("conditions", Self.conditions([.accepted]))]) }
+    for (key, _) in topology.gateways { result[key] = gateway(key) }
+    for (key, accepted) in topology.listenerSets { result[key] = listenerSet(key, accepted) }
+    let routes = Dictionary(grouping: topology.parents, by: \.route)
+    for (key, parents) in routes { result[key] = Self.map([("parents", .list(parents.map(Self.parent)))]) }
+    for policy in topology.policies { result[policy.key] = self.policy(policy) }
+    return result
+  }
+
+  private func gateway(_ key: ObjectKey) -> YAMLNode {
+    let own = topology.listeners.filter { $0.owner == key }
+    let all = topology.listeners.filter { $0.gateway == key }
+    let accepted: GatewayAPI.Condition
+    if own.allSatisfy(\.accepted.isTrue) {
+      accepted = .accepted
+    } else {
+      let some = own.contains { $0.accepted.isTrue }
+      accepted = GatewayAPI.Condition("Accepted", some, "ListenersNotValid", "some listeners are not accepted")
+    }
+    let isServed = all.contains(where: \.isServed)
+    let programmed =
+      isServed
+      ? GatewayAPI.Condition.programmed : GatewayAPI.Condition("Programmed", false, "Invalid", "no listener is served")
+    let sets = topology.listenerSets.filter { set in
+      set.value.isTrue && topology.listeners.contains { $0.owner == set.key && $0.gateway == key }
+    }
+    var conditions = [accepted, programmed]
+    if let references = topology.gatewayReferences[key] { conditions.append(references) }
+    return Self.map([
+      ("addresses", .list([Self.map([("type", .text("IPAddress")), ("value", .text(address))])])),
+      ("attachedListenerSets", .number(sets.count)), ("conditions", Self.conditions(conditions)),
+      ("listeners", .list(own.map(Self.listener))),
+    ])
+  }
+
+  private func listenerSet(_ key: ObjectKey, _ accepted: GatewayAPI.Condition) -> YAMLNode {
+    let own = topology.listeners.filter { $0.owner == key }
+    var programmed = GatewayAPI.Condition.programmed
+    var ownAccepted = accepted
+    if !accepted.isTrue {
+      programmed = GatewayAPI.Condition("Programmed", false, accepted.reason, accepted.message)
+    } else if !own.contains(where: \.isServed) {
+      ownAccepted = GatewayAPI.Condition("Accepted", false, "ListenersNotValid", "no listener is served")
+      programmed = GatewayAPI.Condition("Programmed", false, "ListenersNotValid", "no listener is served")
+    }
+    return Self.map([
+      ("conditions", Self.conditions([ownAccepted, programmed])), ("listeners", .list(own.map(Self.listener))),
+    ])
+  }
+
+  private static func listener(_ listener: GatewayAPI.Topology.ServedListener) -> YAMLNode {
+    map([
+      ("attachedRoutes", .number(listener.attachedRoutes.count)),
+      ("conditions", conditions([listener.accepted, listener.conflicted, listener.programmed, listener.resolved])),
+      ("name", .text(listener.spec.name)),
+      (
+        "supportedKinds",
+        .list(listener.supportedKinds.map { map([("group", .text($0.group)), ("kind", .text($0.kind))]) })
+      ),
+    ])
+  }
+
+  private static func parent(_ parent: GatewayAPI.Topology.ParentStatus) -> YAMLNode {
+    map([
+      ("conditions", conditions([parent.accepted, parent.resolved])),
+      ("controllerName", .text(GatewayAPI.controllerName)),
+      ("parentRef", reference(parent.reference, own: parent.route.namespace)),
+    ])
+  }
+
+  private static func reference(_ reference: GatewayAPI.ObjectReference, own: String) -> YAMLNode {
+    var entries: [(String, YAMLNode)] = [
+      ("group", .text(reference.group)), ("kind", .text(reference.kind)), ("name", .text(reference.name)),
+      ("namespace", .text(reference.namespace ?? own)),
+    ]
+    if let port = reference.port { entries.append(("port", .number(Int(port)))) }
+    if let section = reference.sectionName { entries.append(("sectionName", .text(section))) }
+    return map(entries)
+  }
+
+  /// One ancestor for each Gateway that leads to a target of the policy.
+  private func policy(_ policy: GatewayAPI.BackendPolicy) -> YAMLNode {
+    let targets = Set(policy.targets.map(\.service))
+    var ancestors: Set<ObjectKey> = []
+    for item in topology.attachments {
+      let route = topology.routes[item.route]
+      let backends = route.rules.flatMap(\.backends) + route.connectionRules.flatMap(\.backends)
+      let leads = backends.contains {
+        targets.contains("\($0.reference.name).\($0.reference.namespace ?? route.key.namespace)")
+      }
+      if leads { ancestors.insert(topology.listeners[item.listener].gateway) }
+    }
+    let conditions = Self.conditions([policy.accepted, policy.resolved])
+    return Self.map([
+      (
+        "ancestors",
+        .list(
+          ancestors.sorted().map { key in
+            let gateway = GatewayAPI.ObjectReference(group: GatewayAPI.group, kind: "Gateway", name: key.name)
+            return Self.map([
+              ("ancestorRef", Self.reference(gateway, own: key.namespace)), ("conditions", conditions),
+              ("controllerName", .text(GatewayAPI.controllerName)),
+            ])
+          })
+      )
+    ])
+  }
+
+  private static func conditions(_ conditions: [GatewayAPI.Condition]) -> YAMLNode {
+    .list(
+      conditions.map { item in
+        map([
+          ("message", .text(item.message)), ("observedGeneration", .number(1)), ("reason", .text(item.reason)),
+          ("status", .text(item.isTrue ? "True" : "False")), ("type", .text(item.type)),
+        ])
+      })
+  }
+
+  private static func map(_ entries: [(String, YAMLNode)]) -> YAMLNode {
+    YAMLNode(.mapping(entries.map { YAMLEntry(key: $0.0, position: start, value: $0.1) }), at: start)
+  }
+}
+
+extension YAMLNode {
+  fileprivate static func text(_ text: String) -> YAMLNode { YAMLNode(.string(text), at: SourcePosition(line: 1, column: 1)) }
+  fileprivate static func number(_ number: Int) -> YAMLNode {
+    YAMLNode(.int(Int64(number)), at: SourcePosition(line: 1, column: 1))
+  }
+  fileprivate static func list(_ items: [YAMLNode]) -> YAMLNode {
+    YAMLNode(.sequence(items), at: SourcePosition(line: 1, column: 1))
+  }
+}
