@@ -15,65 +15,61 @@ struct Callbacks: @unchecked Sendable {
     nghttp2_session_callbacks_new(&new)
     pointer = new
     nghttp2_session_callbacks_set_on_begin_frame_callback(new) { _, head, context in
-      guard let head, let session = Self.session(context) else { return Self.failure }
-      return session.frameBegins(head.pointee)
+      guard let head else { return Self.failure }
+      return Self.with(context) { $0.frameBegins(head.pointee) }
     }
     nghttp2_session_callbacks_set_on_begin_headers_callback(new) { _, frame, context in
-      guard let frame, let session = Self.session(context) else { return Self.failure }
-      return session.sectionBegins(frame)
+      guard let frame else { return Self.failure }
+      return Self.with(context) { $0.sectionBegins(frame) }
     }
-    nghttp2_session_callbacks_set_on_header_callback(new) { library, frame, name, nameLength, value, valueLength, _, context in
-      guard let frame, let name, let session = Self.session(context) else { return Self.failure }
-      guard let stream = Self.stream(library, frame.pointee.hd.stream_id) else { return 0 }
-      return session.fieldArrived(
-        stream, UnsafeBufferPointer(start: name, count: nameLength), UnsafeBufferPointer(start: value, count: valueLength))
+    nghttp2_session_callbacks_set_on_header_callback(new) { _, _, name, nameLength, value, valueLength, _, context in
+      let nameBytes = UnsafeBufferPointer(start: name, count: nameLength)
+      let valueBytes = UnsafeBufferPointer(start: value, count: valueLength)
+      return Self.with(context) { $0.fieldArrived(nameBytes, valueBytes) }
     }
-    nghttp2_session_callbacks_set_on_invalid_header_callback(new) { library, frame, _, _, _, _, _, context in
-      guard let frame, let session = Self.session(context) else { return Self.failure }
-      return session.refuseSection(frame.pointee.hd.stream_id)
+    nghttp2_session_callbacks_set_on_invalid_header_callback(new) { _, frame, _, _, _, _, _, context in
+      guard let frame else { return Self.failure }
+      return Self.with(context) { $0.refuseSection(frame.pointee.hd.stream_id) }
     }
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(new) { library, _, id, data, count, context in
-      guard let session = Self.session(context) else { return Self.failure }
-      return session.dataArrived(UnsafeBufferPointer(start: data, count: count), Self.stream(library, id))
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(new) { _, _, id, data, count, context in
+      let data = UnsafeBufferPointer(start: data, count: count)
+      return Self.with(context) { $0.dataArrived(data, $0.stream(id)) }
     }
-    nghttp2_session_callbacks_set_on_frame_recv_callback(new) { library, frame, context in
-      guard let frame, let session = Self.session(context) else { return Self.failure }
-      return session.frameArrived(frame, Self.stream(library, frame.pointee.hd.stream_id))
+    nghttp2_session_callbacks_set_on_frame_recv_callback(new) { _, frame, context in
+      guard let frame else { return Self.failure }
+      return Self.with(context) { $0.frameArrived(frame) }
     }
-    nghttp2_session_callbacks_set_on_frame_send_callback(new) { library, frame, context in
-      guard let frame, let session = Self.session(context) else { return Self.failure }
-      return session.frameSent(frame, Self.stream(library, frame.pointee.hd.stream_id))
+    nghttp2_session_callbacks_set_on_frame_send_callback(new) { _, frame, context in
+      guard let frame else { return Self.failure }
+      return Self.with(context) { $0.frameSent(frame) }
     }
     nghttp2_session_callbacks_set_on_frame_not_send_callback(new) { _, frame, _, context in
-      guard let frame, let session = Self.session(context) else { return Self.failure }
-      session.frameNotSent(frame)
-      return 0
+      guard let frame else { return Self.failure }
+      return Self.with(context) { $0.frameNotSent(frame) }
     }
-    nghttp2_session_callbacks_set_on_stream_close_callback(new) { library, id, code, context in
-      guard let session = Self.session(context) else { return Self.failure }
-      if let stream = Self.stream(library, id) { session.close(stream, code: HTTP2Code(rawValue: code)) }
-      return 0
+    nghttp2_session_callbacks_set_on_stream_close_callback(new) { _, id, code, context in
+      Self.with(context) { $0.streamClosed(id, HTTP2Code(rawValue: code)) }
     }
     nghttp2_session_callbacks_set_send_data_callback(new) { _, _, head, length, source, context in
-      guard let head, let pointer = source?.pointee.ptr, let session = Self.session(context) else {
-        return Self.failure
+      guard let head, let pointer = source?.pointee.ptr else { return Self.failure }
+      return Self.with(context) { session in
+        Unmanaged<HTTP2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { session.sendData($0, head, length) }
       }
-      let stream = Unmanaged<HTTP2Stream>.fromOpaque(pointer).takeUnretainedValue()
-      return session.sendData(stream, head, length)
     }
   }
 
   static let readData: nghttp2_data_source_read_callback = { _, _, _, length, flags, source, context in
-    guard let flags, let pointer = source?.pointee.ptr, let session = Self.session(context) else { return Int(Self.failure) }
-    return session.readData(Unmanaged<HTTP2Stream>.fromOpaque(pointer).takeUnretainedValue(), length, flags)
+    guard let flags, let pointer = source?.pointee.ptr else { return Int(Self.failure) }
+    return Int(
+      Self.with(context) { session in
+        Unmanaged<HTTP2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { session.readData($0, length, flags) }
+      })
   }
 
-  private static func session(_ context: UnsafeMutableRawPointer?) -> HTTP2Session? {
-    context.map { Unmanaged<HTTP2Session>.fromOpaque($0).takeUnretainedValue() }
-  }
-
-  private static func stream(_ library: OpaquePointer?, _ id: Int32) -> HTTP2Stream? {
-    guard id != 0, let pointer = nghttp2_session_get_stream_user_data(library, id) else { return nil }
-    return Unmanaged<HTTP2Stream>.fromOpaque(pointer).takeUnretainedValue()
+  /// The session outlives the library's call, so no reference is counted here.
+  @inline(__always)
+  private static func with(_ context: UnsafeMutableRawPointer?, _ body: (HTTP2Session) -> Int32) -> Int32 {
+    guard let context else { return failure }
+    return Unmanaged<HTTP2Session>.fromOpaque(context)._withUnsafeGuaranteedRef(body)
   }
 }

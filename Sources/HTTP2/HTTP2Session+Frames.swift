@@ -44,23 +44,24 @@ extension HTTP2Session {
       let stream = open(id: id)
       nghttp2_session_set_stream_user_data(session, id, Unmanaged.passUnretained(stream).toOpaque())
       requestFields.begin(&stream.request)
+      section = stream
       return 0
     }
-    guard let stream = stream(id) else { return 0 }
+    section = stream(id)
+    guard let stream = section else { return 0 }
     if stream.hasFinalHead { trailerFields.begin(&stream.trailers) } else { responseFields.begin(&stream.response) }
     return 0
   }
 
-  private func stream(_ id: Int32) -> HTTP2Stream? {
-    nghttp2_session_get_stream_user_data(session, id).map {
+  func stream(_ id: Int32) -> HTTP2Stream? {
+    if id == 0 { return nil }
+    return nghttp2_session_get_stream_user_data(session, id).map {
       Unmanaged<HTTP2Stream>.fromOpaque($0).takeUnretainedValue()
     }
   }
 
-  func fieldArrived(
-    _ stream: HTTP2Stream, _ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>
-  ) -> Int32 {
-    if stream.isDetached { return 0 }
+  func fieldArrived(_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>) -> Int32 {
+    guard let stream = section, !stream.isDetached else { return 0 }
     if stream.refusal != nil { return countSurplus(stream, name.count + value.count + 32) }
     let name = Span(_unsafeElements: name)
     let value = Span(_unsafeElements: value)
@@ -169,14 +170,16 @@ extension HTTP2Session {
     return false
   }
 
-  func frameArrived(_ frame: UnsafePointer<nghttp2_frame>, _ stream: HTTP2Stream?) -> Int32 {
+  func frameArrived(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
     let head = frame.pointee.hd
     let ends = head.flags & Self.endStream != 0
     switch UInt32(head.type) {
     case NGHTTP2_HEADERS.rawValue:
+      let stream = section
+      section = nil
       guard let stream, !stream.isDetached else { return 0 }
       _ = sectionEnds(stream, ends: ends)
-    case NGHTTP2_DATA.rawValue: dataEnds(frame, stream, ends: ends)
+    case NGHTTP2_DATA.rawValue: dataEnds(frame, ends: ends)
     case NGHTTP2_SETTINGS.rawValue:
       if head.flags & Self.acknowledged == 0 { events?.settingsReceived(on: self) }
     case NGHTTP2_PING.rawValue:
@@ -190,10 +193,12 @@ extension HTTP2Session {
     return failure == nil ? 0 : Callbacks.failure
   }
 
-  private func dataEnds(_ frame: UnsafePointer<nghttp2_frame>, _ stream: HTTP2Stream?, ends: Bool) {
+  private func dataEnds(_ frame: UnsafePointer<nghttp2_frame>, ends: Bool) {
     let isIdle = frame.pointee.hd.length > 0 && frame.pointee.hd.length <= frame.pointee.data.padlen
     if isIdle { _ = chargeControlFrame() }
-    guard ends, let stream, !stream.isDetached, stream.isAnnounced, !stream.messageHasEnded else { return }
+    guard ends, let stream = stream(frame.pointee.hd.stream_id), !stream.isDetached, stream.isAnnounced,
+      !stream.messageHasEnded
+    else { return }
     stream.messageHasEnded = true
     if stream.refusal == nil { events?.messageEnded(stream, hasTrailers: false, on: self) }
   }
@@ -210,11 +215,11 @@ extension HTTP2Session {
   // MARK: Sending
 
   /// How much of the stream's buffer goes into the next DATA frame.
-  func readData(_ stream: HTTP2Stream, _ length: Int, _ flags: UnsafeMutablePointer<UInt32>) -> Int {
+  func readData(_ stream: HTTP2Stream, _ length: Int, _ flags: UnsafeMutablePointer<UInt32>) -> Int32 {
     let pending = stream.isDetached ? 0 : stream.pending
     if pending == 0, !stream.sendEnds {
       stream.isDeferred = true
-      return Int(NGHTTP2_ERR_DEFERRED.rawValue)
+      return NGHTTP2_ERR_DEFERRED.rawValue
     }
     flags.pointee |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue
     if pending <= length, stream.sendEnds {
@@ -223,7 +228,7 @@ extension HTTP2Session {
         flags.pointee |= NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue
       }
     }
-    return min(pending, length)
+    return Int32(truncatingIfNeeded: min(pending, length))
   }
 
   /// False when no trailer is left to send.
@@ -263,16 +268,16 @@ extension HTTP2Session {
     }
   }
 
-  func frameSent(_ frame: UnsafePointer<nghttp2_frame>, _ stream: HTTP2Stream?) -> Int32 {
+  func frameSent(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
     let head = frame.pointee.hd
     switch UInt32(head.type) {
     case NGHTTP2_HEADERS.rawValue:
-      stream?.isSent = true
-      if head.flags & Self.endStream != 0 { messageSent(stream) }
+      if role == .client { stream(head.stream_id)?.isSent = true }
+      if head.flags & Self.endStream != 0 { messageSent(head.stream_id) }
     case NGHTTP2_DATA.rawValue:
-      if head.flags & Self.endStream != 0 { messageSent(stream) }
+      if head.flags & Self.endStream != 0 { messageSent(head.stream_id) }
     case NGHTTP2_RST_STREAM.rawValue:
-      return resetSent(stream, HTTP2Code(rawValue: frame.pointee.rst_stream.error_code))
+      return resetSent(stream(head.stream_id), HTTP2Code(rawValue: frame.pointee.rst_stream.error_code))
     case NGHTTP2_GOAWAY.rawValue: goAwaySent(HTTP2Code(rawValue: frame.pointee.goaway.error_code))
     default: break
     }
@@ -280,8 +285,10 @@ extension HTTP2Session {
   }
 
   /// A response that is complete before its request: the rest of the request is not wanted (RFC 9113 8.1). Tunnels go on.
-  private func messageSent(_ stream: HTTP2Stream?) {
-    guard role == .server, let stream, !stream.messageHasEnded, !stream.isExtendedConnect, stream.method != .connect else {
+  private func messageSent(_ id: Int32) {
+    guard role == .server, let stream = stream(id), !stream.messageHasEnded, !stream.isExtendedConnect,
+      stream.method != .connect
+    else {
       return
     }
     check(nghttp2_submit_rst_stream(session, Self.noFlags, stream.id, HTTP2Code.noError.rawValue))
@@ -303,9 +310,15 @@ extension HTTP2Session {
   }
 
   /// The library could not send a request's head: its stream never existed for the peer.
-  func frameNotSent(_ frame: UnsafePointer<nghttp2_frame>) {
-    guard UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue, role == .client else { return }
+  func frameNotSent(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
+    guard UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue, role == .client else { return 0 }
     let id = frame.pointee.hd.stream_id
     if let stream = live.first(where: { $0.id == id }), !stream.isSent { close(stream, code: .refusedStream) }
+    return 0
+  }
+
+  func streamClosed(_ id: Int32, _ code: HTTP2Code) -> Int32 {
+    if let stream = stream(id) { close(stream, code: code) }
+    return 0
   }
 }

@@ -11,49 +11,53 @@ import Primitives
 ///
 /// A connection's turn is: `receive` what was read; act; `send` once, so that frames of many streams share a write; close
 /// the transport when `isFinished`, and then, or whenever the transport is gone, call `connectionLost` once.
+///
+/// Like a stream's, its state is accessed exclusively by construction, without checks at run time.
 public final class HTTP2Session {
   public let role: HTTP2Role
   public let limits: HTTP2Limits
   /// Who is told; has to outlive its use by the session or be set to nil.
-  public weak var events: (any HTTP2Events)?
+  @exclusivity(unchecked) public weak var events: (any HTTP2Events)?
   /// Why the session ended by its own decision or for the peer's errors; nil while it is well.
-  public internal(set) var failure: HTTP2Error?
+  @exclusivity(unchecked) public internal(set) var failure: HTTP2Error?
   /// The peer sent GOAWAY, or we did: no new streams.
-  public internal(set) var isDraining = false
+  @exclusivity(unchecked) public internal(set) var isDraining = false
   /// Body bytes of all streams that wait to be framed.
-  public internal(set) var bufferedBytes = 0
+  @exclusivity(unchecked) public internal(set) var bufferedBytes = 0
   /// Streams the peer reset, and streams we reset because of the peer.
-  public internal(set) var resetsReceived = 0
-  public internal(set) var resetsProvoked = 0
+  @exclusivity(unchecked) public internal(set) var resetsReceived = 0
+  @exclusivity(unchecked) public internal(set) var resetsProvoked = 0
 
   let pool: HTTP2MemoryPool
   /// Never nil after `init`; nghttp2's session.
-  var session: OpaquePointer?
-  var now = Instant.zero
-  var live: [HTTP2Stream] = []
-  var closed: [HTTP2Stream] = []
-  var idle: [HTTP2Stream] = []
-  var resumed: [HTTP2Stream] = []
-  var fields = FieldVector()
+  @exclusivity(unchecked) var session: OpaquePointer?
+  @exclusivity(unchecked) var now = Instant.zero
+  @exclusivity(unchecked) var live: [HTTP2Stream] = []
+  @exclusivity(unchecked) var closed: [HTTP2Stream] = []
+  @exclusivity(unchecked) var idle: [HTTP2Stream] = []
+  @exclusivity(unchecked) var resumed: [HTTP2Stream] = []
+  @exclusivity(unchecked) var fields = FieldVector()
 
-  var requestFields: RequestFields
-  var responseFields: ResponseFields
-  var trailerFields: TrailerFields
+  @exclusivity(unchecked) var requestFields: RequestFields
+  @exclusivity(unchecked) var responseFields: ResponseFields
+  @exclusivity(unchecked) var trailerFields: TrailerFields
+  /// The stream whose header section is being decoded: sections never interleave.
+  @exclusivity(unchecked) var section: HTTP2Stream?
   /// Decoded bytes of the section at hand that came after it was refused.
-  var surplusBytes = 0
+  @exclusivity(unchecked) var surplusBytes = 0
 
-  var resets: TokenBucket
-  var controlFrames: TokenBucket
-  var continuations = 0
+  @exclusivity(unchecked) var resets: TokenBucket
+  @exclusivity(unchecked) var controlFrames: TokenBucket
+  @exclusivity(unchecked) var continuations = 0
 
   /// Where `send` collects frames, during that call.
-  var output: UnsafeMutablePointer<[UInt8]>?
-  var isReceiving = false
-  var goAway: (lastStream: Int32, code: HTTP2Code)?
+  @exclusivity(unchecked) var output: UnsafeMutablePointer<[UInt8]>?
+  @exclusivity(unchecked) var isReceiving = false
+  @exclusivity(unchecked) var goAway: (lastStream: Int32, code: HTTP2Code)?
   /// Streams above it were not processed by the peer.
-  var peerLastStream = Int32.max
-  var shutdown = Shutdown.none
-  var lastGoAwayIsWritten = false
+  @exclusivity(unchecked) var peerLastStream = Int32.max
+  @exclusivity(unchecked) var shutdown = Shutdown.none
+  @exclusivity(unchecked) var lastGoAwayIsWritten = false
 
   enum Shutdown { case none, announced, final }
 
@@ -241,9 +245,9 @@ public final class HTTP2Session {
     }
   }
 
-  var madeProgress = false
+  @exclusivity(unchecked) var madeProgress = false
   /// A GOAWAY that names the failure left by the library's own queue.
-  var goAwayWasSent = false
+  @exclusivity(unchecked) var goAwayWasSent = false
 
   // MARK: The end
 
@@ -278,6 +282,7 @@ public final class HTTP2Session {
       last.slot = stream.slot
       live[stream.slot] = last
     }
+    if section === stream { section = nil }
     giveBack(stream)
     bufferedBytes -= stream.pending
     closed.append(stream)

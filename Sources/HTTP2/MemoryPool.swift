@@ -7,9 +7,9 @@ import Glibc
 /// A block carries its size class in a header of 16 bytes, which keeps what follows aligned.
 public final class HTTP2MemoryPool {
   /// Blocks taken from the system so far: stands still once connections are warm.
-  public private(set) var systemAllocations = 0
+  @exclusivity(unchecked) public private(set) var systemAllocations = 0
   /// Bytes in free lists.
-  public private(set) var idleBytes = 0
+  @exclusivity(unchecked) public private(set) var idleBytes = 0
 
   /// Bytes that may stay in free lists; more go back to the system. Enough for the state of some thousand streams.
   private static let idleBytesMax = 4 * 1024 * 1024
@@ -94,18 +94,21 @@ public final class HTTP2MemoryPool {
   var functions: nghttp2_mem {
     nghttp2_mem(
       mem_user_data: Unmanaged.passUnretained(self).toOpaque(),
-      malloc: { size, pool in HTTP2MemoryPool.at(pool)?.allocate(size) },
-      free: { block, pool in HTTP2MemoryPool.at(pool)?.release(block) },
+      malloc: { size, pool in HTTP2MemoryPool.with(pool) { $0.allocate(size) } },
+      free: { block, pool in HTTP2MemoryPool.with(pool) { $0.release(block) } },
       calloc: { count, size, pool in
         let (bytes, overflow) = count.multipliedReportingOverflow(by: size)
-        guard !overflow, let block = HTTP2MemoryPool.at(pool)?.allocate(bytes) else { return nil }
+        guard !overflow, let block = HTTP2MemoryPool.with(pool, { $0.allocate(bytes) }) else { return nil }
         memset(block, 0, bytes)
         return block
       },
-      realloc: { block, size, pool in HTTP2MemoryPool.at(pool)?.resize(block, to: size) })
+      realloc: { block, size, pool in HTTP2MemoryPool.with(pool) { $0.resize(block, to: size) } })
   }
 
-  private static func at(_ pointer: UnsafeMutableRawPointer?) -> HTTP2MemoryPool? {
-    pointer.map { Unmanaged<HTTP2MemoryPool>.fromOpaque($0).takeUnretainedValue() }
+  /// Sessions hold their pool, so no reference is counted here.
+  @inline(__always)
+  private static func with<Result>(_ pointer: UnsafeMutableRawPointer?, _ body: (HTTP2MemoryPool) -> Result?) -> Result? {
+    guard let pointer else { return nil }
+    return Unmanaged<HTTP2MemoryPool>.fromOpaque(pointer)._withUnsafeGuaranteedRef(body)
   }
 }
