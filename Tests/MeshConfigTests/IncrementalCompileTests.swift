@@ -33,26 +33,20 @@ import Testing
     }
   }
 
-  @Test(arguments: 1...6) func `any sequence of edits gives what a full compilation gives`(
-    seed: UInt64
-  ) throws {
+  @Test(arguments: 1...6) func `any sequence of edits gives what a full compilation gives`(seed: UInt64) throws {
     var draws = SeededGenerator(seed: seed)
     let settings = try Fixture.settings()
     var compiler = SnapshotCompiler(settings: settings)
     var state = State()
     state.put(try Fixture.workload("s0"), &compiler)
     state.put(
-      try Fixture.workload(
-        nil, "gw", namespace: "default", labels: ["istio": "ingressgateway"], isGateway: true),
-      &compiler)
+      try Fixture.workload(nil, "gw", namespace: "default", labels: ["istio": "ingressgateway"], isGateway: true), &compiler)
     var last: MeshSnapshot?
     for step in 0..<40 {
       for _ in 0...draws.below(3) { try edit(&state, &compiler, &draws) }
       let (snapshot, findings) = compiler.compile(revision: state.revision, registryVersion: 1)
       let expected = state.full(settings)
-      #expect(
-        Rendering(snapshot).lines == Rendering(expected.snapshot).lines,
-        "seed \(seed), step \(step)")
+      #expect(Rendering(snapshot).lines == Rendering(expected.snapshot).lines, "seed \(seed), step \(step)")
       #expect(Set(findings) == Set(expected.findings), "seed \(seed), step \(step)")
       if let last { checkChanges(from: last, to: snapshot) }
       last = snapshot
@@ -69,14 +63,11 @@ import Testing
     let listed = Set(changes.clusters)
     for index in new.clusters.indices where !listed.contains(index) {
       #expect(
-        old.clusters.indices.contains(index)
-          && Rendering.text(old.clusters[index]) == Rendering.text(new.clusters[index]))
+        old.clusters.indices.contains(index) && Rendering.text(old.clusters[index]) == Rendering.text(new.clusters[index]))
     }
   }
 
-  private func edit(
-    _ state: inout State, _ compiler: inout SnapshotCompiler, _ draws: inout SeededGenerator
-  ) throws {
+  private func edit(_ state: inout State, _ compiler: inout SnapshotCompiler, _ draws: inout SeededGenerator) throws {
     let index = draws.below(6)
     let namespace = ["default", "other"][Int(draws.below(2))]
     switch draws.below(12) {
@@ -85,9 +76,7 @@ import Testing
       try state.put(
         Fixture.object(
           "Service", "s\(index)", namespace: namespace,
-          spec:
-            "selector: {app: s\(index)}\nports: [{name: \(type), port: \(80 + draws.below(2)), targetPort: 9080}]"
-        ),
+          spec: "selector: {app: s\(index)}\nports: [{name: \(type), port: \(80 + draws.below(2)), targetPort: 9080}]"),
         &compiler)
     case 1...2: try state.put(virtualService(index, namespace, &draws), &compiler)
     case 3: try state.put(destinationRule(index, namespace, &draws), &compiler)
@@ -97,8 +86,7 @@ import Testing
           "Gateway", "g\(index % 2)", namespace: namespace,
           spec:
             "selector: {istio: ingressgateway}\nservers:\n- port: {number: \(8080 + index % 3), name: http, protocol: HTTP}\n  hosts: ['*']"
-        ),
-        &compiler)
+        ), &compiler)
     case 5:
       try state.put(
         Fixture.object(
@@ -126,25 +114,18 @@ import Testing
     default:
       let node = "n\(draws.below(3) + 1)"
       var workload = try Fixture.workload(
-        draws.below(5) == 0 ? nil : "s\(index)", "v\(draws.below(3))", node: node,
-        namespace: namespace,
-        port: 9080 + UInt16(draws.below(8) == 0 ? 1 : 0),
-        locality: "local/\(["a", "b"][Int(draws.below(2))])/1")
+        draws.below(5) == 0 ? nil : "s\(index)", "v\(draws.below(3))", node: node, namespace: namespace,
+        port: 9080 + UInt16(draws.below(8) == 0 ? 1 : 0), locality: "local/\(["a", "b"][Int(draws.below(2))])/1")
       workload.health = draws.below(3) == 0 ? .unhealthy : .healthy
       if draws.below(20) == 0 { workload.serviceAccount = "no account" }
       state.put(workload, &compiler)
     }
   }
 
-  private func virtualService(_ index: UInt64, _ namespace: String, _ draws: inout SeededGenerator)
-    -> String
-  {
-    let host = ["s\(index)", "e\(index).example.com", "*.example.com", "unknown.org"][
-      Int(draws.below(4))]
+  private func virtualService(_ index: UInt64, _ namespace: String, _ draws: inout SeededGenerator) -> String {
+    let host = ["s\(index)", "e\(index).example.com", "*.example.com", "unknown.org"][Int(draws.below(4))]
     let gateways = ["[mesh]", "[default/g0]", "[mesh, default/g1]"][Int(draws.below(3))]
-    let source =
-      draws.below(3) == 0
-      ? "\n  - sourceLabels: {app: s0}" : "\n  - uri: {prefix: /a\(draws.below(3))}"
+    let source = draws.below(3) == 0 ? "\n  - sourceLabels: {app: s0}" : "\n  - uri: {prefix: /a\(draws.below(3))}"
     return Fixture.object(
       "VirtualService", "v\(draws.below(4))", namespace: namespace,
       spec: """
@@ -159,13 +140,9 @@ import Testing
         """)
   }
 
-  private func destinationRule(_ index: UInt64, _ namespace: String, _ draws: inout SeededGenerator)
-    -> String
-  {
-    let host = ["s\(index)", "*.default.svc.cluster.local", "e\(index).example.com"][
-      Int(draws.below(3))]
-    let selector =
-      draws.below(4) == 0 ? "workloadSelector: {matchLabels: {app: s0}}" : "exportTo: ['*']"
+  private func destinationRule(_ index: UInt64, _ namespace: String, _ draws: inout SeededGenerator) -> String {
+    let host = ["s\(index)", "*.default.svc.cluster.local", "e\(index).example.com"][Int(draws.below(3))]
+    let selector = draws.below(4) == 0 ? "workloadSelector: {matchLabels: {app: s0}}" : "exportTo: ['*']"
     return Fixture.object(
       "DestinationRule", "d\(draws.below(4))", namespace: namespace,
       spec: """
@@ -190,9 +167,7 @@ private struct Rendering {
     }.sorted()
     lines += snapshot.clusters.map { Self.text($0, snapshot) }.sorted()
     for local in snapshot.localWorkloads {
-      lines.append(
-        "local \(snapshot.workloads[local.workload].key) \(local.ports) \(local.services) \(local.health)"
-      )
+      lines.append("local \(snapshot.workloads[local.workload].key) \(local.ports) \(local.services) \(local.health)")
       lines += Self.text(snapshot.outbound[local.outbound], snapshot)
     }
     for gateway in snapshot.gateways {
@@ -201,29 +176,24 @@ private struct Rendering {
     }
     for workload in snapshot.workloads.indices {
       let key = snapshot.workloads[workload].key
-      if snapshot.workloads.index(ofKey: Array(key.utf8)) != workload {
-        lines.append("\(key) is not found by its key")
-      }
+      if snapshot.workloads.index(ofKey: Array(key.utf8)) != workload { lines.append("\(key) is not found by its key") }
     }
   }
 
   static func text(_ cluster: Cluster) -> String {
     "\(cluster.name) \(cluster.service ?? -1) \(cluster.protocol) \(cluster.discovery) \(cluster.destinationRule ?? "-") "
       + "\(cluster.outlierDetection?.consecutive5xx ?? 0) "
-      + cluster.endpoints.map {
-        "\($0.key):\($0.address):\($0.port):\($0.priority):\($0.health):\($0.workload ?? -1)"
-      }.joined(separator: ",")
+      + cluster.endpoints.map { "\($0.key):\($0.address):\($0.port):\($0.priority):\($0.health):\($0.workload ?? -1)" }.joined(
+        separator: ",")
   }
 
   static func text(_ cluster: Cluster, _ snapshot: MeshSnapshot) -> String {
     let endpoints = cluster.endpoints.map { endpoint in
       let workload = endpoint.workload.map { snapshot.workloads[$0].key } ?? "external"
-      return
-        "\(endpoint.key) \(endpoint.address):\(endpoint.port) \(endpoint.priority) \(endpoint.health) \(workload) "
+      return "\(endpoint.key) \(endpoint.address):\(endpoint.port) \(endpoint.priority) \(endpoint.health) \(workload) "
         + "\(endpoint.isLocal) \(endpoint.mesh?.serverName ?? "") \(endpoint.locality)"
     }
-    return
-      "cluster \(cluster.name) \(cluster.service ?? -1) \(cluster.protocol) \(cluster.discovery) "
+    return "cluster \(cluster.name) \(cluster.service ?? -1) \(cluster.protocol) \(cluster.discovery) "
       + "\(cluster.destinationRule ?? "-") \(cluster.outlierDetection?.consecutive5xx ?? 0) \(endpoints)"
   }
 
@@ -231,9 +201,7 @@ private struct Rendering {
     table.ports.flatMap { port in
       port.virtualHosts.flatMap { host -> [String] in
         let found = host.domains.allSatisfy { domain in
-          domain.hasPrefix("*")
-            || port.exact[Array(domain.utf8)].map { port.virtualHosts[$0].name == host.name }
-              ?? false
+          domain.hasPrefix("*") || port.exact[Array(domain.utf8)].map { port.virtualHosts[$0].name == host.name } ?? false
         }
         return ["  \(port.port) \(host.name) \(host.domains) \(found)"]
           + host.routes.map { route in
@@ -249,10 +217,7 @@ private struct Rendering {
             }
             return text
           }
-      }
-        + port.wildcards.map {
-          "  *\(String(decoding: $0.suffix, as: UTF8.self)) → \(port.virtualHosts[$0.virtualHost].name)"
-        }
+      } + port.wildcards.map { "  *\(String(decoding: $0.suffix, as: UTF8.self)) → \(port.virtualHosts[$0.virtualHost].name)" }
     }
   }
 }

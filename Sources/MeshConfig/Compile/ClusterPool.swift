@@ -52,26 +52,20 @@ struct ClusterPool {
     clusters = ChunkedArray([
       Cluster(
         name: "PassthroughCluster", service: nil, host: "", port: 0, subset: nil, protocol: .auto,
-        discovery: .originalDestination, endpoints: [],
-        loadBalancer: LoadBalancerPolicy(algorithm: .passthrough),
-        connectionPool: policies.connectionPool(nil), outlierDetection: nil, tls: .disabled,
-        destinationRule: nil)
+        discovery: .originalDestination, endpoints: [], loadBalancer: LoadBalancerPolicy(algorithm: .passthrough),
+        connectionPool: policies.connectionPool(nil), outlierDetection: nil, tls: .disabled, destinationRule: nil)
     ])
     slots = [Slot(client: ClientScope(namespace: "", labels: [:]))]
     touched = [Self.passthrough]
   }
 
   /// Envoy's spelling of a destination.
-  static func name(host: String, port: UInt16, subset: String?) -> String {
-    "outbound|\(port)|\(subset ?? "")|\(host)"
-  }
+  static func name(host: String, port: UInt16, subset: String?) -> String { "outbound|\(port)|\(subset ?? "")|\(host)" }
 
   // MARK: Asking
 
   /// The destination for a client; nil when the subset is not defined by the rule in force.
-  mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope)
-    -> ClusterIndex?
-  {
+  mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope) -> ClusterIndex? {
     let rule = rule(forService: service, client: client)
     let definition = subset.flatMap { rule?.subset($0) }
     if subset != nil && definition == nil { return nil }
@@ -107,13 +101,9 @@ struct ClusterPool {
 
   /// Builds what a client may be sent to although no route names it: every port, and every subset of the rule in force.
   mutating func buildAll(service: Int, client: ClientScope) {
-    let subsets = (rule(forService: service, client: client)?.subsets ?? []).map {
-      Optional($0.name)
-    }
+    let subsets = (rule(forService: service, client: client)?.subsets ?? []).map { Optional($0.name) }
     for port in catalog.entries[service].service.ports.indices {
-      for subset in [nil] + subsets {
-        _ = cluster(service: service, port: port, subset: subset, client: client)
-      }
+      for subset in [nil] + subsets { _ = cluster(service: service, port: port, subset: subset, client: client) }
     }
   }
 
@@ -136,12 +126,9 @@ struct ClusterPool {
   }
 
   /// The explicit port, else the only one of the service, else the listener's.
-  private mutating func resolve(_ query: DestinationQuery, _ client: ClientScope)
-    -> DestinationAnswer
-  {
+  private mutating func resolve(_ query: DestinationQuery, _ client: ClientScope) -> DestinationAnswer {
     guard let service = catalog.index(ofHost: query.host, seenFrom: client.namespace) else {
-      let name = Self.name(
-        host: query.host, port: query.port ?? query.listenerPort, subset: query.subset)
+      let name = Self.name(host: query.host, port: query.port ?? query.listenerPort, subset: query.subset)
       return DestinationAnswer(cluster: nil, name: name)
     }
     let ports = catalog.entries[service].service.ports
@@ -150,15 +137,11 @@ struct ClusterPool {
     guard let port = ports.firstIndex(where: { $0.number == number }) else {
       return DestinationAnswer(cluster: nil, name: name)
     }
-    return DestinationAnswer(
-      cluster: cluster(service: service, port: port, subset: query.subset, client: client),
-      name: name)
+    return DestinationAnswer(cluster: cluster(service: service, port: port, subset: query.subset, client: client), name: name)
   }
 
   /// Runs `body` and returns with its result every destination it asked for.
-  mutating func recording<Result>(_ body: (inout ClusterPool) -> Result) -> (
-    result: Result, asked: [DestinationQuery]
-  ) {
+  mutating func recording<Result>(_ body: (inout ClusterPool) -> Result) -> (result: Result, asked: [DestinationQuery]) {
     let outer = asked
     asked = []
     let result = body(&self)
@@ -212,9 +195,7 @@ struct ClusterPool {
   /// Takes the registry as it is now and builds the clusters of these services again.
   mutating func use(_ book: WorkloadBook, rebuilding services: Set<ServiceID>) {
     endpoints.book = book
-    for service in services {
-      for index in byService[service] ?? [] { build(at: index, service: clusters[index].service) }
-    }
+    for service in services { for index in byService[service] ?? [] { build(at: index, service: clusters[index].service) } }
   }
 
   /// Clusters built or moved since the last call, sorted.
@@ -234,9 +215,7 @@ struct ClusterPool {
     touched.insert(index)
   }
 
-  private func built(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int)
-    -> Cluster
-  {
+  private func built(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int) -> Cluster {
     let servicePort = entry.service.ports[port]
     let subset = slot.key?.subset.flatMap { slot.rule?.subset($0) }
     let blocks = TrafficPolicyCompiler.blocks(slot.rule, subset: subset, port: servicePort.number)
@@ -244,12 +223,10 @@ struct ClusterPool {
     if let subset { members = members.filter { Labels.match(subset.labels, $0.labels) } }
     let outlier = policies.outlierDetection(blocks.outlierDetection)
     let locality = LocalityPriority(
-      client: endpoints.settings.localLocality, clientLabels: slot.client.labels,
-      setting: blocks.loadBalancer?.locality)
+      client: endpoints.settings.localLocality, clientLabels: slot.client.labels, setting: blocks.loadBalancer?.locality)
     let name = Self.name(host: entry.service.host, port: servicePort.number, subset: subset?.name)
     var cluster = Cluster(
-      name: name, service: service, host: entry.service.host, port: servicePort.number,
-      subset: subset?.name,
+      name: name, service: service, host: entry.service.host, port: servicePort.number, subset: subset?.name,
       protocol: servicePort.protocol, discovery: endpoints.discovery(of: entry),
       endpoints: outlier == nil ? members.map(\.endpoint) : locality.apply(to: members),
       loadBalancer: policies.loadBalancer(blocks.loadBalancer),

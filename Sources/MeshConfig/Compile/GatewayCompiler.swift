@@ -28,9 +28,7 @@ struct GatewayCompiler {
     var listeners: [UInt16: Listener] = [:]
     for stored in objects {
       guard case .gateway(let gateway) = stored.object.spec, Labels.match(gateway.selector, workload.labels) else { continue }
-      for (index, server) in gateway.servers.enumerated() {
-        add(server, index, of: stored.key, to: &listeners, &findings)
-      }
+      for (index, server) in gateway.servers.enumerated() { add(server, index, of: stored.key, to: &listeners, &findings) }
     }
     var result: [GatewayListener] = []
     for port in listeners.keys.sorted() {
@@ -91,14 +89,12 @@ struct GatewayCompiler {
     return number
   }
 
-  func table(
-    _ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]
-  ) -> RouteTable {
+  func table(_ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
+    -> RouteTable
+  {
     let compiler = RouteCompiler(settings: settings)
     var rules: [String: [RuleBook.Entry]] = [:]
-    for entry in book.entries {
-      for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) }
-    }
+    for entry in book.entries { for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) } }
     // Every rule set sees the port it was written for: the number in the Gateway.
     let written = listener.servers.first?.server.port ?? port
     let place = RouteCompiler.Place(client: client, gateways: Set(listener.gateways), port: written)
@@ -106,10 +102,8 @@ struct GatewayCompiler {
     let scope = "\(port) \(written) \(listener.gateways.joined(separator: ",")) \(servers)"
     let found = rules.keys.sorted(by: HostName.isMoreSpecific).map { host in
       let entries = rules[host] ?? []
-      let unit = units.unit(
-        "\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client, pool: &pool
-      ) { pool in
-        Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place, pool: &pool) })
+      let unit = units.unit("\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client, pool: &pool) {
+        pool in Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place, pool: &pool) })
       }
       findings += unit.findings
       return unit
@@ -126,8 +120,7 @@ struct GatewayCompiler {
   /// Whether a rule set names the gateway and is seen by it.
   func isBound(_ entry: RuleBook.Entry, to item: Listener.Item) -> Bool {
     entry.gateways.contains("\(item.gateway.namespace)/\(item.gateway.name)")
-      && (Visibility.allows(entry.exportTo, workload.namespace)
-        || Visibility.allows(entry.exportTo, item.gateway.namespace))
+      && (Visibility.allows(entry.exportTo, workload.namespace) || Visibility.allows(entry.exportTo, item.gateway.namespace))
   }
 
   /// The hosts that a rule set and a server have in common.

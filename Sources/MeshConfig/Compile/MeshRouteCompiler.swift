@@ -13,9 +13,7 @@ struct MeshRouteCompiler {
   /// Rules of the mesh that this client sees, by host: the oldest object has it.
   typealias Claims = HostIndex<RuleBook.Entry>
 
-  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
-    -> RouteTable
-  {
+  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> RouteTable {
     let claims = Self.claims(of: book, client: client, &findings)
     let visible = catalog.visible(from: client.namespace)
     var hosts: [UInt16: [HostUnit]] = [:]
@@ -34,9 +32,7 @@ struct MeshRouteCompiler {
       ports: ports, fallback: settings.outboundPolicy == .allowAny ? .passthrough(ClusterPool.passthrough) : .blackHole)
   }
 
-  private func isOwn(_ service: Int) -> Bool {
-    catalog.entries[service].service.namespace == client.namespace
-  }
+  private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
 
   static func claims(of book: RuleBook, client: ClientScope, _ findings: inout [Finding]) -> Claims {
     var claims = Claims()
@@ -50,18 +46,15 @@ struct MeshRouteCompiler {
         if owner === entry { continue }
         findings.append(
           Finding(
-            severity: .error, code: Finding.Code.conflictingMeshHosts,
-            object: entry.key.description, path: "spec.hosts",
-            reason: "ignored for \(host): the older \(owner.key) routes it",
-            hint: "put all rules for a host in one object"))
+            severity: .error, code: Finding.Code.conflictingMeshHosts, object: entry.key.description, path: "spec.hosts",
+            reason: "ignored for \(host): the older \(owner.key) routes it", hint: "put all rules for a host in one object"))
       }
     }
     return claims
   }
 
   private func addHosts(
-    _ service: Int, _ claims: Claims, _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits,
-    _ pool: inout ClusterPool
+    _ service: Int, _ claims: Claims, _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
     let target = catalog.entries[service].service
     let compiler = RouteCompiler(settings: settings)
@@ -69,14 +62,11 @@ struct MeshRouteCompiler {
     let domains = Self.domains(of: target, client: client, domain: settings.domain)
     for (index, port) in target.ports.enumerated() where port.protocol.isHTTP {
       let unit = units.unit(
-        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [],
-        client: client, pool: &pool
+        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool
       ) { pool in
-        let routes =
-          claim.map { compiler.routes($0.http, at: place(port.number), pool: &pool) } ?? []
+        let routes = claim.map { compiler.routes($0.http, at: place(port.number), pool: &pool) } ?? []
         // A rule set that says nothing about this port leaves the service as it is.
-        return routes.isEmpty
-          ? [compiler.defaultRoute(target, port: index, client: client, pool: &pool)] : routes
+        return routes.isEmpty ? [compiler.defaultRoute(target, port: index, client: client, pool: &pool)] : routes
       }
       hosts[port.number, default: []].append(unit)
     }
@@ -99,21 +89,16 @@ struct MeshRouteCompiler {
   }
 
   private func addUnregistered(
-    _ claims: Claims, _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]],
-    _ units: inout HostUnits,
-    _ pool: inout ClusterPool
+    _ claims: Claims, _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
     let compiler = RouteCompiler(settings: settings)
     let known = Set(visible.map { catalog.entries[$0].service.host })
     let covering = claims.hasWildcards ? Set(known.flatMap(HostName.wildcards)) : []
     for host in claims.patterns {
-      guard let entry = claims[host], !known.contains(host), !covering.contains(host) else {
-        continue
+      guard let entry = claims[host], !known.contains(host), !covering.contains(host) else { continue }
+      let unit = units.unit("\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client, pool: &pool) {
+        pool in compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool)
       }
-      let unit = units.unit(
-        "\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client,
-        pool: &pool
-      ) { pool in compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool) }
       if !unit.routes.isEmpty { hosts[Self.unregisteredPort, default: []].append(unit) }
     }
   }

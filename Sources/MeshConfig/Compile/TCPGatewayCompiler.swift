@@ -16,8 +16,8 @@ extension GatewayCompiler {
         } else {
           findings.append(
             Finding(
-              severity: .error, code: Finding.Code.conflictingGateways, object: item.gateway.description,
-              path: "spec.servers", reason: "ignored for \(host): an earlier TLS server of port \(port) has this host",
+              severity: .error, code: Finding.Code.conflictingGateways, object: item.gateway.description, path: "spec.servers",
+              reason: "ignored for \(host): an earlier TLS server of port \(port) has this host",
               hint: "use another host or port"))
         }
       }
@@ -51,9 +51,9 @@ extension GatewayCompiler {
     return result
   }
 
-  private func role(
-    of item: Listener.Item, port: UInt16, pool: inout ClusterPool, findings: inout [Finding]
-  ) -> GatewayListener.Role? {
+  private func role(of item: Listener.Item, port: UInt16, pool: inout ClusterPool, findings: inout [Finding]) -> GatewayListener
+    .Role?
+  {
     guard let tls = item.server.tls else { return nil }
     switch tls.mode {
     case .passthrough: return .passthrough(serverNames(item, pool: &pool))
@@ -70,21 +70,18 @@ extension GatewayCompiler {
       for case .missing(let reason) in settings.sources {
         findings.append(
           Finding(
-            severity: .warning, code: Finding.Code.referenceNotFound, object: item.gateway.description,
-            path: "spec.servers", reason: "TLS handshakes on port \(port) fail: \(reason)"))
+            severity: .warning, code: Finding.Code.referenceNotFound, object: item.gateway.description, path: "spec.servers",
+            reason: "TLS handshakes on port \(port) fail: \(reason)"))
       }
       if item.server.protocol == .https { return .https(settings) }
       return .tls(settings, tcpRoutes(item, port: port, pool: &pool))
     }
   }
 
-  private var compiler: TCPRouteCompiler {
-    TCPRouteCompiler(catalog: catalog, book: book, settings: settings, client: client)
-  }
+  private var compiler: TCPRouteCompiler { TCPRouteCompiler(catalog: catalog, book: book, settings: settings, client: client) }
 
   private func place(_ item: Listener.Item) -> RouteCompiler.Place {
-    RouteCompiler.Place(
-      client: client, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], port: item.server.port)
+    RouteCompiler.Place(client: client, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], port: item.server.port)
   }
 
   /// Only the first rule set with a fitting `tcp[]` rule counts.

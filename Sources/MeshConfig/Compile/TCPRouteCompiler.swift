@@ -92,9 +92,7 @@ struct TCPRouteCompiler {
 
 extension TCPRouteCompiler {
   /// The `tcp[]` rules that fit a place.
-  func routes(
-    _ entry: RuleBook.Entry, at place: RouteCompiler.Place, isMesh: Bool, pool: inout ClusterPool
-  ) -> [TCPRoute] {
+  func routes(_ entry: RuleBook.Entry, at place: RouteCompiler.Place, isMesh: Bool, pool: inout ClusterPool) -> [TCPRoute] {
     entry.tcp.enumerated().flatMap { index, rule -> [TCPRoute] in
       let fitting = rule.match.filter { applies($0, entry, at: place) }
       if fitting.isEmpty && !rule.match.isEmpty { return [] }
@@ -102,16 +100,15 @@ extension TCPRouteCompiler {
       let origin = Self.origin(entry, index, "tcp")
       if rule.match.isEmpty { return [TCPRoute(origin: origin, destinations: destinations)] }
       return fitting.map { match in
-        TCPRoute(
-          origin: origin, subnets: match.destinationSubnets.compactMap { AddressBlock($0) }, destinations: destinations)
+        TCPRoute(origin: origin, subnets: match.destinationSubnets.compactMap { AddressBlock($0) }, destinations: destinations)
       }
     }
   }
 
   /// The `tls[]` rules that fit a place, by server name; at a gateway only names that one of its `hosts` covers.
-  func serverNames(
-    _ entry: RuleBook.Entry, at place: RouteCompiler.Place, within hosts: [String]?, pool: inout ClusterPool
-  ) -> [ServerNameRoute] {
+  func serverNames(_ entry: RuleBook.Entry, at place: RouteCompiler.Place, within hosts: [String]?, pool: inout ClusterPool)
+    -> [ServerNameRoute]
+  {
     var result: [ServerNameRoute] = []
     for (index, rule) in entry.tls.enumerated() {
       guard let destinations = destinations(rule.route, entry, at: place, pool: &pool) else { continue }
@@ -131,9 +128,9 @@ extension TCPRouteCompiler {
   static func narrower(_ a: String, _ b: String) -> String? { HostName.covers(b, a) ? a : HostName.covers(a, b) ? b : nil }
 
   /// Conditions on where the connection enters; unlike HTTP's, `gateways` and the source's all hold together.
-  private func applies(
-    _ match: VirtualService.ConnectionConditions, _ entry: RuleBook.Entry, at place: RouteCompiler.Place
-  ) -> Bool {
+  private func applies(_ match: VirtualService.ConnectionConditions, _ entry: RuleBook.Entry, at place: RouteCompiler.Place)
+    -> Bool
+  {
     if let port = match.port, port != place.port { return false }
     let namespace = entry.key.namespace
     guard
@@ -159,8 +156,7 @@ extension TCPRouteCompiler {
   }
 
   private static func origin(_ entry: RuleBook.Entry, _ rule: Int, _ list: String) -> RouteOrigin {
-    RouteOrigin(
-      kind: entry.key.kind.rawValue, namespace: entry.key.namespace, name: entry.key.name, rule: rule, list: list)
+    RouteOrigin(kind: entry.key.kind.rawValue, namespace: entry.key.namespace, name: entry.key.name, rule: rule, list: list)
   }
 }
 

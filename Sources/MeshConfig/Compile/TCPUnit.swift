@@ -74,8 +74,7 @@ struct TCPUnits {
     } else {
       var names: [(key: [UInt8], value: Int)] = []
       for (index, unit) in units.enumerated() { names += unit.names.map { (Array($0.utf8), index) } }
-      table = TCPRouteTable.PortTable(
-        port: port, services: units.map(\.service), hosts: ByteTable(names), serverNames: [])
+      table = TCPRouteTable.PortTable(port: port, services: units.map(\.service), hosts: ByteTable(names), serverNames: [])
     }
     table.serverNames = serverNames
     nextTables[port] = (units, table)

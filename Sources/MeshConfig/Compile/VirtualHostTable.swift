@@ -9,8 +9,7 @@ struct VirtualHostTable {
 
   /// Adds a virtual host; a domain that an earlier one claimed stays with that one. Returns its index, nil when nothing
   /// is left for it.
-  @discardableResult
-  mutating func add(name: String, domains: [String], routes: [Route]) -> Int? {
+  @discardableResult mutating func add(name: String, domains: [String], routes: [Route]) -> Int? {
     let free = domains.filter { claimed.insert($0).inserted }
     guard !free.isEmpty else { return nil }
     virtualHosts.append(VirtualHost(name: name, domains: free, routes: routes))
@@ -30,10 +29,8 @@ struct VirtualHostTable {
       }
     }
     wildcards.sort { a, b in
-      a.suffix.count != b.suffix.count
-        ? a.suffix.count > b.suffix.count : a.suffix.lexicographicallyPrecedes(b.suffix)
+      a.suffix.count != b.suffix.count ? a.suffix.count > b.suffix.count : a.suffix.lexicographicallyPrecedes(b.suffix)
     }
-    return RouteTable.PortTable(
-      port: port, virtualHosts: virtualHosts, exact: ByteTable(exact), wildcards: wildcards)
+    return RouteTable.PortTable(port: port, virtualHosts: virtualHosts, exact: ByteTable(exact), wildcards: wildcards)
   }
 }

@@ -34,8 +34,8 @@ public final class MeshSnapshot: Sendable {
   ) {
     self.init(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services,
-      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound,
-      localWorkloads: localWorkloads, gateways: gateways, tcp: tcp, changes: nil)
+      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound, localWorkloads: localWorkloads,
+      gateways: gateways, tcp: tcp, changes: nil)
   }
 
   init(
@@ -95,10 +95,7 @@ public struct MeshSettings: Sendable, Hashable {
 
   public enum OutboundPolicy: String, Sendable, Hashable { case allowAny, registryOnly }
 
-  public init(
-    cluster: String, trustDomain: String, localNode: NodeName, localAddress: String,
-    localLocality: Locality
-  ) {
+  public init(cluster: String, trustDomain: String, localNode: NodeName, localAddress: String, localLocality: Locality) {
     self.cluster = cluster
     self.trustDomain = trustDomain
     self.localNode = localNode
@@ -114,8 +111,7 @@ public struct Locality: Sendable, Hashable, Comparable, CustomStringConvertible 
   public var subzone: String
 
   public init(parsing text: String) {
-    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(
-      String.init)
+    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
     region = parts.first ?? ""
     zone = parts.count > 1 ? parts[1] : ""
     subzone = parts.count > 2 ? parts[2] : ""
@@ -166,10 +162,8 @@ public struct WorkloadRecord: Sendable, Hashable {
   }
 
   public init(
-    node: NodeName, name: String, namespace: String, service: String?, serviceAccount: String,
-    labels: [String: String],
-    address: String, meshAddress: String, meshPort: UInt16, ports: [Port], locality: Locality,
-    weight: UInt32 = 1,
+    node: NodeName, name: String, namespace: String, service: String?, serviceAccount: String, labels: [String: String],
+    address: String, meshAddress: String, meshPort: UInt16, ports: [Port], locality: Locality, weight: UInt32 = 1,
     health: EndpointHealth, isGateway: Bool = false, outboundPort: UInt16? = nil
   ) {
     self.node = node
@@ -222,8 +216,7 @@ public struct WorkloadFacts: Sendable, Hashable {
   public var key: String { "\(namespace)/\(name)@\(node)" }
 
   public init(
-    name: String, namespace: String, node: NodeName, serviceAccount: String, principal: String,
-    app: String, version: String,
+    name: String, namespace: String, node: NodeName, serviceAccount: String, principal: String, app: String, version: String,
     canonicalService: String, canonicalRevision: String, labels: [String: String]
   ) {
     self.name = name
@@ -270,8 +263,7 @@ public struct Service: Sendable, Hashable {
     }
   }
   public init(
-    host: String, name: String, namespace: String, origin: Origin, ports: [Port],
-    addresses: [String] = [],
+    host: String, name: String, namespace: String, origin: Origin, ports: [Port], addresses: [String] = [],
     isExternal: Bool = false
   ) {
     self.host = host
@@ -316,8 +308,7 @@ public struct Cluster: Sendable {
   }
 
   public init(
-    name: String, service: Int?, host: String, port: UInt16, subset: String?,
-    protocol: PortProtocol, discovery: Discovery,
+    name: String, service: Int?, host: String, port: UInt16, subset: String?, protocol: PortProtocol, discovery: Discovery,
     endpoints: [Endpoint], loadBalancer: LoadBalancerPolicy, connectionPool: ConnectionPoolPolicy,
     outlierDetection: OutlierPolicy?, tls: UpstreamTLS, destinationRule: String?
   ) {
@@ -383,9 +374,7 @@ public struct Endpoint: Sendable, Hashable {
     public let locality: Locality
 
     public init(
-      key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
-      mesh: MeshRoute?,
-      locality: Locality
+      key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality
     ) {
       self.key = key
       self.address = address
@@ -398,8 +387,8 @@ public struct Endpoint: Sendable, Hashable {
 
     public static func == (a: Place, b: Place) -> Bool {
       a === b
-        || a.key == b.key && a.address == b.address && a.port == b.port && a.workload == b.workload
-          && a.isLocal == b.isLocal && a.mesh == b.mesh && a.locality == b.locality
+        || a.key == b.key && a.address == b.address && a.port == b.port && a.workload == b.workload && a.isLocal == b.isLocal
+          && a.mesh == b.mesh && a.locality == b.locality
     }
     public func hash(into hasher: inout Hasher) {
       hasher.combine(key)
@@ -429,13 +418,11 @@ public struct Endpoint: Sendable, Hashable {
   }
 
   public init(
-    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
-    mesh: MeshRoute?, locality: Locality,
+    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality,
     priority: Int, weight: UInt32, health: EndpointHealth
   ) {
     let place = Place(
-      key: key, address: address, port: port, workload: workload, isLocal: isLocal, mesh: mesh,
-      locality: locality)
+      key: key, address: address, port: port, workload: workload, isLocal: isLocal, mesh: mesh, locality: locality)
     self.init(place, priority: priority, weight: weight, health: health)
   }
 }
@@ -457,8 +444,7 @@ public struct LocalWorkload: Sendable, Hashable {
   public var health: EndpointHealth
 
   public init(
-    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port],
-    services: [Int?] = [],
+    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port], services: [Int?] = [],
     outbound: Int, outboundPort: UInt16?, isGateway: Bool, health: EndpointHealth
   ) {
     self.services = services

@@ -25,8 +25,7 @@ public struct RouteTable: Sendable {
     public var wildcards: [(suffix: [UInt8], virtualHost: Int)]
 
     public init(
-      port: UInt16, virtualHosts: [VirtualHost], exact: ByteTable<Int>,
-      wildcards: [(suffix: [UInt8], virtualHost: Int)]
+      port: UInt16, virtualHosts: [VirtualHost], exact: ByteTable<Int>, wildcards: [(suffix: [UInt8], virtualHost: Int)]
     ) {
       self.port = port
       self.virtualHosts = virtualHosts
@@ -74,12 +73,9 @@ public struct Route: Sendable {
   public var responseHeaders: HeaderOperations
 
   public init(
-    name: String, origin: RouteOrigin?, matches: [RouteMatch], action: RouteAction,
-    timeout: Duration? = nil,
-    retry: RetryPolicy? = nil, fault: FaultPolicy? = nil, mirrors: [MirrorPolicy] = [],
-    cors: CORSPolicy? = nil,
-    rewrite: RewritePolicy? = nil, requestHeaders: HeaderOperations = .none,
-    responseHeaders: HeaderOperations = .none
+    name: String, origin: RouteOrigin?, matches: [RouteMatch], action: RouteAction, timeout: Duration? = nil,
+    retry: RetryPolicy? = nil, fault: FaultPolicy? = nil, mirrors: [MirrorPolicy] = [], cors: CORSPolicy? = nil,
+    rewrite: RewritePolicy? = nil, requestHeaders: HeaderOperations = .none, responseHeaders: HeaderOperations = .none
   ) {
     self.name = name
     self.origin = origin
@@ -131,8 +127,7 @@ public struct WeightedDestination: Sendable {
   public var requestHeaders: HeaderOperations
   public var responseHeaders: HeaderOperations
   public init(
-    cluster: ClusterIndex?, clusterName: String, weight: UInt32,
-    requestHeaders: HeaderOperations = .none,
+    cluster: ClusterIndex?, clusterName: String, weight: UInt32, requestHeaders: HeaderOperations = .none,
     responseHeaders: HeaderOperations = .none
   ) {
     self.cluster = cluster
@@ -160,8 +155,7 @@ public struct RouteMatch: Sendable {
   public var name: String?
 
   public init(
-    path: PathMatch? = nil, ignorePathCase: Bool = false, scheme: StringMatch? = nil,
-    method: StringMatch? = nil,
+    path: PathMatch? = nil, ignorePathCase: Bool = false, scheme: StringMatch? = nil, method: StringMatch? = nil,
     authority: StringMatch? = nil, headers: [FieldMatch] = [], withoutHeaders: [FieldMatch] = [],
     queryParameters: [FieldMatch] = [], name: String? = nil
   ) {
@@ -251,14 +245,8 @@ public struct RedirectPolicy: Sendable, Hashable {
   public var scheme: [UInt8]?
   public var port: Port?
   public var status: UInt16
-  public enum Port: Sendable, Hashable {
-    case number(UInt16)
-    case fromProtocolDefault, fromRequestPort
-  }
-  public init(
-    uri: [UInt8]?, prefixRewrite: [UInt8]?, authority: [UInt8]?, scheme: [UInt8]?, port: Port?,
-    status: UInt16
-  ) {
+  public enum Port: Sendable, Hashable { case number(UInt16), fromProtocolDefault, fromRequestPort }
+  public init(uri: [UInt8]?, prefixRewrite: [UInt8]?, authority: [UInt8]?, scheme: [UInt8]?, port: Port?, status: UInt16) {
     self.uri = uri
     self.prefixRewrite = prefixRewrite
     self.authority = authority
@@ -277,14 +265,8 @@ public struct FaultPolicy: Sendable, Hashable {
   public var delayPartsPerMillion: UInt32
   public var abort: Abort?
   public var abortPartsPerMillion: UInt32
-  public enum Abort: Sendable, Hashable {
-    case http(UInt16)
-    case grpc(UInt8)
-  }
-  public init(
-    delayDuration: Duration?, delayPartsPerMillion: UInt32, abort: Abort?,
-    abortPartsPerMillion: UInt32
-  ) {
+  public enum Abort: Sendable, Hashable { case http(UInt16), grpc(UInt8) }
+  public init(delayDuration: Duration?, delayPartsPerMillion: UInt32, abort: Abort?, abortPartsPerMillion: UInt32) {
     self.delayDuration = delayDuration
     self.delayPartsPerMillion = delayPartsPerMillion
     self.abort = abort
@@ -312,8 +294,7 @@ public struct CORSPolicy: Sendable {
   public var allowCredentials: Bool?
   public var forwardUnmatchedPreflights: Bool
   public init(
-    allowOrigins: [StringMatch], allowMethods: [String], allowHeaders: [String],
-    exposeHeaders: [String], maxAge: Duration?,
+    allowOrigins: [StringMatch], allowMethods: [String], allowHeaders: [String], exposeHeaders: [String], maxAge: Duration?,
     allowCredentials: Bool?, forwardUnmatchedPreflights: Bool
   ) {
     self.allowOrigins = allowOrigins
@@ -339,10 +320,8 @@ public struct RetryPolicy: Sendable, Hashable {
   public var backoff: Duration
 
   public init(
-    attempts: Int, perTryTimeout: Duration? = nil, conditions: RetryConditions,
-    statusCodes: [UInt16] = [],
-    avoidPreviousHosts: Bool = true, remoteLocalities: Bool = false,
-    backoff: Duration = .milliseconds(25)
+    attempts: Int, perTryTimeout: Duration? = nil, conditions: RetryConditions, statusCodes: [UInt16] = [],
+    avoidPreviousHosts: Bool = true, remoteLocalities: Bool = false, backoff: Duration = .milliseconds(25)
   ) {
     self.attempts = attempts
     self.perTryTimeout = perTryTimeout
@@ -355,10 +334,7 @@ public struct RetryPolicy: Sendable, Hashable {
 
   /// Two retries on what never reached the application (Istio's default, retry.go).
   public static let istioDefault = RetryPolicy(
-    attempts: 2,
-    conditions: [
-      .connectFailure, .refusedStream, .grpcUnavailable, .grpcCancelled, .retriableStatusCodes,
-    ])
+    attempts: 2, conditions: [.connectFailure, .refusedStream, .grpcUnavailable, .grpcCancelled, .retriableStatusCodes])
 }
 
 /// Istio's and Envoy's `retryOn` words.
@@ -408,9 +384,7 @@ public struct LoadBalancerPolicy: Sendable, Hashable {
     }
   }
   public enum HashKey: Sendable, Hashable {
-    case header([UInt8])
-    case sourceAddress
-    case queryParameter([UInt8])
+    case header([UInt8]), sourceAddress, queryParameter([UInt8])
     case cookie(name: [UInt8], path: String, ttl: Duration?)
   }
   public init(algorithm: Algorithm = .leastRequest, warmup: Warmup? = nil) {
@@ -446,11 +420,9 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   }
 
   public init(
-    maxConnections: Int? = nil, connectTimeout: Duration = .seconds(10),
-    maxPendingRequests: Int? = nil,
+    maxConnections: Int? = nil, connectTimeout: Duration = .seconds(10), maxPendingRequests: Int? = nil,
     maxRequests: Int? = nil,
-    maxRequestsPerConnection: Int? = nil, maxRetries: Int? = nil,
-    idleTimeout: Duration = .seconds(3600)
+    maxRequestsPerConnection: Int? = nil, maxRetries: Int? = nil, idleTimeout: Duration = .seconds(3600)
   ) {
     self.maxConnections = maxConnections
     self.connectTimeout = connectTimeout
@@ -490,10 +462,8 @@ public struct OutlierPolicy: Sendable, Hashable {
   public var maxEjectionPercent: Int
   public var minHealthPercent: Int
   public init(
-    consecutive5xx: Int? = 5, consecutiveGatewayErrors: Int? = nil,
-    consecutiveLocalOriginFailures: Int? = nil,
-    interval: Duration = .seconds(10), baseEjectionTime: Duration = .seconds(30),
-    maxEjectionPercent: Int = 10,
+    consecutive5xx: Int? = 5, consecutiveGatewayErrors: Int? = nil, consecutiveLocalOriginFailures: Int? = nil,
+    interval: Duration = .seconds(10), baseEjectionTime: Duration = .seconds(30), maxEjectionPercent: Int = 10,
     minHealthPercent: Int = 0
   ) {
     self.consecutive5xx = consecutive5xx
@@ -513,12 +483,9 @@ public enum UpstreamTLS: Sendable, Hashable {
   case disabled
   case istioMutual
   /// Verify the server against `caCertificates` (a file) or the system's trust store. SNI defaults to the request's host.
-  case simple(
-    serverName: String?, subjectAltNames: [String], caCertificates: String?,
-    insecureSkipVerify: Bool)
+  case simple(serverName: String?, subjectAltNames: [String], caCertificates: String?, insecureSkipVerify: Bool)
   case mutual(
-    serverName: String?, subjectAltNames: [String], caCertificates: String?,
-    clientCertificate: String, privateKey: String,
+    serverName: String?, subjectAltNames: [String], caCertificates: String?, clientCertificate: String, privateKey: String,
     insecureSkipVerify: Bool)
 }
 
@@ -546,10 +513,7 @@ public struct GatewayListener: Sendable {
   /// Every connection begins with a PROXY header; one without is closed.
   public var expectsProxyProtocol = false
 
-  public init(
-    port: UInt16, gateways: [String], localWorkload: Int, table: RouteTable,
-    httpsRedirectHosts: [String] = []
-  ) {
+  public init(port: UInt16, gateways: [String], localWorkload: Int, table: RouteTable, httpsRedirectHosts: [String] = []) {
     self.port = port
     self.gateways = gateways
     self.localWorkload = localWorkload
