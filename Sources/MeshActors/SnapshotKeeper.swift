@@ -132,7 +132,8 @@ public actor SnapshotKeeper {
     let view = cluster.view
     let control = controlToServe(view)
     let (snapshot, findings) = MeshSnapshot.compile(
-      revision: control.revision.number, registryVersion: view.registryVersion, objects: decoded.objects(of: control, secrets: cluster.secrets),
+      revision: control.revision.number, registryVersion: view.registryVersion,
+      objects: decoded.objects(of: control, secrets: cluster.secrets),
       workloads: records(view), settings: layout.settings)
     let result = await runtime.publish(
       ProxyState(
@@ -172,11 +173,14 @@ public actor SnapshotKeeper {
   private func listeners(_ snapshot: MeshSnapshot) -> [ProxyListener] {
     let host = layout.settings.localAddress
     var listeners: [ProxyListener] = []
-    func add(_ kind: ProxyListener.Kind, _ port: UInt16) {
-      if let address = try? SocketAddress(parsing: "\(host):\(port)") { listeners.append(ProxyListener(kind, on: address)) }
+    func add(_ kind: ProxyListener.Kind, _ port: UInt16, on bind: String? = nil) {
+      guard let address = IPAddress(bind ?? host) else { return }
+      listeners.append(ProxyListener(kind, on: .ip(address, port: port)))
     }
     add(.meshInbound, layout.meshPort)
-    for gateway in snapshot.gateways { add(.gateway(port: gateway.port), gateway.port) }
+    for gateway in snapshot.gateways where !listeners.contains(where: { $0.kind == .gateway(port: gateway.port) }) {
+      add(.gateway(port: gateway.port), gateway.port, on: gateway.bind)
+    }
     for workload in snapshot.localWorkloads {
       if let port = workload.outboundPort { add(.outbound(workload: snapshot.workloads[workload.workload].key), port) }
     }

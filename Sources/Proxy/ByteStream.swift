@@ -59,6 +59,15 @@ struct ByteStream: ~Copyable {
       identity: identity, serverName: Array(name.utf8), certificateHash: hexString(session.peerChain.first?.fingerprint ?? []))
   }
 
+  /// The application protocol agreed on; empty without TLS or agreement.
+  var applicationProtocol: String { session?.applicationProtocol ?? "" }
+  /// The host name that a TLS client asked for; empty when there is none.
+  var serverName: [UInt8] { session?.serverName.map { Array($0.utf8) } ?? [] }
+  /// The settings chosen for the server name.
+  var tlsContext: TLSContext? { session?.context }
+  /// Whether a read would bring bytes that were received and decrypted already.
+  var hasMore: Bool { session?.hasPending ?? false }
+
   mutating func handshake() -> Handshake {
     guard let session, isHandshaking else { return .done }
     switch session.handshake() {
@@ -82,6 +91,13 @@ struct ByteStream: ~Copyable {
   borrowing func shutdownWrite() {
     session?.shutdown()
     Glibc.shutdown(descriptor, Int32(SHUT_WR))
+  }
+
+  /// As above, once close_notify is on its way; false while the socket is full.
+  borrowing func endWriting() -> Bool {
+    guard session?.shutdown() ?? true else { return false }
+    Glibc.shutdown(descriptor, Int32(SHUT_WR))
+    return true
   }
 
   /// Makes closing look like a failure to the peer.

@@ -61,6 +61,21 @@ public enum ProxyLimits {
   static let lingerTime: Duration = .seconds(2)
   /// Bytes of access-log lines gathered before they are handed to the sink within a turn.
   static let logBatchBytes = 64 * 1024
+  /// Bytes a relay moves before other connections get their turn.
+  static let relayBytesPerTurn = 1024 * 1024
+  /// Bytes read at once from an opaque connection, and so what a slow receiver can make a worker hold for each direction.
+  static let relayReadBytes = 64 * 1024
+  /// Full reads in a row after which a transfer between plain sockets stays in the kernel: below, a pipe costs more than it
+  /// saves.
+  static let fullReadsBeforeSplice = 4
+  /// Bytes asked of the kernel for a pipe; what a slow receiver can make it hold. Users may have 64 MiB in all.
+  static let splicePipeBytes = 256 * 1024
+  /// Pipes a worker keeps for reuse: two descriptors each.
+  static let pooledPipes = 16
+  /// Endpoints tried for one opaque connection: nothing of it has been sent, so all are safe.
+  static let connectAttempts = 3
+  /// How often the bytes of a long opaque connection are counted (Istio's reporting interval).
+  static let tcpReportInterval: Duration = .seconds(5)
   /// Names the resolver remembers; addresses kept of one answer.
   static let resolvedNames = 4096
   static let addressesPerName = 32

@@ -15,6 +15,16 @@ final class ListeningPort: EventHandler, TimerHandler {
   /// Index into the snapshot's gateways; −1 when this is no gateway port or the gateway is gone.
   private(set) var gateway = -1
 
+  /// Whoever connects speaks as the port's workload.
+  var lendsIdentity: Bool {
+    switch listener.kind {
+    case .outbound, .forward: true
+    case .gateway, .meshInbound: false
+    }
+  }
+  /// HTTP from the first byte, as far as is known before one has come.
+  private(set) var isPlainHTTP = false
+
   private let worker: Worker
   private var socket: Listener?
   private var registration: Registration?
@@ -38,12 +48,17 @@ final class ListeningPort: EventHandler, TimerHandler {
   func resolve(in state: ServingState) {
     localWorkload = -1
     gateway = -1
+    isPlainHTTP = false
     switch listener.kind {
-    case .outbound(let key): localWorkload = state.localWorkload(key: key) ?? -1
+    case .outbound(let key):
+      localWorkload = state.localWorkload(key: key) ?? -1
+      isPlainHTTP = true
+    case .forward(let key, _, _): localWorkload = state.localWorkload(key: key) ?? -1
     case .gateway(let port):
       guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else { return }
       gateway = index
       localWorkload = state.snapshot.gateways[index].localWorkload
+      isPlainHTTP = state.tls.gateways[port]?.isPlainHTTP ?? false
     case .meshInbound: break
     }
   }

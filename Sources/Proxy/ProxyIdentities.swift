@@ -9,13 +9,16 @@ public struct ProxyIdentities: Sendable {
   public struct Workload: Sendable {
     public var server: TLSContext
     public var client: TLSContext
+    /// For connections that are not HTTP.
+    public var tcpClient: TLSContext
 
     /// - Parameters:
     ///   - identity: the workload's certificate chain and key.
     ///   - bundle: whom it trusts, in both directions.
     public init(identity: TLSIdentity, bundle: TrustBundle) throws(TLSError) {
-      server = try .server(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
+      server = try .server(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names + [MeshProtocol.tcp])
       client = try .client(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
+      tcpClient = try .client(identity: identity, trust: .members(bundle), protocols: [MeshProtocol.tcp])
     }
   }
 
@@ -27,6 +30,8 @@ public struct ProxyIdentities: Sendable {
 /// What is spoken on the mesh port (ALPN): Istio's name for HTTP/1.1 between proxies.
 enum MeshProtocol {
   static let names = ["istio-http/1.1"]
+  /// Istio's name for bytes that are not looked into.
+  static let tcp = "istio"
 }
 
 /// The contexts a state needs, made once when it is built.
@@ -35,24 +40,43 @@ struct TLSMaterial: Sendable {
   let inbound: TLSContext?
   /// By index of the local workload.
   let clients: [TLSContext?]
+  let tcpClients: [TLSContext?]
   /// For servers outside the mesh, by what the DestinationRule says; a failure stays one until the next state.
   let originations: [UpstreamTLS: Result<TLSContext, TLSError>]
+  /// The files that the originations were made of.
+  private let stamps: [UpstreamTLS: [FileStamp]]
 
-  init(_ snapshot: MeshSnapshot, _ identities: ProxyIdentities, inboundNames: [(key: [UInt8], value: Int)]) {
+  /// The ports of this node's gateway.
+  let gatewayContexts: GatewayContexts
+  var gateways: [UInt16: GatewayPort] { gatewayContexts.ports }
+  var listenerByContext: [ObjectIdentifier: Int] { gatewayContexts.listenerByContext }
+
+  /// - Parameter old: what was made for the state before, to be kept where nothing has changed.
+  init(
+    _ snapshot: MeshSnapshot, _ identities: ProxyIdentities, inboundNames: [(key: [UInt8], value: Int)],
+    after old: TLSMaterial?
+  ) {
     let own = snapshot.localWorkloads.map { local in
       snapshot.workloads.indices.contains(local.workload)
         ? identities.workloads[snapshot.workloads[local.workload].key] : nil
     }
     clients = own.map { $0?.client }
+    tcpClients = own.map { $0?.tcpClient }
     let servers: [(key: [UInt8], value: TLSContext)] = inboundNames.compactMap { name in
       own[name.value].map { (name.key, $0.server) }
     }
     inbound = Self.inboundContext(servers)
+    gatewayContexts = GatewayContexts(snapshot, workloads: own, after: old?.gatewayContexts)
     var originations: [UpstreamTLS: Result<TLSContext, TLSError>] = [:]
+    var stamps: [UpstreamTLS: [FileStamp]] = [:]
     for cluster in snapshot.clusters where originations[cluster.tls] == nil {
-      originations[cluster.tls] = Self.origination(cluster.tls)
+      let tls = cluster.tls
+      let files = tls.files.map { FileStamp(path: $0) }
+      stamps[tls] = files
+      originations[tls] = old?.stamps[tls] == files ? old?.originations[tls] : Self.origination(tls)
     }
     self.originations = originations
+    self.stamps = stamps
   }
 
   private static func inboundContext(_ servers: [(key: [UInt8], value: TLSContext)]) -> TLSContext? {
@@ -85,8 +109,11 @@ struct TLSMaterial: Sendable {
     _ identity: Result<TLSIdentity, any Error>?, _ trust: Result<TLSTrust, any Error>
   ) -> Result<TLSContext, TLSError> {
     do {
+      var options = TLSOptions()
+      options.resumesSessions = true
       return .success(
-        try .client(identity: identity?.get(), trust: trust.get(), protocols: ["http/1.1"], minimum: .tls12))
+        try .client(
+          identity: identity?.get(), trust: trust.get(), protocols: ["http/1.1"], minimum: .tls12, options: options))
     } catch {
       return .failure(error as? TLSError ?? .configuration("\(error)"))
     }

@@ -31,6 +31,8 @@ public struct ProxyListener: Sendable, Hashable {
     case gateway(port: UInt16)
     /// The mesh port: mTLS, the destination workload chosen by server name.
     case meshInbound
+    /// A port of one local workload whose connections are for a host and port of the mesh, whatever they speak.
+    case forward(workload: String, host: String, port: UInt16)
   }
   public var kind: Kind
   /// Port 0 lets the kernel choose; the result tells.
@@ -113,7 +115,8 @@ final class ServingState: Sendable {
     localByKey = ByteTable(local)
     inboundByName = ByteTable(inbound)
     tls = TLSMaterial(
-      state.snapshot, state.identities, inboundNames: inbound.map { ($0.key, $0.value.localWorkload) })
+      state.snapshot, state.identities, inboundNames: inbound.map { ($0.key, $0.value.localWorkload) },
+      after: old?.tls)
     localByWorkload = byWorkload
   }
 

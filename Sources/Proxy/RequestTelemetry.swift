@@ -37,6 +37,14 @@ struct RequestTelemetry {
       duration: finished.duration, requestBytes: finished.requestBytes, responseBytes: finished.responseBytes)
   }
 
+  /// Counts events of an opaque connection on one side.
+  mutating func record(_ hop: Hop, _ state: ServingState, _ events: TCPEvents) {
+    let security: ConnectionSecurity = hop.reporter == .source ? .unknown : hop.isSecure ? .mutualTLS : .none
+    metrics.recordTCP(
+      flow(hop, state), flags: events.flags, security: security, opened: events.opened, closed: events.closed,
+      sentBytes: events.sent, receivedBytes: events.received)
+  }
+
   private mutating func flow(_ hop: Hop, _ state: ServingState) -> FlowID {
     // A request that began on an older state, or for a host only the client knows, is resolved by its names.
     guard state.generation == generation, hop.unregisteredHost == nil else { return metrics.flow(labels(hop, state)) }
@@ -91,6 +99,17 @@ struct Hop {
   var service: Int?
   var unregisteredHost: String?
   var unregisteredName = "PassthroughCluster"
+}
+
+/// What happened on an opaque connection since its last report.
+struct TCPEvents {
+  var flags: ResponseFlags
+  var opened: UInt64
+  var closed: UInt64
+  /// Bytes towards the client.
+  var sent: UInt64
+  /// Bytes from it.
+  var received: UInt64
 }
 
 /// The numbers of a finished request that metrics count.

@@ -25,6 +25,15 @@ extension UpstreamTLS {
   /// Whether mesh endpoints are reached with workload identities.
   var usesMeshIdentity: Bool { self == .automatic || self == .istioMutual }
 
+  /// Files that certificates and keys are read from.
+  var files: [String] {
+    switch self {
+    case .automatic, .disabled, .istioMutual: []
+    case .simple(_, _, let authorities, _): [authorities].compactMap { $0 }
+    case .mutual(_, _, let authorities, let certificate, let key, _): [authorities, certificate, key].compactMap { $0 }
+    }
+  }
+
   /// Names of which the server's certificate must hold one; empty when any will do.
   func expectedNames(_ serverName: String) -> [String] {
     switch self {
@@ -36,24 +45,9 @@ extension UpstreamTLS {
 }
 
 extension Worker {
-  /// The stream of a new client: TLS on the mesh port, plaintext elsewhere. Nil when there is no certificate to show.
-  func downstreamStream(_ socket: consuming Socket, on port: ListeningPort) -> ByteStream? {
-    guard case .meshInbound = port.listener.kind else { return ByteStream(socket) }
-    guard let context = state.tls.inbound else {
-      noteHandshakeFailure("no workload of this node has a certificate yet")
-      return nil
-    }
-    do throws(TLSError) {
-      return try ByteStream(socket, context)
-    } catch {
-      noteHandshakeFailure(error.description)
-      return nil
-    }
-  }
-
-  /// Begins to connect, with the security asked for.
+  /// Begins to connect, with the security asked for. `forTCP`: what goes through is not HTTP.
   func upstreamStream(
-    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState
+    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState, forTCP: Bool = false
   ) throws(ProxyError.ConnectFailure) -> ByteStream {
     let socket: Socket
     do throws(SystemError) {
@@ -65,7 +59,8 @@ extension Worker {
       switch security {
       case .plain: return ByteStream(socket)
       case .mesh(let route, let source):
-        guard let source, state.tls.clients.indices.contains(source), let context = state.tls.clients[source] else {
+        let clients = forTCP ? state.tls.tcpClients : state.tls.clients
+        guard let source, clients.indices.contains(source), let context = clients[source] else {
           throw TLSError.configuration("the workload has no certificate yet")
         }
         return try ByteStream(socket, context, serverName: route.serverName, expecting: .members([route.identity]))

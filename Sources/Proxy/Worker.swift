@@ -24,6 +24,9 @@ final class Worker: TurnHandler {
 
   var readBuffers = ReadBufferPool()
   let http2Memory = HTTP2MemoryPool()
+  /// Where opaque bytes pass through, between one read and the writes that follow it.
+  let relayScratch = UnsafeMutableRawBufferPointer.allocate(byteCount: ProxyLimits.relayReadBytes, alignment: 16)
+  var pipes = SplicePipePool()
   var upstreams = UpstreamPool()
   var balancing = Balancing()
   var telemetry: RequestTelemetry
@@ -41,6 +44,8 @@ final class Worker: TurnHandler {
     draws = SeededGenerator(seed: seed)
     telemetry = RequestTelemetry()
   }
+
+  deinit { relayScratch.deallocate() }
 
   // MARK: State
 
@@ -100,16 +105,23 @@ final class Worker: TurnHandler {
     }
     let local = port.isOnAnyAddress ? socket.localAddress ?? port.address : port.address
     // An outbound port lends its workload's identity: only programs of this host may use it.
-    if case .outbound = port.listener.kind, !Self.isOfThisHost(peer, connectedTo: local) {
+    if port.lendsIdentity, !Self.isOfThisHost(peer, connectedTo: local) {
       counters.connectionsRefused += 1
       return
     }
     counters.connectionsAccepted += 1
-    guard let stream = downstreamStream(socket, on: port) else {
-      counters.handshakeFailures += 1
-      return
+    if port.isPlainHTTP {
+      let caller = Caller(peer, connectedTo: local, isTLS: false, on: port)
+      serveHTTP(ByteStream(socket), from: caller)
+    } else {
+      let arrival = Arrival(socket, from: peer, connectedTo: local, on: port, worker: self)
+      add(arrival)
+      arrival.open()
     }
-    let caller = Caller(peer, connectedTo: local, isTLS: stream.isTLS, on: port)
+  }
+
+  /// Takes a connection on which HTTP/1 is spoken from now on.
+  func serveHTTP(_ stream: consuming ByteStream, from caller: Caller) {
     let connection = HTTP1Downstream(stream, from: caller, worker: self)
     add(connection)
     connection.open()
@@ -167,7 +179,7 @@ final class Worker: TurnHandler {
   // MARK: Log
 
   /// Appends a line; lines leave together at the end of the turn.
-  func log(_ record: AccessLogRecord, _ texts: Exchange) {
+  func log(_ record: AccessLogRecord, _ texts: borrowing some AccessLogTexts) {
     logWriter.append(record, texts, to: &logBytes)
     if logBytes.count >= ProxyLimits.logBatchBytes { flushLog() } else { askForTurnEnd() }
   }

@@ -25,6 +25,11 @@ public enum TransportLimits {
   public static let peerChainBytesMax = chainCertificatesMax * certificateBytesMax
   /// Seconds a new certificate is back-dated, for peers whose clock is behind (Istio: 2 minutes).
   public static let certificateBackdateSeconds: Int64 = 120
+  /// Seconds for which a TLS session may be resumed: short, so that a change of certificates is seen soon.
+  public static let sessionSeconds = 3600
+  /// Servers whose sessions one client context remembers, and sessions of each: a server sends about two a connection.
+  public static let resumableServers = 1024
+  public static let sessionsPerServer = 4
   /// Bits of an RSA key below which it is refused (NIST SP 800-131A).
   public static let rsaBitsMin = 2048
   /// Bytes of a host name (RFC 1035 §3.1).

@@ -45,6 +45,8 @@ public struct ProxyProtocol: Hashable, Sendable {
   static let lineBytesMax = 107
   /// Bytes behind the fixed part of a version 2 header: addresses of Unix sockets take 216, TLVs in use a few hundred.
   public static let payloadBytesMax = 4096
+  /// Bytes of the longest header.
+  public static let headerBytesMax = 16 + payloadBytesMax
 
   static let signature: [UInt8] = [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A]
   static let word = Array("PROXY ".utf8)

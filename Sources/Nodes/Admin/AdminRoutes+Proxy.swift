@@ -164,6 +164,8 @@ extension ListenerInfo {
     switch status.listener.kind {
     case .outbound(let workload): self.init(kind: "outbound", address: address, detail: "calls of \(workload)", error: error)
     case .gateway: self.init(kind: "gateway", address: address, detail: "ingress", error: error)
+    case .forward(let workload, let host, let port):
+      self.init(kind: "forward", address: address, detail: "\(workload) to \(host):\(port)", error: error)
     case .meshInbound: self.init(kind: "mesh", address: address, detail: "mTLS from other nodes", error: error)
     }
   }

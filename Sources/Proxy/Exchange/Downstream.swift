@@ -1,4 +1,5 @@
 import HTTPCodec
+import MeshConfig
 import Transport
 
 /// The client's side of one request, whatever it speaks: an HTTP/1 connection between two heads, or a stream of an HTTP/2
@@ -52,6 +53,8 @@ final class Caller {
   let localAddress: SocketAddress
   /// TLS is on, and ends here.
   let isTLS: Bool
+  /// The gateway server whose certificate the client was shown (`GatewayListener.server`); empty without one.
+  let server: String
   /// Who it proved to be, on the mesh port: known after the handshake.
   var peer: MeshPeer?
   /// Requests come as streams of one HTTP/2 connection.
@@ -61,12 +64,21 @@ final class Caller {
   private(set) lazy var localAddressText = localAddress.description
 
   init(
-    _ address: SocketAddress, connectedTo local: SocketAddress, isTLS: Bool, on port: ListeningPort
+    _ address: SocketAddress, connectedTo local: SocketAddress, isTLS: Bool, on port: ListeningPort, server: String = ""
   ) {
     self.port = port
     self.address = address
     localAddress = local
     self.isTLS = isTLS
+    self.server = server
+  }
+}
+
+extension Caller {
+  /// The gateway listener that requests go by, an index into the snapshot's; nil when there is none any more.
+  func gateway(in snapshot: MeshSnapshot) -> Int? {
+    guard case .gateway(let number) = port.listener.kind else { return nil }
+    return snapshot.gateways.firstIndex { $0.port == number && (server.isEmpty || $0.server == server) }
   }
 }
 

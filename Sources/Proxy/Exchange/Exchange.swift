@@ -178,9 +178,8 @@ final class Exchange {
     switch caller.port.listener.kind {
     case .meshInbound: return nil
     case .gateway:
-      let index = caller.port.gateway
-      return snapshot.gateways.indices.contains(index) ? snapshot.gateways[index].table : nil
-    case .outbound:
+      return caller.gateway(in: snapshot).map { snapshot.gateways[$0].table }
+    case .outbound, .forward:
       guard let sourceLocal else { return nil }
       let index = snapshot.localWorkloads[sourceLocal].outbound
       return snapshot.outbound.indices.contains(index) ? snapshot.outbound[index] : nil

@@ -31,7 +31,7 @@ extension Exchange {
       return false
     }
     switch caller.port.listener.kind {
-    case .outbound, .gateway:
+    case .outbound, .gateway, .forward:
       let local = caller.port.localWorkload
       guard snapshot.localWorkloads.indices.contains(local) else {
         reply(ProxyReply(LocalReply(status: 503, body: "", flags: .noClusterFound, details: "workload_not_registered")))
@@ -120,9 +120,9 @@ extension Exchange {
   private func decide() {
     guard inbound == nil else { return beginTry() }
     if isGateway {
-      guard snapshot.gateways.indices.contains(caller.port.gateway) else { return reply(.noRoute) }
+      guard let gateway = caller.gateway(in: snapshot) else { return reply(.noRoute) }
       plan = Router.route(
-        head, in: snapshot.gateways[caller.port.gateway], isHTTPS: false, draws: &worker.draws)
+        head, in: snapshot.gateways[gateway], isHTTPS: caller.isTLS, draws: &worker.draws)
     } else {
       guard let table = routeTable else { return reply(.noRoute) }
       let isHTTPS = head.form == .absolute && head.scheme.count == 5

@@ -71,6 +71,34 @@ int cl_set_reuse_port(int fd) { return set(fd, SOL_SOCKET, SO_REUSEPORT, 1); }
 int cl_set_ipv6_only(int fd) { return set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1); }
 int cl_set_no_delay(int fd) { return set(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
+int cl_set_keep_alive(int fd, int time, int interval, int probes) {
+  int code = set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  if (code >= 0 && time > 0) code = set(fd, IPPROTO_TCP, TCP_KEEPIDLE, time);
+  if (code >= 0 && interval > 0) code = set(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+  if (code >= 0 && probes > 0) code = set(fd, IPPROTO_TCP, TCP_KEEPCNT, probes);
+  return code;
+}
+
+int cl_splice_pipe(int *read_side, int *write_side, int bytes) {
+  int sides[2];
+  if (pipe2(sides, O_NONBLOCK | O_CLOEXEC) < 0) return -errno;
+  // Beyond what the user may have, a pipe keeps its first size.
+  fcntl(sides[1], F_SETPIPE_SZ, bytes);
+  *read_side = sides[0];
+  *write_side = sides[1];
+  return 0;
+}
+
+ssize_t cl_splice(int from, int to, size_t count) {
+  ssize_t moved = splice(from, NULL, to, NULL, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+  return moved < 0 ? -errno : moved;
+}
+
+ssize_t cl_peek(int fd, void *bytes, size_t count) {
+  ssize_t found = recv(fd, bytes, count, MSG_PEEK | MSG_DONTWAIT);
+  return found < 0 ? -errno : found;
+}
+
 int cl_set_reset_on_close(int fd) {
   struct linger linger = {.l_onoff = 1, .l_linger = 0};
   return result(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));

@@ -22,13 +22,33 @@ static inline long cossl_bio_bytes(BIO *bio, char **bytes) { return BIO_get_mem_
 static inline long cossl_set_min_version(SSL_CTX *ctx, int version) { return SSL_CTX_set_min_proto_version(ctx, version); }
 static inline long cossl_set_session_min_version(SSL *ssl, int version) { return SSL_set_min_proto_version(ssl, version); }
 static inline void cossl_set_peer_chain_bytes(SSL_CTX *ctx, long max) { SSL_CTX_set_max_cert_list(ctx, max); }
-/// No resumption, tickets, renegotiation or compression; writes may be partial and repeated from another address.
+static inline long cossl_set_max_version(SSL_CTX *ctx, int version) { return SSL_CTX_set_max_proto_version(ctx, version); }
+static inline long cossl_set_session_max_version(SSL *ssl, int version) { return SSL_set_max_proto_version(ssl, version); }
+/// Stateless tickets, so many a connection, for so many seconds.
+static inline void cossl_allow_tickets(SSL_CTX *ctx, size_t count, long seconds) {
+  SSL_CTX_clear_options(ctx, SSL_OP_NO_TICKET);
+  SSL_CTX_set_num_tickets(ctx, count);
+  SSL_CTX_set_timeout(ctx, seconds);
+}
+static inline void cossl_set_session_tickets(SSL *ssl, size_t count) {
+  if (count) SSL_clear_options(ssl, SSL_OP_NO_TICKET);
+  else SSL_set_options(ssl, SSL_OP_NO_TICKET);
+  SSL_set_num_tickets(ssl, count);
+}
+/// Sessions go to `keep` and nowhere else.
+static inline void cossl_remember_sessions(SSL_CTX *ctx, int (*keep)(SSL *, SSL_SESSION *)) {
+  SSL_CTX_clear_options(ctx, SSL_OP_NO_TICKET);
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_sess_set_new_cb(ctx, keep);
+}
+/// No resumption, tickets, renegotiation or compression; writes may be partial and repeated from another address, and the
+/// buffers of a silent connection are given back.
 static inline void cossl_harden(SSL_CTX *ctx) {
   SSL_CTX_set_options(
       ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
   SSL_CTX_set_num_tickets(ctx, 0);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_read_ahead(ctx, 1);
 }
 static inline long cossl_add_chain_certificate(SSL_CTX *ctx, X509 *certificate) {

@@ -26,6 +26,16 @@ public enum IPAddress: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
+  /// 4 or 16 bytes in network order.
+  public init?(bytes: [UInt8]) {
+    func integer(_ range: Range<Int>) -> UInt64 { bytes[range].reduce(0) { $0 << 8 | UInt64($1) } }
+    switch bytes.count {
+    case 4: self = .v4(UInt32(integer(0..<4)))
+    case 16: self = .v6(high: integer(0..<8), low: integer(8..<16))
+    default: return nil
+    }
+  }
+
   init(_ address: in6_addr) {
     let (high, low) = withUnsafeBytes(of: address) { bytes in
       (bytes.load(as: UInt64.self), bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))

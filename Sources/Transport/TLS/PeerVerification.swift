@@ -76,6 +76,13 @@ extension PeerVerification {
         throw .wrongHost(names.joined(separator: ", "))
       }
       return .trusted
+    case .clients(let rules):
+      guard X509_verify_cert(context) == 1 else {
+        throw CertificateError(verification: X509_STORE_CTX_get_error(context))
+      }
+      guard let leaf = chain.first else { throw .noCertificate }
+      try rules.check(leaf)
+      return .trusted
     }
   }
 }

@@ -29,8 +29,10 @@ public enum TLSTrust: Sendable {
   case reported(TrustBundle)
   /// The system's authorities, as a client of servers outside the mesh (`SSL_CERT_FILE` is honoured).
   case system
-  /// An operator's authorities, for servers outside the mesh and for clients of a gateway.
+  /// An operator's authorities, for servers outside the mesh.
   case authorities([Certificate])
+  /// A server's clients outside the mesh.
+  case clients(ClientRules)
 }
 
 /// Which peer a connection is for, beyond being trusted.
@@ -43,10 +45,26 @@ public enum ExpectedPeer: Sendable {
   case names([String])
 }
 
-/// The lowest TLS version a side accepts.
+/// The lowest or highest TLS version a side accepts.
 public enum TLSVersion: Sendable {
   case tls12
   case tls13
+}
+
+/// What few contexts need.
+public struct TLSOptions: Sendable {
+  public var maximum: TLSVersion
+  /// OpenSSL's names for TLS 1.2; those it does not know are left out, and without any the default applies.
+  public var cipherSuites: [String]
+  /// Certificates with keys of another kind than the first's.
+  public var otherIdentities: [TLSIdentity] = []
+  /// Peers may resume their sessions with this very context, and with no other.
+  public var resumesSessions = false
+
+  public init(maximum: TLSVersion = .tls13, cipherSuites: [String] = []) {
+    self.maximum = maximum
+    self.cipherSuites = cipherSuites
+  }
 }
 
 /// The immutable settings of many TLS connections: identity, trust, protocols. Make a new one when a certificate, a bundle
@@ -60,6 +78,11 @@ public final class TLSContext: @unchecked Sendable {
   /// Application protocols in order of preference (RFC 7301); a peer that offers others only is refused by a server.
   public let protocols: [[UInt8]]
   let minimum: TLSVersion
+  let options: TLSOptions
+  /// Of servers this client has talked to.
+  let sessions = SessionCache()
+  /// Tells this context's sessions from all others'.
+  let sessionContext = secureRandom(count: 32)
   /// Chooses by the server name asked for, lower-cased and empty when there is none; nil refuses the handshake.
   let selectByName: (@Sendable ([UInt8]) -> TLSContext?)?
   let pointer: OpaquePointer
@@ -67,23 +90,25 @@ public final class TLSContext: @unchecked Sendable {
   /// Settings of connections this process accepts. `identity` may be absent only when `selectByName` chooses another context.
   public static func server(
     identity: TLSIdentity?, trust: TLSTrust, protocols: [String], minimum: TLSVersion = .tls13,
-    selectByName: (@Sendable ([UInt8]) -> TLSContext?)? = nil
+    options: TLSOptions = TLSOptions(), selectByName: (@Sendable ([UInt8]) -> TLSContext?)? = nil
   ) throws(TLSError) -> TLSContext {
     guard identity != nil || selectByName != nil else { throw .configuration("a server needs a certificate") }
     if case .system = trust { throw .configuration("clients are not verified with the system's authorities") }
-    return try TLSContext(.server, identity, trust, protocols, minimum, selectByName)
+    return try TLSContext(.server, identity, trust, protocols, minimum, options, selectByName)
   }
 
   /// Settings of connections this process makes.
   public static func client(
-    identity: TLSIdentity?, trust: TLSTrust, protocols: [String], minimum: TLSVersion = .tls13
+    identity: TLSIdentity?, trust: TLSTrust, protocols: [String], minimum: TLSVersion = .tls13,
+    options: TLSOptions = TLSOptions()
   ) throws(TLSError) -> TLSContext {
-    try TLSContext(.client, identity, trust, protocols, minimum, nil)
+    if case .clients = trust { throw .configuration("a client verifies servers") }
+    return try TLSContext(.client, identity, trust, protocols, minimum, options, nil)
   }
 
   private init(
     _ role: PeerRole, _ identity: TLSIdentity?, _ trust: TLSTrust, _ protocols: [String], _ minimum: TLSVersion,
-    _ selectByName: (@Sendable ([UInt8]) -> TLSContext?)?
+    _ options: TLSOptions, _ selectByName: (@Sendable ([UInt8]) -> TLSContext?)?
   ) throws(TLSError) {
     guard let made = SSL_CTX_new(role == .server ? TLS_server_method() : TLS_client_method()) else {
       throw .configuration(OpenSSLErrors.words())
@@ -94,12 +119,14 @@ public final class TLSContext: @unchecked Sendable {
     self.trust = trust
     self.protocols = protocols.map { Array($0.utf8) }
     self.minimum = minimum
+    self.options = options
     self.selectByName = selectByName
     cossl_harden(made)
     try setProtocol()
     try setIdentity()
     try setTrust()
     try setApplicationProtocols()
+    setResumption()
   }
 
   deinit { SSL_CTX_free(pointer) }
@@ -114,18 +141,24 @@ public final class TLSContext: @unchecked Sendable {
       "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
     let new = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
     try check(cossl_set_min_version(pointer, minimum.number) == 1)
-    try check(SSL_CTX_set_cipher_list(pointer, old) == 1)
+    try check(cossl_set_max_version(pointer, options.maximum.number) == 1)
+    if options.cipherSuites.isEmpty || SSL_CTX_set_cipher_list(pointer, options.cipherSuites.joined(separator: ":")) != 1 {
+      ERR_clear_error()
+      try check(SSL_CTX_set_cipher_list(pointer, old) == 1)
+    }
     try check(SSL_CTX_set_ciphersuites(pointer, new) == 1)
     try check(cossl_set_groups(pointer, "X25519:P-256:P-384") == 1)
     cossl_set_peer_chain_bytes(pointer, TransportLimits.peerChainBytesMax)
   }
 
   private func setIdentity() throws(TLSError) {
-    guard let identity, let leaf = identity.chain.first else { return }
-    try check(SSL_CTX_use_certificate(pointer, leaf.handle.pointer) == 1)
-    try check(SSL_CTX_use_PrivateKey(pointer, identity.key.handle.pointer) == 1)
-    for certificate in identity.chain.dropFirst() {
-      try check(cossl_add_chain_certificate(pointer, certificate.handle.pointer) == 1)
+    for identity in [identity].compactMap({ $0 }) + options.otherIdentities {
+      guard let leaf = identity.chain.first else { continue }
+      try check(SSL_CTX_use_certificate(pointer, leaf.handle.pointer) == 1)
+      try check(SSL_CTX_use_PrivateKey(pointer, identity.key.handle.pointer) == 1)
+      for certificate in identity.chain.dropFirst() {
+        try check(cossl_add_chain_certificate(pointer, certificate.handle.pointer) == 1)
+      }
     }
   }
 
@@ -133,20 +166,25 @@ public final class TLSContext: @unchecked Sendable {
     switch trust {
     case .nobody, .members, .reported: break
     case .system: try check(SSL_CTX_set_default_verify_paths(pointer) == 1)
-    case .authorities(let certificates):
-      for certificate in certificates {
-        try check(X509_STORE_add_cert(SSL_CTX_get_cert_store(pointer), certificate.handle.pointer) == 1)
-      }
+    case .authorities(let certificates): try add(certificates)
+    case .clients(let rules): try add(rules.authorities)
     }
     SSL_CTX_set_verify(pointer, verifyMode, nil)
     SSL_CTX_set_cert_verify_callback(pointer, PeerVerification.callback, nil)
+  }
+
+  private func add(_ authorities: [Certificate]) throws(TLSError) {
+    for certificate in authorities {
+      try check(X509_STORE_add_cert(SSL_CTX_get_cert_store(pointer), certificate.handle.pointer) == 1)
+    }
   }
 
   var verifyMode: Int32 {
     switch trust {
     case .nobody: SSL_VERIFY_NONE
     case .reported, .members(_, required: false): SSL_VERIFY_PEER
-    case .members, .system, .authorities: SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+    case .clients(let rules) where !rules.isRequired: SSL_VERIFY_PEER
+    case .members, .system, .authorities, .clients: SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
     }
   }
 

@@ -26,7 +26,9 @@ public final class TLSSession {
   /// Why the connection failed; nil while it has not.
   public private(set) var failure: TLSError?
 
-  private let ssl: OpaquePointer
+  let ssl: OpaquePointer
+  /// Whose sessions may be continued; nil where none may.
+  private(set) var resumptionKey: String?
   private var requestedName: [UInt8] = []
   private var established = false
 
@@ -49,6 +51,10 @@ public final class TLSSession {
     } else {
       SSL_set_connect_state(ssl)
       try ask(for: serverName)
+      if context.options.resumesSessions, case .names(let names) = expected {
+        resumptionKey = "\(serverName ?? "") \(names.joined(separator: " "))"
+        offerSession()
+      }
     }
   }
 
@@ -88,6 +94,8 @@ public final class TLSSession {
     let code = errno
     if result == 1 {
       established = true
+      // The certificate was verified when the session began, by this same context.
+      if context.role == .client, isResumed { verification = .trusted }
       return .done
     }
     switch SSL_get_error(ssl, result) {
@@ -230,6 +238,10 @@ public final class TLSSession {
     context = chosen
     // Taken over from the first context when the session was made, so they have to be set again.
     SSL_set_verify(ssl, chosen.verifyMode, nil)
-    return cossl_set_session_min_version(ssl, chosen.minimum.number) == 1
+    cossl_set_session_tickets(ssl, chosen.options.resumesSessions ? 1 : 0)
+    let number = chosen.sessionContext
+    return SSL_set_session_id_context(ssl, number, UInt32(number.count)) == 1
+      && cossl_set_session_min_version(ssl, chosen.minimum.number) == 1
+      && cossl_set_session_max_version(ssl, chosen.options.maximum.number) == 1
   }
 }

@@ -44,6 +44,14 @@ int cl_set_ipv6_only(int fd);
 int cl_set_no_delay(int fd);
 /// `SO_LINGER` with zero seconds: closing sends RST.
 int cl_set_reset_on_close(int fd);
+/// Probes of a silent connection: seconds before the first, seconds between, and how many; 0 leaves the system's value.
+int cl_set_keep_alive(int fd, int time, int interval, int probes);
+/// A nonblocking pipe that holds about `bytes`, for `cl_splice`.
+int cl_splice_pipe(int *read_side, int *write_side, int bytes);
+/// Moves bytes between a socket and a pipe inside the kernel; 0 at the end of the stream, or `-errno`.
+ssize_t cl_splice(int from, int to, size_t count);
+/// Copies received bytes and leaves them where they are; 0 at the end of the stream, or `-errno`.
+ssize_t cl_peek(int fd, void *bytes, size_t count);
 /// The pending error of a socket (a positive errno, 0 for none), or `-errno`.
 int cl_socket_error(int fd);
 /// The address a connection had before iptables REDIRECT.

@@ -1,0 +1,412 @@
+import Glibc
+import HTTPCodec
+import MeshConfig
+import Primitives
+import Traffic
+import Transport
+
+/// What an accepted opaque connection is for, and on whose behalf.
+struct TCPErrand {
+  enum Way: Equatable {
+    /// By the rules of the source workload, once the server name is known where they ask for it.
+    case mesh
+    /// As a gateway's rules have decided.
+    case decided(TCPPlan)
+    /// To an application of this node.
+    case inbound(InboundTarget)
+  }
+  var way: Way
+  var request: TCPRequest
+  /// Indices into the snapshot's workloads and local workloads.
+  var source: WorkloadIndex?
+  var sourceLocal: Int?
+}
+
+/// One accepted opaque connection and the one made for it, in order: identify, authorise, route, pick, connect, relay, record.
+///
+/// Nothing of the client's bytes leaves before the connection is allowed and its other end is there, so connecting may be
+/// tried at several endpoints. Where no server name is needed the other end is called at once: a server that speaks first
+/// is never waited for.
+final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver, TCPRelayObserver, TimerHandler {
+  enum Phase: Equatable { case peeking, connecting, relaying, closed }
+
+  let caller: Caller
+  let worker: Worker
+  let state: ServingState
+  let client: any TCPEnd
+  private(set) var errand: TCPErrand
+  private(set) var phase = Phase.connecting
+
+  // Where it goes.
+  private(set) var plan: TCPPlan?
+  private(set) var endpoint: Endpoint?
+  private var clusterState: ClusterState?
+  private var ticket: HostTicket?
+  /// The endpoint has been told of a connection that it was not told the end of.
+  private var isStarted = false
+  private var isCounted = false
+  private var tried: [UInt64] = []
+  private var attempts = 0
+  private(set) var server: (any TCPEnd)?
+  private(set) var relay: TCPRelay?
+
+  // What is recorded.
+  let startMilliseconds = wallClockMilliseconds()
+  let began: Instant
+  private(set) var flags: ResponseFlags = []
+  private(set) var termination = ""
+  private(set) var transportFailure = ""
+  private(set) var upstreamAddressText = ""
+  private(set) var upstreamLocalText = ""
+  var reportedUp: UInt64 = 0
+  var reportedDown: UInt64 = 0
+  private var wasOpened = false
+
+  // Time.
+  private var timer = TimerToken.none
+  private var reportTimer = TimerToken.none
+  private var durationTimer = TimerToken.none
+  private var lastMoved: Instant
+
+  init(_ client: any TCPEnd, from caller: Caller, for errand: TCPErrand, worker: Worker) {
+    self.client = client
+    self.caller = caller
+    self.errand = errand
+    self.worker = worker
+    state = worker.state
+    began = worker.loop.now
+    lastMoved = began
+  }
+
+  var snapshot: MeshSnapshot { state.snapshot }
+  private var now: Instant { worker.loop.now }
+
+  /// Begins. The worker holds the connection until `close`.
+  func open() {
+    worker.add(self)
+    guard authorise() else {
+      termination = "rbac_access_denied"
+      return refuse(.denied)
+    }
+    if errand.way == .mesh, errand.request.serverName == nil, let table, TCPRouter.needsServerName(errand.request, in: table) {
+      phase = .peeking
+      timer = worker.loop.schedule(after: state.options.handshakeTimeout, self)
+      client.observer = self
+      client.accept()
+      return peek()
+    }
+    route()
+  }
+
+  /// Where policies on connections are evaluated; Istio allows what no policy speaks about.
+  private func authorise() -> Bool { true }
+
+  // MARK: Server name
+
+  func endReady(_ end: any TCPEnd) { if phase == .peeking { peek() } }
+
+  /// Looks at the ClientHello, which stays where it is: the server gets it untouched.
+  private func peek() {
+    switch client.peekHello() {
+    case .needMore: return
+    case .complete(let hello): errand.request.serverName = hello.serverName
+    case .notTLS: errand.request.serverName = []
+    case .malformed, nil:
+      flags.insert(.downstreamProtocolError)
+      termination = "malformed_client_hello"
+      return close()
+    }
+    cancel(&timer)
+    phase = .connecting
+    client.observer = nil
+    route()
+  }
+
+  // MARK: Route
+
+  private var table: TCPRouteTable? {
+    guard let local = errand.sourceLocal, snapshot.localWorkloads.indices.contains(local) else { return nil }
+    let index = snapshot.localWorkloads[local].outbound
+    return snapshot.tcp.indices.contains(index) ? snapshot.tcp[index] : nil
+  }
+
+  private func route() {
+    switch errand.way {
+    case .inbound: return beginTry()
+    case .decided(let decided): plan = decided
+    case .mesh:
+      guard let local = errand.sourceLocal, let table, snapshot.localWorkloads.indices.contains(local) else {
+        return refuse(.noRoute)
+      }
+      let index = snapshot.localWorkloads[local].outbound
+      let fallback = snapshot.outbound.indices.contains(index) ? snapshot.outbound[index].fallback : .notFound
+      plan = TCPRouter.route(errand.request, in: table, fallback: fallback, draws: &worker.draws)
+    }
+    switch plan {
+    case .forward(let cluster, _), .passthrough(let cluster):
+      guard snapshot.clusters.indices.contains(cluster) else { return refuse(.noCluster) }
+      clusterState = worker.balancing[cluster]
+      beginTry()
+    case .noCluster: refuse(.noCluster)
+    case .blackHole: refuse(.blackHole)
+    case .noRoute, nil: refuse(.noRoute)
+    }
+  }
+
+  /// The cluster it goes to; nil inbound.
+  var cluster: Cluster? {
+    switch plan {
+    case .forward(let index, _), .passthrough(let index): snapshot.clusters[index]
+    default: nil
+    }
+  }
+
+  // MARK: Pick and connect
+
+  private func beginTry() {
+    attempts += 1
+    if case .inbound(let target) = errand.way {
+      let workload = snapshot.localWorkloads[target.localWorkload]
+      return connect(to: workload.address, target.port, .plain)
+    }
+    guard let cluster, let clusterState else { return refuse(.noCluster) }
+    if cluster.discovery == .originalDestination {
+      guard count(clusterState, cluster) else { return refuse(.overflow) }
+      return connect(to: String(decoding: errand.request.host, as: UTF8.self), errand.request.port, .plain)
+    }
+    let request = PickRequest(hash: Self.hash(caller, cluster), tried: tried)
+    guard case .endpoint(let chosen) = clusterState.balancer.pick(request, now: now, draws: &worker.draws),
+      let found = cluster.endpoints.first(where: { $0.key == chosen.key }), !tried.contains(chosen.key)
+    else { return refuse(attempts == 1 ? .noEndpoint : .connectFailed) }
+    guard count(clusterState, cluster) else { return refuse(.overflow) }
+    endpoint = found
+    ticket = chosen
+    clusterState.balancer.started(chosen)
+    isStarted = true
+    tried.append(chosen.key)
+    let address = EndpointAddress(found, in: cluster, source: errand.sourceLocal)
+    connect(to: address.host, address.port, address.security)
+  }
+
+  /// Takes one of the cluster's connections; counted once for all tries.
+  private func count(_ clusterState: ClusterState, _ cluster: Cluster) -> Bool {
+    guard !isCounted else { return true }
+    isCounted = clusterState.load.openConnection(cluster.connectionPool, isFirst: false)
+    return isCounted
+  }
+
+  /// Of an opaque connection only the source's address can be sticky.
+  private static func hash(_ caller: Caller, _ cluster: Cluster) -> UInt64? {
+    guard case .consistentHash(.sourceAddress, _) = cluster.loadBalancer.algorithm else { return nil }
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    for byte in caller.address.ip?.bytes ?? [] { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
+    return hash
+  }
+
+  private func connect(to host: String, _ port: UInt16, _ security: UpstreamSecurity) {
+    worker.counters.upstreamConnects += 1
+    timer = worker.loop.schedule(after: cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout, self)
+    if let address = IPAddress(host) { return connect(to: .ip(address, port: port), security) }
+    let attempt = attempts
+    let bound = LoopBound(self, on: worker.loop)
+    let known = worker.resolver.addresses(of: host, now: now) { addresses in
+      bound.loop.post {
+        let forwarding = bound.value
+        guard forwarding.phase == .connecting, forwarding.attempts == attempt, forwarding.server == nil else { return }
+        forwarding.resolved(addresses, port, security)
+      }
+    }
+    if let known { resolved(known, port, security) }
+  }
+
+  private func resolved(_ addresses: [IPAddress], _ port: UInt16, _ security: UpstreamSecurity) {
+    guard !addresses.isEmpty else { return connectFailed(.dns) }
+    connect(to: .ip(addresses[attempts % addresses.count], port: port), security)
+  }
+
+  private func connect(to address: SocketAddress, _ security: UpstreamSecurity) {
+    // A connection to the proxy's own port, passed through, would come back for ever.
+    if cluster?.discovery == .originalDestination, worker.listens(at: address) { return connectFailed(.unreachable) }
+    do throws(ProxyError.ConnectFailure) {
+      let end = try worker.connectEnd(to: address, security, state, cluster?.connectionPool.keepAlive, for: self)
+      upstreamAddressText = end.addressText
+      server = end
+    } catch {
+      connectFailed(error)
+    }
+  }
+
+  func connectFailed(_ failure: ProxyError.ConnectFailure) {
+    guard phase == .connecting else { return }
+    cancel(&timer)
+    server?.close(abortively: true)
+    server = nil
+    worker.counters.upstreamConnectFailures += 1
+    if case .tls(let reason) = failure { transportFailure = reason }
+    if failure == .dns { flags.insert(.dnsResolutionFailed) }
+    settle(.connectFailed)
+    if ticket != nil, attempts < ProxyLimits.connectAttempts {
+      ticket = nil
+      endpoint = nil
+      return beginTry()
+    }
+    refuse(.connectFailed)
+  }
+
+  private func settle(_ result: HostResult) {
+    guard let ticket, let clusterState else { return }
+    clusterState.balancer.report(result, ticket, now: now)
+    if result == .connectFailed { release() }
+  }
+
+  private func release() {
+    guard isStarted, let ticket else { return }
+    isStarted = false
+    clusterState?.balancer.finished(ticket)
+  }
+
+  // MARK: Relay
+
+  func connected(_ end: any TCPEnd) {
+    guard phase == .connecting else { return }
+    cancel(&timer)
+    phase = .relaying
+    settle(.response(status: 200))
+    upstreamLocalText = state.options.accessLog == nil ? "" : end.localAddressText
+    lastMoved = now
+    count(opened: 1)
+    wasOpened = true
+    armIdleTimer()
+    if let limit = cluster?.connectionPool.maxConnectionDuration {
+      durationTimer = worker.loop.schedule(after: limit, self)
+    }
+    client.accept()
+    let relay = TCPRelay(client: client, server: end, worker: worker, observer: self)
+    self.relay = relay
+    relay.start(preamble: proxyHeader)
+  }
+
+  /// Who the client is, for a server that asks for it (DestinationRule `proxyProtocol`).
+  private var proxyHeader: [UInt8] {
+    guard let version = cluster?.proxyProtocol else { return [] }
+    var header = ProxyProtocol.unknown
+    if case .ip(let source, let port) = caller.address, case .ip(let target, let targetPort) = caller.localAddress {
+      header = ProxyProtocol(
+        source: ProxyProtocol.End(address: source.unmapped.bytes, port: port),
+        destination: ProxyProtocol.End(address: target.unmapped.bytes, port: targetPort))
+    }
+    var bytes: [UInt8] = []
+    header.write(version == .v1 ? .v1 : .v2, into: &bytes)
+    return bytes
+  }
+
+  func relayMoved() {
+    lastMoved = now
+    if reportTimer == .none { reportTimer = worker.loop.schedule(after: ProxyLimits.tcpReportInterval, self) }
+  }
+
+  func relayEnded(_ ending: TCPRelay.Ending) {
+    switch ending {
+    case .finished: break
+    case .clientFailed: flags.insert(.downstreamConnectionTermination)
+    case .serverFailed: flags.insert(.upstreamRemoteReset)
+    }
+    finish()
+  }
+
+  // MARK: Time
+
+  func timerFired(_ token: TimerToken) {
+    switch token {
+    case reportTimer:
+      reportTimer = .none
+      report()
+    case durationTimer:
+      durationTimer = .none
+      flags.insert(.durationTimeout)
+      termination = "max_connection_duration"
+      close()
+    case timer:
+      timer = .none
+      switch phase {
+      case .peeking:
+        termination = "client_hello_timeout"
+        close()
+      case .connecting: connectFailed(.timedOut)
+      case .relaying: checkIdle()
+      case .closed: break
+      }
+    default: break
+    }
+  }
+
+  private var idleLimit: Duration? {
+    let limit = cluster?.connectionPool.tcpIdleTimeout ?? .seconds(3600)
+    return limit > .zero ? limit : nil
+  }
+
+  private func armIdleTimer() {
+    guard let idleLimit else { return }
+    timer = worker.loop.schedule(at: lastMoved + idleLimit, self)
+  }
+
+  private func checkIdle() {
+    guard let idleLimit, now - lastMoved >= idleLimit else { return armIdleTimer() }
+    termination = "idle_timeout"
+    close()
+  }
+
+  private func cancel(_ token: inout TimerToken) {
+    if token != .none { worker.loop.cancel(token) }
+    token = .none
+  }
+
+  // MARK: The end
+
+  /// Why a connection is not forwarded.
+  enum Refusal { case denied, noRoute, noCluster, blackHole, noEndpoint, overflow, connectFailed }
+
+  /// Closes the client's side without a byte from or to anybody.
+  private func refuse(_ refusal: Refusal) {
+    switch refusal {
+    case .denied, .blackHole: break
+    case .noRoute: flags.insert(.noRouteFound)
+    case .noCluster: flags.insert(.noClusterFound)
+    case .noEndpoint: flags.insert(.noHealthyUpstream)
+    case .overflow: flags.insert(.upstreamOverflow)
+    case .connectFailed: flags.insert(.upstreamConnectionFailure)
+    }
+    client.refuse(refusal)
+    client.close(abortively: false)
+    finish()
+  }
+
+  // MARK: A connection of the worker
+
+  func process() {}
+  func adopt(_ state: ServingState) {}
+  /// An opaque connection cannot be told to come back elsewhere: it goes on until its ends are done.
+  func drain() {}
+
+  func close() {
+    guard phase != .closed else { return }
+    if let relay { relay.stop(abortively: true) } else { client.close(abortively: true) }
+    server?.close(abortively: true)
+    finish()
+  }
+
+  private func finish() {
+    guard phase != .closed else { return }
+    phase = .closed
+    for token in [timer, reportTimer, durationTimer] where token != .none { worker.loop.cancel(token) }
+    release()
+    if isCounted { clusterState?.load.closedConnection() }
+    if !wasOpened { count(opened: 1) }
+    report()
+    count(closed: 1)
+    writeLog()
+    client.close(abortively: false)
+    server?.close(abortively: false)
+    worker.remove(self)
+  }
+}
