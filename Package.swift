@@ -7,6 +7,8 @@ let strict: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
   .enableUpcomingFeature("ExistentialAny"),
   .enableUpcomingFeature("MemberImportVisibility"),
+  // A tenth of a request's instructions. Debug builds, and so all tests, check.
+  .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 /// Pure targets hold no pointer, socket or clock.
 let pure: [SwiftSetting] = strict + [.strictMemorySafety()]
@@ -75,10 +77,18 @@ let package = Package(
       name: "Simulation", dependencies: ["Primitives", "Membership", "Consensus"], path: "Tests/Simulation", swiftSettings: pure
     ),
     .executableTarget(name: "rolling", path: "Tests/Rolling", swiftSettings: strict),
+    .executableTarget(
+      name: "mesh-load", dependencies: ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux"], path: "Tests/Load",
+      swiftSettings: strict),
     .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "Primitives"], swiftSettings: strict),
     .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Primitives"], swiftSettings: strict),
     .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", "HTTPCodec", "Primitives"], swiftSettings: strict),
+    .target(
+      name: "FuzzTargets", dependencies: ["HTTP2", "HTTPCodec", "Primitives"], path: "Tests/Fuzz/Targets",
+      swiftSettings: strict),
+    .executableTarget(name: "fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Runner", swiftSettings: strict),
+    .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
     .testTarget(name: "MembershipTests", dependencies: ["Membership", "Primitives", "Simulation"], swiftSettings: strict),
     .testTarget(
       name: "ConsensusTests", dependencies: ["Consensus", "Primitives", "Simulation"], exclude: ["Scenarios"],
