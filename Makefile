@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour rolling clients bench-cluster chaos build lint format libraries clean
+.PHONY: help demo test tour rolling clients bench counts bench-cluster chaos build lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -35,6 +35,15 @@ tour: build ## run the scripted check of routing, faults and failover
 
 clients: build ## curl, h2load, wrk, grpcio and websockets through two hops of the mesh
 	python3 Tests/RealProcesses/clients.py $(RELEASE)/mesh-node
+
+bench: build ## the data plane beside nginx, HAProxy and Envoy: QUICK=1, ONLY=name, WRITE=file
+	swift build -c release --static-swift-stdlib --product mesh-load
+	python3 Tests/Load/bench.py $(RELEASE)/mesh-node $(RELEASE)/mesh-load $(if $(QUICK),--quick) \
+	  $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write $(WRITE))
+
+counts: build ## check what a request costs in instructions, system calls and allocations: WRITE=1 (valgrind)
+	swift build -c release --static-swift-stdlib --product mesh-load
+	python3 Tests/Load/counts.py $(RELEASE)/mesh-node $(RELEASE)/mesh-load $(if $(WRITE),--write)
 
 bench-cluster: build ## membership beside serf, consensus beside etcd (root)
 	python3 Tests/RealProcesses/cluster_bench.py $(RELEASE)/mesh-node
