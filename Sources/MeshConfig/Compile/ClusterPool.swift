@@ -12,6 +12,9 @@ struct ClusterPool {
   /// Clusters built since `takeTouched`.
   private var touched: Set<ClusterIndex> = []
   private(set) var catalog: ServiceCatalog
+  /// What each client sees.
+  private var sidecars = SidecarIndex([], rootNamespace: "")
+  private var backendTLS = GatewayAPI.BackendTLSTable([], domain: "")
   private var rules: RuleIndex
   private var endpoints: EndpointCompiler
   private let policies: TrafficPolicyCompiler
@@ -31,6 +34,8 @@ struct ClusterPool {
     let rule: String?
     /// Only where priorities depend on the client's labels.
     let clientLabels: [String: String]?
+    /// Of a BackendTLSPolicy, which comes before what a DestinationRule says.
+    let backendTLS: UpstreamTLS?
   }
   /// What a cluster was built from.
   private struct Slot {
@@ -71,9 +76,11 @@ struct ClusterPool {
     if subset != nil && definition == nil { return nil }
     let usesLabels = rule?.usesClientLabels ?? false
     let entry = catalog.entries[service]
+    let servicePort = entry.service.ports[port]
     let key = Key(
-      service: entry.id, port: entry.service.ports[port].number, subset: subset, rule: rule?.name,
-      clientLabels: usesLabels ? client.labels : nil)
+      service: entry.id, port: servicePort.number, subset: subset, rule: rule?.name,
+      clientLabels: usesLabels ? client.labels : nil,
+      backendTLS: backendTLS.tls(host: entry.service.host, portName: servicePort.name))
     let slot = Slot(key: key, entry: entry, rule: rule, client: client)
     if let known = byKey[key] {
       used.insert(known)
@@ -127,7 +134,7 @@ struct ClusterPool {
 
   /// The explicit port, else the only one of the service, else the listener's.
   private mutating func resolve(_ query: DestinationQuery, _ client: ClientScope) -> DestinationAnswer {
-    guard let service = catalog.index(ofHost: query.host, seenFrom: client.namespace) else {
+    guard let service = catalog.index(ofHost: query.host, seenFrom: client.namespace), isVisible(service, to: client) else {
       let name = Self.name(host: query.host, port: query.port ?? query.listenerPort, subset: query.subset)
       return DestinationAnswer(cluster: nil, name: name)
     }
@@ -138,6 +145,11 @@ struct ClusterPool {
       return DestinationAnswer(cluster: nil, name: name)
     }
     return DestinationAnswer(cluster: cluster(service: service, port: port, subset: query.subset, client: client), name: name)
+  }
+
+  private func isVisible(_ service: Int, to client: ClientScope) -> Bool {
+    let target = catalog.entries[service].service
+    return sidecars.scope(of: client)?.admits(target.host, namespace: target.namespace) ?? true
   }
 
   /// Runs `body` and returns with its result every destination it asked for.
@@ -153,9 +165,13 @@ struct ClusterPool {
   // MARK: Over snapshots
 
   /// Begins a compilation over another catalog or other rules. What nothing asks for until `sweep` is dropped.
-  mutating func begin(catalog: ServiceCatalog, rules: RuleIndex) {
+  mutating func begin(
+    catalog: ServiceCatalog, rules: RuleIndex, sidecars: SidecarIndex? = nil, backendTLS: GatewayAPI.BackendTLSTable? = nil
+  ) {
     self.catalog = catalog
     self.rules = rules
+    if let sidecars { self.sidecars = sidecars }
+    if let backendTLS { self.backendTLS = backendTLS }
     ruleByScope = [:]
     answers = [:]
     used = [Self.passthrough]
@@ -232,7 +248,8 @@ struct ClusterPool {
       loadBalancer: policies.loadBalancer(blocks.loadBalancer),
       connectionPool: policies.connectionPool(
         blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? slot.rule?.trafficPolicy?.retryBudget),
-      outlierDetection: outlier, tls: policies.tls(blocks.tls, entryNames: entry.subjectAltNames),
+      outlierDetection: outlier,
+      tls: slot.key?.backendTLS ?? policies.tls(blocks.tls, entryNames: entry.subjectAltNames),
       destinationRule: slot.rule?.name)
     cluster.proxyProtocol = subset?.trafficPolicy?.proxyProtocol ?? slot.rule?.trafficPolicy?.proxyProtocol
     return cluster

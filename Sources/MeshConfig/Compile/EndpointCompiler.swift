@@ -20,7 +20,9 @@ struct EndpointCompiler {
         written.workloadSelector.map { meshEndpoints(entry, selector: $0, port: index) }
         ?? externalEndpoints(entry, written, port: index)
     }
-    return found.sorted { ($0.endpoint.key, $0.endpoint.address) < ($1.endpoint.key, $1.endpoint.address) }
+    return (found + writtenEndpoints(entry, port: index)).sorted {
+      ($0.endpoint.key, $0.endpoint.address) < ($1.endpoint.key, $1.endpoint.address)
+    }
   }
 
   func discovery(of entry: ServiceCatalog.Entry) -> Cluster.Discovery {
@@ -99,7 +101,7 @@ struct EndpointCompiler {
     }
   }
 
-  private static func external(_ address: String, _ port: UInt16, locality: Locality, weight: UInt32) -> Endpoint {
+  static func external(_ address: String, _ port: UInt16, locality: Locality, weight: UInt32) -> Endpoint {
     let place = Endpoint.Place(
       key: key("external/\(address):\(port)"), address: address, port: port, workload: nil, isLocal: false, mesh: nil,
       locality: locality)

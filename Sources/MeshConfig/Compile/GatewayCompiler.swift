@@ -52,6 +52,19 @@ struct GatewayCompiler {
     return result
   }
 
+  /// Ports of the Gateway API's Gateways, where Istio's leave them free.
+  func compile(
+    _ topology: GatewayAPI.Topology, beside others: [GatewayListener], pool: inout ClusterPool, findings: inout [Finding]
+  ) -> [GatewayListener] {
+    let compiler = GatewayAPI.ListenerCompiler(
+      topology: topology, settings: settings, localWorkload: localWorkload, workload: workload)
+    return compiler.compile(taken: Set(others.map(\.port)), findings: &findings) { target in
+      let query = DestinationQuery(host: target.host, subset: nil, port: target.port, listenerPort: target.port)
+      let answer = pool.destination(query, client: client)
+      return (answer.cluster, answer.name)
+    }
+  }
+
   /// The first class of protocol on a port keeps it; a later server of another class is left out.
   private func add(
     _ server: Gateway.Server, _ index: Int, of key: ObjectKey, to listeners: inout [UInt16: Listener],

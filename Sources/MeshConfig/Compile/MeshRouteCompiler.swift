@@ -6,6 +6,10 @@ struct MeshRouteCompiler {
   let book: RuleBook
   let settings: MeshSettings
   let client: ClientScope
+  /// What a Sidecar lets the client see; nil: everything that is exported.
+  var scope: SidecarIndex.Scope?
+  /// Routes of the Gateway API, where there are any.
+  var gatewayAPI: GatewayAPI.Topology?
 
   /// A host that is not in the registry is honoured on this port only.
   private static let unregisteredPort: UInt16 = 80
@@ -14,8 +18,8 @@ struct MeshRouteCompiler {
   typealias Claims = HostIndex<RuleBook.Entry>
 
   func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> RouteTable {
-    let claims = Self.claims(of: book, client: client, &findings)
-    let visible = catalog.visible(from: client.namespace)
+    let claims = Self.claims(of: book, client: client, scope: scope, &findings)
+    let visible = Self.visible(in: catalog, client: client, scope: scope)
     var hosts: [UInt16: [HostUnit]] = [:]
     units.begin()
     // Own services first, so that short names and shared domains go to them.
@@ -29,16 +33,32 @@ struct MeshRouteCompiler {
     let ports = hosts.keys.sorted().map { units.table($0, hosts[$0] ?? []) }
     units.end()
     return RouteTable(
-      ports: ports, fallback: settings.outboundPolicy == .allowAny ? .passthrough(ClusterPool.passthrough) : .blackHole)
+      ports: ports, fallback: allowsAny ? .passthrough(ClusterPool.passthrough) : .blackHole)
+  }
+
+  private var allowsAny: Bool {
+    scope?.sidecar.outboundPolicy.map { $0 == .allowAny } ?? (settings.outboundPolicy == .allowAny)
+  }
+
+  /// Services that are exported to the client and that its Sidecar lets it see.
+  static func visible(in catalog: ServiceCatalog, client: ClientScope, scope: SidecarIndex.Scope?) -> [Int] {
+    let exported = catalog.visible(from: client.namespace)
+    guard let scope else { return exported }
+    return exported.filter { index in
+      let service = catalog.entries[index].service
+      return scope.admits(service.host, namespace: service.namespace)
+    }
   }
 
   private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
 
-  static func claims(of book: RuleBook, client: ClientScope, _ findings: inout [Finding]) -> Claims {
+  static func claims(
+    of book: RuleBook, client: ClientScope, scope: SidecarIndex.Scope?, _ findings: inout [Finding]
+  ) -> Claims {
     var claims = Claims()
     for entry in book.entries where entry.gateways.contains(GatewayName.mesh) {
       guard Visibility.allows(entry.exportTo, client.namespace) else { continue }
-      for host in entry.hosts {
+      for host in entry.hosts where scope?.admits(host, namespace: entry.key.namespace) ?? true {
         guard let owner = claims[host] else {
           claims[host] = entry
           continue
@@ -61,6 +81,10 @@ struct MeshRouteCompiler {
     let claim = claims.value(covering: target.host)
     let domains = Self.domains(of: target, client: client, domain: settings.domain)
     for (index, port) in target.ports.enumerated() where port.protocol.isHTTP {
+      if let unit = gatewayAPIHost(target, port.number, domains, &pool) {
+        hosts[port.number, default: []].append(unit)
+        continue
+      }
       let unit = units.unit(
         "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool
       ) { pool in
@@ -70,6 +94,20 @@ struct MeshRouteCompiler {
       }
       hosts[port.number, default: []].append(unit)
     }
+  }
+
+  /// Routes of the Gateway API that name the service come before a VirtualService.
+  private func gatewayAPIHost(
+    _ service: Service, _ port: UInt16, _ domains: [String], _ pool: inout ClusterPool
+  ) -> HostUnit? {
+    guard let gatewayAPI else { return nil }
+    let compiler = GatewayAPI.MeshRouteCompiler(topology: gatewayAPI, settings: settings, clientNamespace: client.namespace)
+    let routes = compiler.routes(host: service.host, namespace: service.namespace, port: port) { target in
+      let query = DestinationQuery(host: target.host, subset: nil, port: target.port, listenerPort: port)
+      let answer = pool.destination(query, client: client)
+      return (answer.cluster, answer.name)
+    }
+    return routes.map { HostUnit(name: "\(service.host):\(port)", domains: domains, routes: $0, rules: [], asked: []) }
   }
 
   private func place(_ port: UInt16) -> RouteCompiler.Place {

@@ -173,6 +173,8 @@ extension DestinationRule {
 struct ClientScope: Hashable {
   var namespace: String
   var labels: [String: String]
+  /// Gateways see everything, whatever a Sidecar says.
+  var isGateway = false
 }
 
 enum Labels {

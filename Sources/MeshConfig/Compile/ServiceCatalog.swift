@@ -13,10 +13,12 @@ struct ServiceCatalog {
     let created: UInt64
     /// SANs for upstream TLS when a DestinationRule gives none.
     let subjectAltNames: [String]
+    /// Endpoints that other objects of the configuration put behind it.
+    let written: [WrittenEndpoint]
 
     init(
       service: Service, targets: [IntOrString?], source: Source, exportTo: Set<String>, created: UInt64,
-      subjectAltNames: [String]
+      subjectAltNames: [String], written: [WrittenEndpoint] = []
     ) {
       self.service = service
       self.targets = targets
@@ -24,6 +26,7 @@ struct ServiceCatalog {
       self.exportTo = exportTo
       self.created = created
       self.subjectAltNames = subjectAltNames
+      self.written = written
     }
 
     var id: ServiceID { ServiceID(host: service.host, namespace: service.namespace) }

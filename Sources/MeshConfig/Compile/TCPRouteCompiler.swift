@@ -6,6 +6,8 @@ struct TCPRouteCompiler {
   let book: RuleBook
   let settings: MeshSettings
   let client: ClientScope
+  /// What a Sidecar lets the client see; nil: everything that is exported.
+  var scope: SidecarIndex.Scope?
 
   private struct Port {
     var units: [TCPUnit] = []
@@ -18,8 +20,8 @@ struct TCPRouteCompiler {
     defer { units.end() }
     var ports: [UInt16: Port] = [:]
     var ignored: [Finding] = []
-    let claims = MeshRouteCompiler.claims(of: book, client: client, &ignored)
-    let visible = catalog.visible(from: client.namespace)
+    let claims = MeshRouteCompiler.claims(of: book, client: client, scope: scope, &ignored)
+    let visible = MeshRouteCompiler.visible(in: catalog, client: client, scope: scope)
     let own = visible.filter { catalog.entries[$0].service.namespace == client.namespace }
     let others = visible.filter { catalog.entries[$0].service.namespace != client.namespace }
     // Own services first, so that short names and shared addresses go to them.

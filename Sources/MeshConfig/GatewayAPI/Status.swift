@@ -16,12 +16,11 @@ extension GatewayAPI {
     }
 
     /// - Parameters:
-    ///   - workloads: what is registered, since services that exist by registration can be backends.
+    ///   - services: what requests can be sent to, as a snapshot lists it.
     ///   - address: where this mesh's gateways are reached.
-    public init(objects: [StoredObject], workloads: [WorkloadRecord], settings: MeshSettings, address: String) {
+    public init(objects: [StoredObject], services: [Service], domain: String, address: String) {
       let ordered = objects.sorted(by: StoredObject.isOlder)
-      let catalog = ServiceCatalog(objects: ordered, workloads: workloads, settings: settings)
-      let topology = Topology(objects: ordered, services: catalog.entries.map(\.service), domain: settings.domain)
+      let topology = Topology(objects: ordered, services: services, domain: domain)
       byKey = StatusWriter(topology: topology, address: address).all
     }
   }

@@ -1,0 +1,67 @@
+/// Which services each client workload sees (Istio, Sidecar).
+struct SidecarIndex: Sendable {
+  /// What one Sidecar lets one client see.
+  struct Scope: Sendable {
+    let sidecar: Sidecar
+    let clientNamespace: String
+
+    /// Whether a host of a namespace is visible. Without `egress` everything is.
+    func admits(_ host: String, namespace: String) -> Bool {
+      let hosts = sidecar.egress.flatMap(\.hosts)
+      if hosts.isEmpty { return true }
+      if hosts.contains(where: { $0.isExcluded && matches($0, host, namespace) }) { return false }
+      return hosts.contains { !$0.isExcluded && matches($0, host, namespace) }
+    }
+
+    private func matches(_ pattern: Sidecar.Host, _ host: String, _ namespace: String) -> Bool {
+      switch pattern.namespace {
+      case "~": return false
+      case "*": break
+      case ".": if namespace != clientNamespace { return false }
+      default: if namespace != pattern.namespace { return false }
+      }
+      return HostName.covers(pattern.name, host)
+    }
+  }
+
+  private struct Item {
+    let namespace: String
+    let sidecar: Sidecar
+  }
+
+  /// Oldest first.
+  private let items: [Item]
+  private let rootNamespace: String
+
+  /// - Parameter objects: oldest first.
+  init(_ objects: [HeldObject], rootNamespace: String) {
+    self.rootNamespace = rootNamespace
+    items = objects.compactMap { held in
+      guard case .sidecar(let sidecar) = held.stored.object.spec else { return nil }
+      return Item(namespace: held.stored.key.namespace, sidecar: sidecar)
+    }
+  }
+
+  var isEmpty: Bool { items.isEmpty }
+  /// Keys of the labels that tell clients apart.
+  var clientLabelKeys: Set<String> { Set(items.flatMap { ($0.sidecar.workloadSelector ?? [:]).keys }) }
+
+  /// The one whose selector matches, else the namespace's, else the mesh's; nil: everything exported is visible.
+  func scope(of client: ClientScope) -> Scope? {
+    if items.isEmpty || client.isGateway { return nil }
+    let own = items.filter { $0.namespace == client.namespace }
+    let chosen =
+      own.first { $0.sidecar.selects(client.labels) ?? false }
+      ?? own.first { $0.sidecar.selects(client.labels) == nil }
+      ?? items.first { $0.namespace == rootNamespace && $0.sidecar.selects(client.labels) == nil }
+    return chosen.map { Scope(sidecar: $0.sidecar, clientNamespace: client.namespace) }
+  }
+}
+
+extension Sidecar {
+  /// nil: no selector, every workload of the namespace.
+  fileprivate func selects(_ labels: [String: String]) -> Bool? {
+    guard let workloadSelector, !workloadSelector.isEmpty else { return nil }
+    return Labels.match(workloadSelector, labels)
+  }
+}
