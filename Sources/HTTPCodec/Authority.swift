@@ -48,7 +48,8 @@ struct AuthorityParts {
       hostEnd -= 1
       canonical = false
     }
-    guard hostEnd > 0 else { throw MessageError(.malformedHost) }
+    // One trailing dot is the root of DNS; a second one would be an empty label.
+    guard hostEnd > 0, bytes[hostEnd - 1] != 0x2E else { throw MessageError(.malformedHost) }
     if end < bytes.count {
       guard bytes[end] == 0x3A, bytes.count - end - 1 <= 5 else { throw MessageError(.malformedHost) }
       var number = 0

@@ -34,12 +34,15 @@ public enum PathNormalization: Hashable, Sendable {
     let digits = Array("0123456789ABCDEF".utf8)
     var text: [UInt8] = []
     text.reserveCapacity(path.count)
+    // Where a `%` stands that begins no escape. What follows it is not decoded: `%%341` must not become `%41`, which whoever
+    // decodes next would take for `A`.
+    var strayPercent = -3
     var at = 0
     while at < path.count {
       let byte = path[at]
       if byte == 0x25, let value = escaped(path, at) {
         if value == 0 { throw MessageError(.nulInPath) }
-        if isUnreserved(value) {
+        if isUnreserved(value), text.count > strayPercent + 2 {
           text.append(value)
         } else if decodingSlashes, value == 0x2F || value == 0x5C {
           text.append(0x2F)
@@ -51,7 +54,10 @@ public enum PathNormalization: Hashable, Sendable {
       }
       if byte == 0x5C {
         text.append(0x2F)
-      } else if byte == 0x25 || ByteClass.has(byte, ByteClass.pathAsIs) {
+      } else if byte == 0x25 {
+        strayPercent = text.count
+        text.append(byte)
+      } else if ByteClass.has(byte, ByteClass.pathAsIs) {
         text.append(byte)
       } else {
         text.append(0x25)
