@@ -47,8 +47,6 @@ struct ByteStream: ~Copyable {
   }
 
   var isTLS: Bool { session != nil }
-  /// What the handshake agreed on (ALPN); empty when nothing, and without TLS.
-  var applicationProtocol: String { session?.applicationProtocol ?? "" }
   /// Why TLS failed after the handshake, for example because the peer refused our certificate.
   var tlsFailure: TLSError? { session?.failure }
 

@@ -26,6 +26,14 @@ public enum ProxyLimits {
   static let framesPerWrite = 128 * 1024
   /// Requests, with their exchanges, that an HTTP/2 connection keeps for its next streams.
   static let spareStreams = 128
+  /// Requests that wait for one HTTP/2 connection to be made; more share another.
+  static let waitingStreams = 1024
+  /// A connection to another node that was silent for so long is asked for a sign of life with its next request, which has to
+  /// come within the time below: a host that is gone without a word must not swallow requests.
+  static let silenceBeforePing: Duration = .seconds(10)
+  static let pingTime: Duration = .seconds(5)
+  /// How long a connection to another node lies idle before it is closed.
+  static let meshIdle: Duration = .seconds(3600)
   /// How long a client may leave an answer untaken, where no idle timeout is set (Envoy's default of stream idle timeouts).
   static let stalledStream: Duration = .seconds(300)
   /// Idle streams are looked for no more often.

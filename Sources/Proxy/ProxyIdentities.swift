@@ -27,9 +27,9 @@ public struct ProxyIdentities: Sendable {
   public init(_ workloads: [String: Workload] = [:]) { self.workloads = workloads }
 }
 
-/// What is spoken on the mesh port (ALPN): Istio's name for HTTP/1.1 between proxies.
+/// What is spoken on the mesh port (ALPN).
 enum MeshProtocol {
-  static let names = ["istio-http/1.1"]
+  static let names = ["h2"]
   /// Istio's name for bytes that are not looked into.
   static let tcp = "istio"
 }
@@ -42,9 +42,14 @@ struct TLSMaterial: Sendable {
   let clients: [TLSContext?]
   let tcpClients: [TLSContext?]
   /// For servers outside the mesh, by what the DestinationRule says; a failure stays one until the next state.
-  let originations: [UpstreamTLS: Result<TLSContext, TLSError>]
+  private let originations: [Origination: Result<TLSContext, TLSError>]
   /// The files that the originations were made of.
   private let stamps: [UpstreamTLS: [FileStamp]]
+
+  private struct Origination: Hashable {
+    var tls: UpstreamTLS
+    var http2: Bool
+  }
 
   /// The ports of this node's gateway.
   let gatewayContexts: GatewayContexts
@@ -67,16 +72,26 @@ struct TLSMaterial: Sendable {
     }
     inbound = Self.inboundContext(servers)
     gatewayContexts = GatewayContexts(snapshot, workloads: own, after: old?.gatewayContexts)
-    var originations: [UpstreamTLS: Result<TLSContext, TLSError>] = [:]
+    var originations: [Origination: Result<TLSContext, TLSError>] = [:]
     var stamps: [UpstreamTLS: [FileStamp]] = [:]
-    for cluster in snapshot.clusters where originations[cluster.tls] == nil {
+    for cluster in snapshot.clusters where stamps[cluster.tls] == nil {
       let tls = cluster.tls
       let files = tls.files.map { FileStamp(path: $0) }
       stamps[tls] = files
-      originations[tls] = old?.stamps[tls] == files ? old?.originations[tls] : Self.origination(tls)
+      for http2 in [false, true] {
+        let key = Origination(tls: tls, http2: http2)
+        originations[key] =
+          old?.stamps[tls] == files
+          ? old?.originations[key] : Self.origination(tls, protocols: [http2 ? "h2" : "http/1.1"])
+      }
     }
     self.originations = originations
     self.stamps = stamps
+  }
+
+  /// For one server outside the mesh, and what is to be spoken with it.
+  func origination(_ tls: UpstreamTLS, http2: Bool) -> Result<TLSContext, TLSError>? {
+    originations[Origination(tls: tls, http2: http2)]
   }
 
   private static func inboundContext(_ servers: [(key: [UInt8], value: TLSContext)]) -> TLSContext? {
@@ -86,12 +101,12 @@ struct TLSMaterial: Sendable {
       identity: nil, trust: first.value.trust, protocols: MeshProtocol.names, selectByName: { byName[$0] })
   }
 
-  private static func origination(_ tls: UpstreamTLS) -> Result<TLSContext, TLSError>? {
+  private static func origination(_ tls: UpstreamTLS, protocols: [String]) -> Result<TLSContext, TLSError>? {
     switch tls {
     case .automatic, .disabled, .istioMutual: nil
-    case .simple(_, _, let authorities, let insecure): client(nil, trust(authorities, insecure: insecure))
+    case .simple(_, _, let authorities, let insecure): client(nil, trust(authorities, insecure: insecure), protocols)
     case .mutual(_, _, let authorities, let certificate, let key, let insecure):
-      client(Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure))
+      client(Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure), protocols)
     }
   }
 
@@ -106,14 +121,14 @@ struct TLSMaterial: Sendable {
   }
 
   private static func client(
-    _ identity: Result<TLSIdentity, any Error>?, _ trust: Result<TLSTrust, any Error>
+    _ identity: Result<TLSIdentity, any Error>?, _ trust: Result<TLSTrust, any Error>, _ protocols: [String]
   ) -> Result<TLSContext, TLSError> {
     do {
       var options = TLSOptions()
       options.resumesSessions = true
       return .success(
         try .client(
-          identity: identity?.get(), trust: trust.get(), protocols: ["http/1.1"], minimum: .tls12, options: options))
+          identity: identity?.get(), trust: trust.get(), protocols: protocols, minimum: .tls12, options: options))
     } catch {
       return .failure(error as? TLSError ?? .configuration("\(error)"))
     }

@@ -77,6 +77,9 @@ final class ServingState: Sendable {
   let activity: [WorkloadActivity]
   /// Counts published states; what workers cache by index is valid for one number.
   let generation: UInt64
+  /// A number for each local workload, by index into `snapshot.localWorkloads`, that stays the same over states and changes
+  /// with its identity: connections to other nodes are shared by it.
+  let sourceNumbers: [Int32]
   /// Index into `snapshot.localWorkloads` by `WorkloadFacts.key`.
   private let localByKey: ByteTable<Int>
   /// Where a server name of the mesh port leads.
@@ -108,10 +111,13 @@ final class ServingState: Sendable {
         inbound.append(
           (
             Array(name.utf8),
-            InboundTarget(localWorkload: index, port: port.port, service: service)
+            InboundTarget(
+              localWorkload: index, port: port.port, service: service, protocol: port.protocol,
+              endpoint: UpstreamKey.endpoint(workload.address, port.port))
           ))
       }
     }
+    sourceNumbers = snapshot.localWorkloads.map { SourceNumbers.number($0, in: state.snapshot) }
     localByKey = ByteTable(local)
     inboundByName = ByteTable(inbound)
     tls = TLSMaterial(
@@ -141,4 +147,7 @@ struct InboundTarget: Sendable, Hashable {
   var port: UInt16
   /// The service it stands behind, an index into `MeshSnapshot.services`; nil when no service names it.
   var service: Int?
+  var `protocol`: PortProtocol
+  /// What its connections are shared by.
+  var endpoint: UInt64
 }

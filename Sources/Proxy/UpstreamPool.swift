@@ -14,6 +14,13 @@ struct UpstreamKey: Hashable {
   var allowsReuse = true
   /// Copies of requests have connections of their own.
   var isMirror = false
+
+  /// A number for an address that is no endpoint of a snapshot (FNV-1a).
+  static func endpoint(_ host: String, _ port: UInt16) -> UInt64 {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    for byte in host.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
+    return (hash ^ UInt64(port)) &* 0x0000_0100_0000_01B3
+  }
 }
 
 /// How long a connection lives and how much it carries, and who counts it (`connectionPool`).
@@ -65,7 +72,7 @@ extension Worker {
 }
 
 /// The idle connections of one worker, newest first: an application that closes idle connections closes the oldest.
-struct UpstreamPool {
+final class UpstreamPool {
   private var idle: [UpstreamKey: [HTTP1Upstream]] = [:]
   /// How long peers kept idle connections open, as far as they were seen to close one.
   private var closedAfter: [UpstreamKey: Duration] = [:]
@@ -74,7 +81,7 @@ struct UpstreamPool {
   private var open: [UpstreamKey: Int] = [:]
 
   /// An idle connection, if one is left that its peer has not closed.
-  mutating func take(_ key: UpstreamKey, now: Instant, mustBeFresh: Bool) -> HTTP1Upstream? {
+  func take(_ key: UpstreamKey, now: Instant, mustBeFresh: Bool) -> HTTP1Upstream? {
     // A request that must not be done twice stays off connections that this peer is about to close.
     if mustBeFresh, let life = closedAfter[key], let newest = idle[key]?.last,
       now - newest.idleSince + ProxyLimits.closeMargin >= life
@@ -95,12 +102,12 @@ struct UpstreamPool {
   }
 
   /// Notes that the peer closed a connection which had lain idle so long; the shortest time counts.
-  mutating func learnClose(_ key: UpstreamKey, after idle: Duration) {
+  func learnClose(_ key: UpstreamKey, after idle: Duration) {
     if closedAfter.count >= ProxyLimits.idleUpstreams { closedAfter.removeAll() }
     closedAfter[key] = min(closedAfter[key] ?? idle, idle)
   }
 
-  mutating func give(_ connection: HTTP1Upstream) {
+  func give(_ connection: HTTP1Upstream) {
     let there = idle[connection.key]?.count ?? 0
     guard there < ProxyLimits.idleUpstreamsPerKey, count < ProxyLimits.idleUpstreams else {
       connection.close()
@@ -111,7 +118,7 @@ struct UpstreamPool {
     idle[connection.key, default: []].append(connection)
   }
 
-  mutating func remove(_ connection: HTTP1Upstream) {
+  func remove(_ connection: HTTP1Upstream) {
     guard let index = idle[connection.key]?.firstIndex(where: { $0 === connection }) else { return }
     idle[connection.key]?.remove(at: index)
     count -= 1
@@ -119,20 +126,20 @@ struct UpstreamPool {
   }
 
   func hasConnections(_ key: UpstreamKey) -> Bool { open[key] != nil }
-  mutating func opened(_ key: UpstreamKey) { open[key, default: 0] += 1 }
-  mutating func closed(_ key: UpstreamKey) {
+  func opened(_ key: UpstreamKey) { open[key, default: 0] += 1 }
+  func closed(_ key: UpstreamKey) {
     guard let left = open[key] else { return }
     open[key] = left > 1 ? left - 1 : nil
   }
 
   /// The idle connection that was used longest ago, to make room for another.
-  mutating func takeOldest(_ key: UpstreamKey) -> HTTP1Upstream? {
+  func takeOldest(_ key: UpstreamKey) -> HTTP1Upstream? {
     guard idle[key]?.isEmpty == false else { return nil }
     count -= 1
     return idle[key]?.removeFirst()
   }
 
-  mutating func removeAll() -> [HTTP1Upstream] {
+  func removeAll() -> [HTTP1Upstream] {
     defer {
       idle = [:]
       count = 0

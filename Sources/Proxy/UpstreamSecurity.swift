@@ -47,7 +47,7 @@ extension UpstreamTLS {
 extension Worker {
   /// Begins to connect, with the security asked for. `forTCP`: what goes through is not HTTP.
   func upstreamStream(
-    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState, forTCP: Bool = false
+    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState, forTCP: Bool = false, http2: Bool = false
   ) throws(ProxyError.ConnectFailure) -> ByteStream {
     let socket: Socket
     do throws(SystemError) {
@@ -66,7 +66,7 @@ extension Worker {
         return try ByteStream(socket, context, serverName: route.serverName, expecting: .members([route.identity]))
       case .origination(let serverName, let tls):
         let names = tls.expectedNames(serverName)
-        guard let context = try state.tls.originations[tls]?.get() else {
+        guard let context = try state.tls.origination(tls, http2: http2)?.get() else {
           throw TLSError.configuration("no TLS settings for \(serverName)")
         }
         return try ByteStream(

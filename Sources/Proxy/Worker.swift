@@ -27,7 +27,8 @@ final class Worker: TurnHandler {
   /// Where opaque bytes pass through, between one read and the writes that follow it.
   let relayScratch = UnsafeMutableRawBufferPointer.allocate(byteCount: ProxyLimits.relayReadBytes, alignment: 16)
   var pipes = SplicePipePool()
-  var upstreams = UpstreamPool()
+  let upstreams = UpstreamPool()
+  var http2Upstreams = HTTP2UpstreamPool()
   var balancing = Balancing()
   var telemetry: RequestTelemetry
   var counters = ProxyCounters()
@@ -93,6 +94,7 @@ final class Worker: TurnHandler {
     drain()
     for connection in Array(connections.values) { connection.close() }
     for connection in upstreams.removeAll() { connection.close() }
+    for connection in http2Upstreams.removeAll() { connection.shutDown() }
     turnEnded()
   }
 
@@ -120,8 +122,13 @@ final class Worker: TurnHandler {
     }
   }
 
-  /// Takes a connection on which HTTP/1 is spoken from now on.
+  /// Takes a connection on which HTTP is spoken from now on: which version, TLS has agreed on, or the first bytes tell.
   func serveHTTP(_ stream: consuming ByteStream, from caller: Caller) {
+    if stream.applicationProtocol == "h2" {
+      let connection = HTTP2DownstreamConnection(from: caller, worker: self)
+      add(connection)
+      return connection.open(stream, received: UnsafeBufferPointer(start: nil, count: 0))
+    }
     let connection = HTTP1Downstream(stream, from: caller, worker: self)
     add(connection)
     connection.open()

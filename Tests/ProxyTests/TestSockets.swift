@@ -89,6 +89,8 @@ final class Wire: Sendable {
     return Glibc.poll(&poll, 1, milliseconds) > 0
   }
 
+  func endWriting() { shutdown(descriptor, Int32(SHUT_WR)) }
+
   func closeNow() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
   func reset() {
@@ -136,6 +138,11 @@ final class Origin: Sendable {
 
   /// Waits until another connection has come, at most ten seconds.
   func awaitConnection() { _ = acceptedSignal.wait(timeout: .now() + 10) }
+
+  private let lastNoted = Mutex(0)
+  /// A number a script keeps for its test.
+  func note(_ number: Int) { lastNoted.withLock { $0 = number } }
+  var noted: Int { lastNoted.withLock { $0 } }
 
   private let permission = DispatchSemaphore(value: 0)
   /// Holds a script until the test permits it to go on, at most ten seconds.

@@ -53,6 +53,8 @@ struct TrafficPolicyCompiler {
     policy.tcpIdleTimeout = written?.tcpIdleTimeout ?? policy.tcpIdleTimeout
     policy.maxConnectionDuration = written?.maxConnectionDuration
     policy.keepAlive = written?.keepAlive
+    if written?.upgradesHTTP1 == true { policy.http2 = .always }
+    if written?.useClientProtocol == true { policy.http2 = .likeClient }
     policy.retryBudget = budget.map {
       ConnectionPoolPolicy.RetryBudget(percent: $0.percent, minConcurrency: $0.minRetryConcurrency)
     }

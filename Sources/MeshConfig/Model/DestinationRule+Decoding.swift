@@ -308,9 +308,6 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
       if upgradePolicy == .upgrade && useClientProtocol {
         fields.error("useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other")
       }
-      if upgradePolicy == .upgrade {
-        fields.report.notEnforced(fields.path / "h2UpgradePolicy", "applications are called in the protocol of their port")
-      }
     }
   }
 

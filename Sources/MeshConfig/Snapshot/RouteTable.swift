@@ -407,8 +407,13 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   /// Opaque connections: time after which they are ended, busy or not.
   public var maxConnectionDuration: Duration?
   public var keepAlive: TCPKeepAlive?
+  /// When the destination is called by HTTP/2 although its port does not say so.
+  public var http2 = HTTP2Use.byPort
   /// Concurrent retries allowed as a share of the requests; takes the place of `maxRetries`.
   public var retryBudget: RetryBudget?
+
+  /// `h2UpgradePolicy: UPGRADE` is `always`, `useClientProtocol` is `likeClient`.
+  public enum HTTP2Use: Sendable, Hashable { case byPort, always, likeClient }
 
   public struct RetryBudget: Sendable, Hashable {
     public var percent: Double

@@ -28,7 +28,7 @@ final class Mirror: UpstreamObserver, TimerHandler {
     else { return }
     guard clusterState.load.beginRequest(target.connectionPool) else { return worker.endMirror(body.count) }
     let mirror = Mirror(worker, head, body, clusterState, ticket)
-    mirror.begin(EndpointAddress(target.endpoints[ticket.index], in: target, source: source), target, state)
+    mirror.begin(EndpointAddress(target.endpoints[ticket.index], in: target, source: source, state), target, state)
   }
 
   private init(_ worker: Worker, _ head: RequestHead, _ body: [UInt8], _ clusterState: ClusterState, _ ticket: HostTicket) {
@@ -45,6 +45,7 @@ final class Mirror: UpstreamObserver, TimerHandler {
     // Never on a connection that a client's request could have, so that copies cannot make requests wait.
     var key = address.key
     key.isMirror = true
+    if address.speaksHTTP2 { return beginHTTP2(key, address, cluster, state) }
     if let idle = worker.upstreams.take(key, now: worker.loop.now, mustBeFresh: true) {
       upstream = idle
       return upstreamConnected(idle)
@@ -59,6 +60,20 @@ final class Mirror: UpstreamObserver, TimerHandler {
     } catch {
       end()
     }
+  }
+
+  private func beginHTTP2(_ key: UpstreamKey, _ address: EndpointAddress, _ cluster: Cluster, _ state: ServingState) {
+    if let place = worker.http2Upstream(key, for: self) {
+      upstream = place
+      if place.isReady { upstreamConnected(place) }
+      return
+    }
+    guard let ip = IPAddress(address.host) else { return end() }
+    let place = try? worker.openHTTP2Upstream(
+      key, to: .ip(ip, port: address.port), address.security, cluster.connectionPool, clusterState.load, state,
+      within: cluster.connectionPool.connectTimeout, for: self)
+    guard let place else { return end() }
+    upstream = place
   }
 
   private func end() {
@@ -103,28 +118,4 @@ final class Mirror: UpstreamObserver, TimerHandler {
   func upstreamBody(_ bytes: UnsafeBufferPointer<UInt8>) {}
   func upstreamCanTakeMore() {}
   func flushClient() {}
-}
-
-/// Where an endpoint is reached from here, and how.
-struct EndpointAddress {
-  var key: UpstreamKey
-  var host: String
-  var port: UInt16
-  var security: UpstreamSecurity
-
-  /// - Parameter source: the calling workload, an index into the snapshot's local workloads.
-  init(_ endpoint: Endpoint, in cluster: Cluster, source: Int?) {
-    if !endpoint.isLocal, let mesh = endpoint.mesh, cluster.tls.usesMeshIdentity {
-      key = UpstreamKey(source: Int32(truncatingIfNeeded: source ?? -1), endpoint: endpoint.key, security: .mesh)
-      host = mesh.address
-      port = mesh.port
-      security = .mesh(mesh, source: source)
-      return
-    }
-    let outside = endpoint.isLocal ? .plain : UpstreamSecurity(cluster.tls, host: cluster.host)
-    key = UpstreamKey(source: -1, endpoint: endpoint.key, security: outside == .plain ? .plain : .origination)
-    host = endpoint.address
-    port = endpoint.port
-    security = outside
-  }
 }

@@ -253,51 +253,58 @@ extension Exchange {
   // MARK: Connect or reuse
 
   private func connect(to endpoint: Endpoint, in cluster: Cluster) {
-    let address = EndpointAddress(endpoint, in: cluster, source: sourceLocal)
-    connect(key: address.key, address.host, address.port, cluster, address.security)
+    let address = EndpointAddress(endpoint, in: cluster, source: sourceLocal, state)
+    let likeClient = cluster.connectionPool.http2 == .likeClient && caller.isHTTP2
+    connect(
+      key: address.key, address.host, address.port, cluster, address.security, http2: address.speaksHTTP2 || likeClient)
   }
 
-  /// To the application on this node that the mesh peer asked for.
+  /// To the application on this node that the mesh peer asked for, in the protocol of its port.
   private func connectInbound(_ target: InboundTarget) {
     let workload = snapshot.localWorkloads[target.localWorkload]
     serve(target.localWorkload)
-    let key = UpstreamKey(
-      source: -1, endpoint: UInt64(target.port) << 32 | UInt64(UInt32(truncatingIfNeeded: workload.workload)),
-      security: .plain)
-    connect(key: key, workload.address, target.port, nil)
+    let key = UpstreamKey(source: -1, endpoint: target.endpoint, security: .plain)
+    let http2 = target.protocol.isHTTP2 || target.protocol == .auto && isGRPC
+    connect(key: key, workload.address, target.port, nil, http2: http2)
   }
 
-  /// To the request's own host and port (`PassthroughCluster`).
+  /// To the request's own host and port (`PassthroughCluster`), in the client's protocol.
   private func connectOriginal(_ cluster: Cluster) {
     let host = head.headers.text(head.host)
     let port = head.port ?? 80
-    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-    for byte in host.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0100_0000_01B3 }
     let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
-    connect(key: UpstreamKey(source: -2, endpoint: hash ^ UInt64(port), security: .plain), name, port, cluster)
+    let key = UpstreamKey(source: -2, endpoint: UpstreamKey.endpoint(host, port), security: .plain)
+    connect(key: key, name, port, cluster, http2: caller.isHTTP2)
   }
 
   private func connect(
-    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity = .plain
+    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity = .plain,
+    http2: Bool = false
   ) {
     var key = key
-    key.allowsReuse = !head.wantsUpgrade
-    let mustBeFresh = !head.method.isIdempotent
+    key.allowsReuse = http2 || !head.wantsUpgrade
     isMeshTry = key.security == .mesh
-    if key.allowsReuse, !mustOpenNew,
-      let idle = worker.upstreams.take(key, now: now, mustBeFresh: mustBeFresh)
+    if http2 {
+      if let place = worker.http2Upstream(key, for: self) {
+        upstream = place
+        // Otherwise it tells once it is connected.
+        if place.isReady { send(on: place) }
+        return
+      }
+    } else if key.allowsReuse, !mustOpenNew,
+      let idle = worker.upstreams.take(key, now: now, mustBeFresh: !head.method.isIdempotent)
     {
       upstream = idle
       return send(on: idle)
     }
     if let address = IPAddress(host) {
-      return open(key, .ip(address, port: port), cluster, security)
+      return open(key, .ip(address, port: port), cluster, security, http2: http2)
     }
     resolve(host) { exchange, address in
       guard let address else {
         return exchange.tryFailed(UpstreamFailure(.connect(.dns), isSent: false))
       }
-      exchange.open(key, .ip(address, port: port), cluster, security)
+      exchange.open(key, .ip(address, port: port), cluster, security, http2: http2)
     }
   }
 
@@ -316,18 +323,24 @@ extension Exchange {
     if let known { then(self, known.isEmpty ? nil : known[attempts % known.count]) }
   }
 
-  private func open(_ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity) {
+  private func open(
+    _ key: UpstreamKey, _ address: SocketAddress, _ cluster: Cluster?, _ security: UpstreamSecurity, http2: Bool
+  ) {
     // A request for the proxy's own port, passed through, would come back for ever.
     if cluster?.discovery == .originalDestination, worker.listens(at: address) {
       return tryFailed(UpstreamFailure(.connect(.unreachable), isSent: false))
     }
     let timeout = cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout
+    let (policy, load) = (cluster?.connectionPool, clusterState?.load)
     do throws(ProxyError.ConnectFailure) {
-      let connection = try worker.openUpstream(
-        key, to: address, security, cluster?.connectionPool, clusterState?.load, state)
-      guard let connection else { return waitForConnection(cluster?.connectionPool ?? ConnectionPoolPolicy()) }
-      upstream = connection
-      try connection.open(for: self, within: timeout)
+      if http2 {
+        upstream = try worker.openHTTP2Upstream(key, to: address, security, policy, load, state, within: timeout, for: self)
+      } else {
+        let connection = try worker.openUpstream(key, to: address, security, policy, load, state)
+        upstream = connection
+        try connection?.open(for: self, within: timeout)
+      }
+      if upstream == nil { waitForConnection(policy ?? ConnectionPoolPolicy()) }
     } catch {
       upstream?.cancel()
       upstream = nil

@@ -55,6 +55,7 @@ final class HTTP2Carrier: EventHandler, TurnHandler {
     } catch {
       owner?.carrier(self, failed: error)
     }
+    owner?.carrierReceived(self)
     flush()
   }
 
@@ -162,6 +163,8 @@ enum HTTP2CarrierEnd: Equatable {
 }
 
 protocol HTTP2CarrierOwner: AnyObject {
+  /// What came in one read was taken.
+  func carrierReceived(_ carrier: HTTP2Carrier)
   /// The connection is gone; `session.connectionLost` is still to be called.
   func carrier(_ carrier: HTTP2Carrier, lost reason: HTTP2CarrierEnd)
   /// The peer broke the protocol; the GOAWAY goes out at the end of the turn.

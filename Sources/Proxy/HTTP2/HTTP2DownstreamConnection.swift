@@ -187,6 +187,8 @@ extension HTTP2DownstreamConnection: HTTP2Events {
 }
 
 extension HTTP2DownstreamConnection: HTTP2CarrierOwner {
+  func carrierReceived(_ carrier: HTTP2Carrier) {}
+
   func carrier(_ carrier: HTTP2Carrier, lost reason: HTTP2CarrierEnd) { ended() }
 
   func carrier(_ carrier: HTTP2Carrier, failed error: HTTP2Error) { worker.counters.http2Errors += 1 }

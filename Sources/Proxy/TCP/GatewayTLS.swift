@@ -138,7 +138,7 @@ struct GatewayContexts: Sendable {
 
 /// What gateways speak over TLS (ALPN), in order of preference.
 enum GatewayProtocol {
-  static let http = ["http/1.1"]
+  static let http = ["h2", "http/1.1"]
 }
 
 extension GatewayPort {

@@ -184,7 +184,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     clusterState.balancer.started(chosen)
     isStarted = true
     tried.append(chosen.key)
-    let address = EndpointAddress(found, in: cluster, source: errand.sourceLocal)
+    let address = EndpointAddress(found, in: cluster, source: errand.sourceLocal, state)
     connect(to: address.host, address.port, address.security)
   }
 
