@@ -80,6 +80,7 @@ let package = Package(
     .executableTarget(
       name: "mesh-load", dependencies: ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux"], path: "Tests/Load",
       swiftSettings: strict),
+    .executableTarget(name: "simulate", dependencies: ["Simulation", "Primitives"], path: "Tests/Simulate", swiftSettings: strict),
     .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "Primitives"], swiftSettings: strict),
     .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Primitives"], swiftSettings: strict),
@@ -107,7 +108,9 @@ let package = Package(
       name: "BookinfoDemoTests", dependencies: ["BookinfoDemo", "HTTPCodec", "Primitives", "CLinux"], swiftSettings: strict),
     .testTarget(
       name: "ConformanceTests",
-      dependencies: ["Cluster", "Nodes", "HTTPCodec", "Primitives", "CLinux", "mesh-node", "BookinfoDemo"],
+      dependencies: [
+        "Cluster", "Nodes", "HTTPCodec", "MeshConfig", "Primitives", "Transport", "CLinux", "mesh-node", "BookinfoDemo",
+      ],
       swiftSettings: strict),
     .testTarget(name: "TidyTests", swiftSettings: strict),
   ],
