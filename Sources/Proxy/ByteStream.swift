@@ -57,6 +57,8 @@ struct ByteStream: ~Copyable {
       identity: identity, serverName: Array(name.utf8), certificateHash: hexString(session.peerChain.first?.fingerprint ?? []))
   }
 
+  /// The application protocol agreed on (ALPN); empty without TLS or agreement.
+  var applicationProtocol: String { session?.applicationProtocol ?? "" }
   /// The host name that a TLS client asked for; empty when there is none.
   var serverName: [UInt8] { session?.serverName.map { Array($0.utf8) } ?? [] }
   /// The settings chosen for the server name.
