@@ -40,6 +40,7 @@ public struct MessageError: Error, Hashable, Sendable, CustomStringConvertible {
     case malformedStatusLine = "malformed_status_line"
     case bodyTooLarge = "body_too_large"
     case endedEarly = "ended_early"
+    case malformedBase64 = "malformed_base64"
     case extraBytes = "extra_bytes"
     case malformedPseudoHeader = "malformed_pseudo_header"
     case connectionSpecificField = "connection_specific_header"

@@ -66,6 +66,12 @@ public struct RequestHead: Sendable {
     return true
   }
 
+  /// The body will not be as long as it was announced: it is being translated.
+  public mutating func forgetLength() {
+    headers.remove(.contentLength)
+    if case .length = framing { framing = .chunked }
+  }
+
   public mutating func setScheme(secure: Bool) {
     scheme = headers.append((secure ? Self.https : Self.http).span)
   }

@@ -25,6 +25,13 @@ public struct ResponseHead: Sendable {
     reason = headers.append(Array(StatusReason.phrase(self.status).utf8).span)
   }
 
+  /// The body will not be as long as it was announced: it is being translated.
+  public mutating func forgetLength() {
+    if framing == .length(0) { return }
+    headers.remove(.contentLength)
+    if case .length = framing { framing = .chunked }
+  }
+
   /// Interim responses (RFC 9110 15.2) come before the final one; 101 ends HTTP on the connection.
   public var isInterim: Bool { status >= 100 && status < 200 && status != 101 }
 

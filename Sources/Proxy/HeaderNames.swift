@@ -20,6 +20,7 @@ enum Names {
   static let contentLength = name(.contentLength)
   static let overloaded = name(.overloaded)
   static let grpcStatus = name(.grpcStatus)
+  static let te = name(.te)
   static let grpcMessage = name(.grpcMessage)
 
   static let yes = Array("true".utf8)
@@ -30,6 +31,7 @@ enum Names {
   static let envoy = Array("envoy".utf8)
   static let plainText = Array("text/plain".utf8)
   static let grpc = Array("application/grpc".utf8)
+  static let trailers = Array("trailers".utf8)
 
   /// Fields with a meaning inside the mesh, or that only the proxy writes.
   static let neverFromClients: [KnownHeader] = [

@@ -29,12 +29,14 @@ struct RequestTelemetry {
     let flow = flow(hop, state)
     let security: ConnectionSecurity =
       hop.reporter == .source ? .unknown : hop.isSecure ? .mutualTLS : .none
+    let outcome = RequestOutcome(
+      requestProtocol: finished.isGRPC ? .grpc : .http, responseCode: finished.status, grpcStatus: finished.grpcStatus,
+      flags: finished.flags, security: security)
     metrics.record(
-      flow,
-      RequestOutcome(
-        requestProtocol: finished.isGRPC ? .grpc : .http, responseCode: finished.status, grpcStatus: finished.grpcStatus,
-        flags: finished.flags, security: security),
-      duration: finished.duration, requestBytes: finished.requestBytes, responseBytes: finished.responseBytes)
+      flow, outcome, duration: finished.duration, requestBytes: finished.requestBytes, responseBytes: finished.responseBytes)
+    if finished.isGRPC {
+      metrics.recordMessages(flow, outcome, requests: finished.requestMessages, responses: finished.responseMessages)
+    }
   }
 
   /// Counts events of an opaque connection on one side.
@@ -122,4 +124,7 @@ struct FinishedRequest {
   /// On the wire, heads included.
   var requestBytes: UInt64
   var responseBytes: UInt64
+  /// Of gRPC.
+  var requestMessages: UInt64
+  var responseMessages: UInt64
 }

@@ -98,8 +98,18 @@ final class Exchange {
   var responseHeadBytes: UInt64 = 0
   var serviceMilliseconds: UInt64?
   var originalTarget: Range<Int>?
-  var grpcStatus: UInt8?
+  // gRPC.
   var isGRPC = false
+  var grpcStatus: UInt8?
+  var requestMessages = GRPCMessageCounter()
+  var responseMessages = GRPCMessageCounter()
+  /// The endpoint is judged by the trailers.
+  var isJudgedLater = false
+  /// The time limit is the caller's own (`grpc-timeout`).
+  var isCallersDeadline = false
+  /// A browser's call, at a gateway.
+  var web: GRPCWeb?
+
   /// The response's head told the client that the connection ends after it.
   var closesAfter = false
   var upstreamAddressText = ""
@@ -152,8 +162,13 @@ final class Exchange {
     responseHeadBytes = 0
     serviceMilliseconds = nil
     originalTarget = nil
-    grpcStatus = nil
     isGRPC = false
+    grpcStatus = nil
+    requestMessages = GRPCMessageCounter()
+    responseMessages = GRPCMessageCounter()
+    isJudgedLater = false
+    isCallersDeadline = false
+    web = nil
     upstreamAddressText = ""
     upstreamLocalText = ""
   }

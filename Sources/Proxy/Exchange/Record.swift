@@ -21,7 +21,8 @@ extension Exchange {
   private func record() {
     let finished = FinishedRequest(
       status: status, isGRPC: isGRPC, grpcStatus: isGRPC ? grpcStatus : nil, flags: flags, duration: now - began,
-      requestBytes: UInt64(head.receivedBytes) + requestBodyBytes, responseBytes: responseHeadBytes + responseBodyBytes)
+      requestBytes: UInt64(head.receivedBytes) + requestBodyBytes, responseBytes: responseHeadBytes + responseBodyBytes,
+      requestMessages: requestMessages.count, responseMessages: responseMessages.count)
     if inbound != nil || sourceLocal != nil {
       let hop = inbound == nil ? sourceHop : destinationHop
       worker.telemetry.record(hop, state, finished)

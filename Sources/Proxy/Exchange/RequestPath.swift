@@ -24,6 +24,7 @@ extension Exchange {
   /// Finds who calls, from the connection and never from the request's own words.
   private func identify() -> Bool {
     isGRPC = head.headers.value(.contentType).map { Self.isGRPC(head.headers.copy($0)) } ?? false
+    if !isGRPC, isGateway, head.method == .post { beginWeb() }
     if head.method == .connect {
       reply(
         ProxyReply(
@@ -65,6 +66,13 @@ extension Exchange {
     return type.starts(with: name) && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
   }
 
+  /// A browser's gRPC-Web call is gRPC from here on.
+  private func beginWeb() {
+    guard let type = head.headers.value(.contentType), let web = GRPCWeb(contentType: head.headers.copy(type)) else { return }
+    self.web = web
+    isGRPC = true
+  }
+
   // MARK: Normalise
 
   /// Takes away what the client may not say, then adds what the mesh says. Hop-by-hop fields go first, so that a client's
@@ -82,6 +90,11 @@ extension Exchange {
       head.headers.set(Names.forwardedProto, Names.http)
     } else if inbound == nil {
       head.headers.remove(.forwardedClientCert)
+    }
+    if let web {
+      head.headers.set(Names.contentType, web.requestType)
+      head.headers.set(Names.te, Names.trailers)
+      head.forgetLength()
     }
     if !head.headers.contains(.forwardedProto) { head.headers.add(Names.forwardedProto, Names.http) }
     if !head.headers.contains(.requestID) {
@@ -156,6 +169,7 @@ extension Exchange {
     let caller = isGRPC ? head.headers.value(.grpcTimeout) : nil
     let callerLimit = caller.flatMap { RequestTimeouts.grpcTimeout(head.headers.copy($0).span) }
     guard let total = RequestTimeouts.total(route: route?.timeout, caller: callerLimit) else { return }
+    isCallersDeadline = total == callerLimit
     deadline = began + total
     totalTimer = worker.loop.schedule(at: deadline, self)
   }
@@ -392,7 +406,8 @@ extension Exchange {
     do throws(MessageError) {
       while canTakeBody {
         switch try client.nextBodyEvent() {
-        case .data: continue
+        case .data:
+          if web?.isMalformed == true { throw MessageError(.malformedBase64) }
         case .needMore:
           upstream?.flush()
           return
@@ -432,6 +447,13 @@ extension Exchange {
   func requestBody(_ bytes: UnsafeBufferPointer<UInt8>) {
     requestBodyBytes += UInt64(bytes.count)
     client?.touch()
+    if let web { return web.decode(bytes).withUnsafeBufferPointer { takeBody($0) } }
+    takeBody(bytes)
+  }
+
+  private func takeBody(_ bytes: UnsafeBufferPointer<UInt8>) {
+    guard !bytes.isEmpty else { return }
+    if isGRPC { requestMessages.pass(bytes) }
     if upstreamReady, replay.count + bytes.count > ProxyLimits.retryBodyBytes {
       replayIsWhole = false
       replay = []

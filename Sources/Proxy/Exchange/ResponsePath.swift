@@ -47,13 +47,27 @@ extension Exchange: UpstreamObserver {
     guard let client, let upstream else { return }
     phase = .responding
     cancelTimers(keepingTotal: true)
-    settleTry(status: response.status)
+    judge(response)
     status = UInt16(clamping: response.status)
     details = "via_upstream"
     upstreamLocalText = worker.state.options.accessLog == nil ? "" : upstream.localAddressText
     editResponse(&response)
+    if let web {
+      response.headers.set(Names.contentType, web.responseType)
+      response.forgetLength()
+    }
     closesAfter = mustCloseAfter
     responseHeadBytes = UInt64(client.respond(response, closing: closesAfter))
+  }
+
+  /// Tells the balancer how the endpoint did. A gRPC answer says so in its trailers.
+  private func judge(_ response: borrowing ResponseHead) {
+    guard isGRPC, response.status == 200 else { return settleTry(status: response.status) }
+    if let status = GRPCStatus.read(response.headers) {
+      settleTry(status: GRPCStatus.http(status))
+    } else {
+      isJudgedLater = true
+    }
   }
 
   private func editResponse(_ response: inout ResponseHead) {
@@ -69,8 +83,7 @@ extension Exchange: UpstreamObserver {
     }
     if let setCookie { response.headers.add(Names.setCookie, setCookie) }
     applyResponseChanges(&response.headers)
-    grpcStatus = response.headers.value(.grpcStatus).flatMap { parseDecimal(response.headers.copy($0), max: 255) }
-      .map { UInt8(clamping: $0) }
+    if isGRPC { grpcStatus = GRPCStatus.read(response.headers) }
   }
 
   /// Whether a connection of one request at a time ends with this one. A client that waits for `100 Continue` and gets a
@@ -87,7 +100,8 @@ extension Exchange: UpstreamObserver {
   func upstreamBody(_ bytes: UnsafeBufferPointer<UInt8>) {
     guard phase == .responding || phase == .tunnel, let client else { return }
     responseBodyBytes += UInt64(bytes.count)
-    client.write(bytes)
+    if isGRPC { responseMessages.pass(bytes) }
+    if let web { web.encode(bytes).withUnsafeBufferPointer { client.write($0) } } else { client.write(bytes) }
     client.touch()
     if client.pendingOutput >= ProxyLimits.outputHighWater { upstream?.pause() }
   }
@@ -96,10 +110,13 @@ extension Exchange: UpstreamObserver {
 
   func upstreamEnded(trailers: HeaderBlock?) {
     guard phase == .responding || phase == .tunnel, let client else { return }
-    client.end(trailers: trailers)
-    if let trailers, grpcStatus == nil {
-      grpcStatus = trailers.value(.grpcStatus).flatMap { parseDecimal(trailers.copy($0), max: 255) }
-        .map { UInt8(clamping: $0) }
+    if isGRPC, let trailers, grpcStatus == nil { grpcStatus = GRPCStatus.read(trailers) }
+    if isJudgedLater { settleTry(status: grpcStatus.map(GRPCStatus.http) ?? 200) }
+    if let web, let trailers {
+      web.frame(trailers).withUnsafeBufferPointer { client.write($0) }
+      client.end(trailers: nil)
+    } else {
+      client.end(trailers: trailers)
     }
     upstream = nil
     // What the head said holds: a client told to keep the connection may have sent its next request already.
@@ -144,6 +161,7 @@ extension Exchange: UpstreamObserver {
       tryFailed(failure)
     case .responding:
       // Part of the answer is out: it must be seen as cut.
+      if isJudgedLater { settleTry(status: 0) }
       let isReset = failure.reason == .reset
       flags.insert(isReset ? .upstreamRemoteReset : .upstreamConnectionTermination)
       details =
@@ -301,7 +319,9 @@ extension Exchange: UpstreamObserver {
     guard phase != .responding else { return responseTimedOut() }
     dropUpstream()
     settleTry(status: 0)
-    reply(error)
+    var answer = LocalReply(error)
+    if isCallersDeadline { answer.grpcStatus = GRPCStatus.deadlineExceeded }
+    reply(ProxyReply(answer))
   }
 
   private func responseTimedOut() {
@@ -347,6 +367,8 @@ extension Exchange: UpstreamObserver {
     var response = ResponseHead()
     let body = answer.write(
       into: &response, isGRPC: isGRPC, server: serverName, answering: head.method)
+    if isGRPC { grpcStatus = GRPCStatus.read(response.headers) }
+    if let web { response.headers.set(Names.contentType, web.responseType) }
     responseHeadBytes = UInt64(client.respond(response, closing: closing))
     responseBodyBytes = UInt64(body.count)
     if !body.isEmpty { body.withUnsafeBufferPointer { client.write($0) } }

@@ -18,13 +18,14 @@ enum WebSocket {
       let word = draws.next()
       for shift in stride(from: 0, to: 64, by: 8) { bytes.append(UInt8(truncatingIfNeeded: word >> UInt64(shift))) }
     }
-    head.headers.add(key, base64(bytes))
+    bytes.withUnsafeBufferPointer { _ = head.headers.add(key, Base64.encode($0)) }
   }
 
   /// Gives the answer the proof that an HTTP/1 client wants to see, when the server was asked over HTTP/2.
   static func completeResponse(_ response: inout ResponseHead, to request: RequestHead) {
     guard let sent = request.headers.value(key), response.headers.value(accept) == nil else { return }
-    response.headers.add(accept, base64(SHA1.hash(request.headers.copy(sent) + identifier)))
+    let proof = SHA1.hash(request.headers.copy(sent) + identifier)
+    proof.withUnsafeBufferPointer { _ = response.headers.add(accept, Base64.encode($0)) }
   }
 
   private static func isWebSocket(_ headers: HeaderBlock) -> Bool {
@@ -34,19 +35,5 @@ enum WebSocket {
   private static func name(_ text: String) -> HeaderName {
     guard let name = HeaderName(text) else { preconditionFailure("\(text) is no field name") }
     return name
-  }
-
-  /// RFC 4648 4, with padding.
-  private static func base64(_ bytes: [UInt8]) -> [UInt8] {
-    let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-    var text: [UInt8] = []
-    for start in stride(from: 0, to: bytes.count, by: 3) {
-      let group = bytes[start..<min(start + 3, bytes.count)]
-      let bits = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << (8 * UInt32(3 - group.count))
-      for place in 0..<4 {
-        text.append(place <= group.count ? digits[Int(bits >> (18 - 6 * UInt32(place)) & 63)] : 0x3D)
-      }
-    }
-    return text
   }
 }
