@@ -14,10 +14,6 @@ struct Callbacks: @unchecked Sendable {
     var new: OpaquePointer?
     nghttp2_session_callbacks_new(&new)
     pointer = new
-    nghttp2_session_callbacks_set_on_begin_frame_callback(new) { _, head, context in
-      guard let head else { return Self.failure }
-      return Self.with(context) { $0.frameBegins(head.pointee) }
-    }
     nghttp2_session_callbacks_set_on_begin_headers_callback(new) { _, frame, context in
       guard let frame else { return Self.failure }
       return Self.with(context) { $0.sectionBegins(frame) }

@@ -3,36 +3,62 @@ import HTTPCodec
 
 // What the library reports about frames, turned into events and budgets.
 extension HTTP2Session {
-  // MARK: Budgets
+  // MARK: Every frame, before the library sees it
 
-  /// Every frame header passes here, before the library looks at the frame.
-  func frameBegins(_ head: nghttp2_frame_hd) -> Int32 {
-    switch UInt32(head.type) {
+  /// Looks at the heads of the frames in `bytes`.
+  ///
+  /// - Returns: how many bytes the library may have: all of them, or those before a frame that ends the connection.
+  func inspect(_ bytes: UnsafeBufferPointer<UInt8>) -> Int {
+    var position = 0
+    while !isLeftToLibrary, let head = walk.next(bytes, &position) {
+      if !admit(head) { return max(0, position - 9) }
+    }
+    return bytes.count
+  }
+
+  /// Counts the frame against its budget; false when the session has failed by it.
+  private func admit(_ head: FrameHead) -> Bool {
+    let type = UInt32(head.type)
+    // Frames that are too long, or that come inside a header section, are the library's to answer.
+    if head.length > Int(limits.frameBytes) || isInSection != (type == NGHTTP2_CONTINUATION.rawValue) {
+      isLeftToLibrary = true
+      return true
+    }
+    switch type {
     case NGHTTP2_HEADERS.rawValue:
       continuations = 0
-      return 0
+      isInSection = !head.has(FrameHead.endHeaders)
+      return admitStream(head, isHeaders: true)
     case NGHTTP2_CONTINUATION.rawValue:
+      isInSection = !head.has(FrameHead.endHeaders)
       continuations += 1
-      return continuations <= limits.continuations ? 0 : refuse(.tooManyContinuations)
+      return continuations <= limits.continuations || refuse(.tooManyContinuations)
     case NGHTTP2_DATA.rawValue:
-      let isIdle = head.length == 0 && head.flags & Self.endStream == 0
-      return isIdle ? chargeControlFrame() : 0
+      let isIdle = head.length == 0 && !head.has(FrameHead.endStream)
+      return admitStream(head) && (!isIdle || chargeControlFrame())
     case NGHTTP2_RST_STREAM.rawValue:
       resetsReceived += 1
-      return resets.take(at: now) ? 0 : refuse(.tooManyResets)
-    case NGHTTP2_GOAWAY.rawValue: return 0
+      return admitStream(head, isReset: true) && (resets.take(at: now) || refuse(.tooManyResets))
+    case NGHTTP2_GOAWAY.rawValue: return true
+    case NGHTTP2_PRIORITY.rawValue where head.stream == 0: return refuse(.protocolViolation, .protocolError)
     default: return chargeControlFrame()
     }
+  }
+
+  private func admitStream(_ head: FrameHead, isHeaders: Bool = false, isReset: Bool = false) -> Bool {
+    guard role == .server, let code = peerStreams.take(head, isHeaders: isHeaders, isReset: isReset) else { return true }
+    return refuse(.protocolViolation, code)
   }
 
   static let endStream = UInt8(NGHTTP2_FLAG_END_STREAM.rawValue)
   private static let acknowledged = UInt8(NGHTTP2_FLAG_ACK.rawValue)
 
-  private func chargeControlFrame() -> Int32 { controlFrames.take(at: now) ? 0 : refuse(.tooManyControlFrames) }
+  private func chargeControlFrame() -> Bool { controlFrames.take(at: now) || refuse(.tooManyControlFrames) }
 
-  private func refuse(_ reason: HTTP2Error.Reason) -> Int32 {
-    fail(reason, .enhanceYourCalm)
-    return Callbacks.failure
+  /// Ends the session; false, to be passed on.
+  private func refuse(_ reason: HTTP2Error.Reason, _ code: HTTP2Code = .enhanceYourCalm) -> Bool {
+    fail(reason, code)
+    return false
   }
 
   // MARK: Header sections
@@ -134,7 +160,7 @@ extension HTTP2Session {
     try responseFields.finish(&stream.response, answering: stream.method, upgrade: stream.upgrade, ends: ends)
     stream.hasFinalHead = !stream.response.isInterim
     stream.messageHasEnded = ends
-    if stream.response.isInterim, chargeControlFrame() != 0 { return }
+    if stream.response.isInterim, !chargeControlFrame() { return }
     guard !stream.isDetached else { return }
     events?.responseArrived(stream, ends: ends, on: self)
   }

@@ -49,6 +49,12 @@ public final class HTTP2Session {
   @exclusivity(unchecked) var resets: TokenBucket
   @exclusivity(unchecked) var controlFrames: TokenBucket
   @exclusivity(unchecked) var continuations = 0
+  @exclusivity(unchecked) var walk: FrameWalk
+  @exclusivity(unchecked) var peerStreams = PeerStreams()
+  /// A header section is open, so that only CONTINUATION may follow.
+  @exclusivity(unchecked) var isInSection = false
+  /// The peer broke the framing; the library ends the connection.
+  @exclusivity(unchecked) var isLeftToLibrary = false
 
   /// Where `send` collects frames, during that call.
   @exclusivity(unchecked) var output: UnsafeMutablePointer<[UInt8]>?
@@ -81,6 +87,7 @@ public final class HTTP2Session {
     trailerFields = TrailerFields(limits: limits.message)
     resets = TokenBucket(burst: limits.resetBurst, perSecond: limits.resetsPerSecond)
     controlFrames = TokenBucket(burst: limits.controlFrameBurst, perSecond: limits.controlFramesPerSecond)
+    walk = FrameWalk(after: role == .server ? NGHTTP2_CLIENT_MAGIC.utf8.count : 0)
     open()
     submitSettings(allowsExtendedConnect: allowsExtendedConnect)
   }
@@ -141,8 +148,12 @@ public final class HTTP2Session {
     guard !isReceiving, output == nil, !bytes.isEmpty else { return }
     self.now = now
     isReceiving = true
-    let used = withExtendedLifetime(self) { nghttp2_session_mem_recv(session, bytes.baseAddress, bytes.count) }
+    let count = inspect(bytes)
+    let refused = failure
+    failure = nil
+    let used = withExtendedLifetime(self) { nghttp2_session_mem_recv(session, bytes.baseAddress, count) }
     isReceiving = false
+    failure = refused ?? failure
     if used < 0 { fail(Self.reason(used), Self.code(used)) }
     tellGoAway()
     sweep()

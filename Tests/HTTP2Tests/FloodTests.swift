@@ -90,7 +90,7 @@ import Testing
   static let idleFrames: [(String, [UInt8])] = [
     ("PING", Frame.ping()), ("SETTINGS", Frame.settings()), ("PRIORITY", Frame.priority(1)),
     ("WINDOW_UPDATE", Frame.windowUpdate(0, 1)), ("empty DATA", Frame.data(1, [])),
-    ("padding", Frame.data(1, [3, 0, 0, 0], flags: Frame.padded)),
+    ("padding", Frame.data(1, [3, 0, 0, 0], flags: Frame.padded)), ("an unknown type", Frame.frame(0xEE, [1])),
     ("acknowledged PING", Frame.ping(Frame.acknowledge)),
   ]
 
