@@ -178,7 +178,9 @@ extension Exchange: UpstreamObserver {
   /// A kept connection that ended before any byte of an answer was closed by its peer while it lay idle: the request may
   /// go on a new one when nothing of it left, or when doing it twice does no harm.
   private func mayReconnect(_ failure: UpstreamFailure) -> Bool {
-    failure.isStale && replayIsWhole && (!failure.isSent || head.method.isIdempotent)
+    // Where the route itself tries resets again, they count against its attempts.
+    if failure.isSent, route?.retry?.conditions.contains(.reset) ?? false { return false }
+    return failure.isStale && replayIsWhole && (!failure.isSent || head.method.isIdempotent)
   }
 
   private func reconnect() {

@@ -49,7 +49,7 @@ extension Exchange {
     case .redirect:
       guard let route, case .redirect(let redirect) = route.action else { return reply(.noRoute) }
       var location: [UInt8] = []
-      let context = RequestContext(port: caller.port.address.port ?? 80)
+      let context = RequestContext(port: caller.port.address.port ?? 80, isHTTPS: caller.isTLS)
       PathRewriting.appendLocation(
         of: head, context, route, redirect, match: plan.route?.match, to: &location)
       self.redirect(status: redirect.status, to: location)
