@@ -117,7 +117,11 @@ struct TLSMaterial: Sendable {
   private static func trust(_ authorities: String?, insecure: Bool) -> Result<TLSTrust, any Error> {
     if insecure { return .success(.nobody) }
     guard let authorities else { return .success(.system) }
-    return Result { .authorities(try Certificate.load(authorities)) }
+    // A BackendTLSPolicy carries its authorities itself.
+    let isPEM = authorities.hasPrefix("-----BEGIN ")
+    return Result {
+      .authorities(try isPEM ? Certificate.parse(pem: Array(authorities.utf8)) : Certificate.load(authorities))
+    }
   }
 
   private static func client(
