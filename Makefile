@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour rolling clients bench counts bench-cluster chaos build lint format libraries clean
+.PHONY: help demo test tour rolling clients bench counts bench-cluster chaos conformance build lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -54,6 +54,11 @@ rolling: build ## restart workloads 1,000 and nodes 30 times under load and coun
 
 chaos: build ## break a cluster of real processes under traffic: MINUTES=n SEED=x (root)
 	python3 Tests/RealProcesses/chaos.py $(RELEASE)/mesh-node --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+conformance: libraries ## Istio's and the Gateway API's own cases, counted by suite: MESH_CONFORMANCE=FOLDER
+	$(call say,building (debug))
+	swift build --build-tests
+	scripts/conformance $(DEBUG)/mesh-node
 
 lint: ## check the format
 	$(call say,checking the format)

@@ -487,7 +487,7 @@ public enum UpstreamTLS: Sendable, Hashable {
   case automatic
   case disabled
   case istioMutual
-  /// Verify the server against `caCertificates` (a file) or the system's trust store. SNI defaults to the request's host.
+  /// Verify the server against `caCertificates` (a file, or PEM itself) or the system's trust store. SNI defaults to the request's host.
   case simple(serverName: String?, subjectAltNames: [String], caCertificates: String?, insecureSkipVerify: Bool)
   case mutual(
     serverName: String?, subjectAltNames: [String], caCertificates: String?, clientCertificate: String, privateKey: String,

@@ -240,9 +240,30 @@ private struct TreeBuilder {
 
   private mutating func close(at position: SourcePosition) throws(YAMLError) {
     guard let open = stack.popLast() else { return }
-    let node = YAMLNode(open.isMapping ? .mapping(open.entries) : .sequence(open.items), at: open.position)
+    let entries = open.keys.contains(Self.mergeKey) ? try Self.merged(open.entries) : open.entries
+    let node = YAMLNode(open.isMapping ? .mapping(entries) : .sequence(open.items), at: open.position)
     if let anchor = open.anchor { anchors[anchor] = Anchor(node: node, nodes: nodes - open.nodesBefore) }
     try add(node, at: position)
+  }
+
+  /// YAML 1.1's merge key, which Kubernetes' reader knows.
+  private static let mergeKey = "<<"
+
+  /// Entries with those of the mappings under `<<` added: own keys win, then the earlier mapping.
+  private static func merged(_ entries: [YAMLEntry]) throws(YAMLError) -> [YAMLEntry] {
+    var result = entries.filter { $0.key != mergeKey }
+    var known = Set(result.map(\.key))
+    for entry in entries where entry.key == mergeKey {
+      let sources: [YAMLNode]
+      if case .sequence(let items) = entry.value.value { sources = items } else { sources = [entry.value] }
+      for source in sources {
+        guard case .mapping(let inner) = source.value else {
+          throw YAMLError(at: entry.position, "'<<' merges mappings, not \(source.kind)")
+        }
+        for item in inner where known.insert(item.key).inserted { result.append(item) }
+      }
+    }
+    return result
   }
 
   private mutating func add(_ node: YAMLNode, at position: SourcePosition) throws(YAMLError) {
