@@ -60,6 +60,12 @@ conformance: libraries ## Istio's and the Gateway API's own cases, counted by su
 	swift build --build-tests
 	scripts/conformance $(DEBUG)/mesh-node
 
+fuzz: libraries ## fuzz what reads bytes from the network: SECONDS=n for each target, TARGET=x for one
+	scripts/fuzz $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60) $(TARGET)
+
+h2spec: build ## run h2spec (in PATH, or $$H2SPEC) against the gateway, cleartext and TLS
+	scripts/h2spec $(RELEASE)/mesh-node
+
 lint: ## check the format
 	$(call say,checking the format)
 	swift format lint --strict -r $(FORMATTED)
