@@ -27,6 +27,9 @@ enum ActorTargets {
     // awaitServing(revision:); waits long.
     MeshTarget(
       "$s10MeshActors10ProxyActorC12awaitServing8revisions6UInt64VAG_tYaKFTE", arguments: 1, order: .concurrent),
+    // awaitRouting(row:); waits until news has come.
+    MeshTarget(
+      "$s10MeshActors10ProxyActorC12awaitRouting3rowySays5UInt8VG_tYaKFTE", arguments: 1, order: .concurrent),
     // servedRevision()
     MeshTarget("$s10MeshActors10ProxyActorC14servedRevisions6UInt64VyYaKFTE", arguments: 0),
   ]

@@ -4,13 +4,16 @@ import Primitives
 import Synchronization
 import Transport
 
-/// Asks one application whether it is healthy: a TCP connect, or an HTTP request that must be answered with 2xx.
+/// Asks one application whether it is healthy: a TCP connect, an HTTP request that must be answered with 2xx or 3xx, or a
+/// gRPC call.
 ///
 /// The attempt runs on an event loop and settles once: by its answer, an error or the time limit.
 final class HealthProbe: EventHandler {
   private let loop: EventLoop
   private let socket: Socket
   private let request: [UInt8]?
+  /// Set for a gRPC call.
+  private var grpc: GRPCHealthReader?
   private var registration: Registration?
   private var timer: TimerToken?
   private var reader = ResponseReader(bodyBytesMax: HealthProbe.answerBytesMax)
@@ -21,29 +24,37 @@ final class HealthProbe: EventHandler {
   /// Health answers are short; a longer one is not read on.
   private static let answerBytesMax = 64 * 1024
 
-  private init(loop: EventLoop, socket: consuming Socket, request: [UInt8]?) {
+  private init(loop: EventLoop, socket: consuming Socket, request: [UInt8]?, isGRPC: Bool) {
     self.loop = loop
     self.socket = socket
     self.request = request
+    grpc = isGRPC ? GRPCHealthReader() : nil
   }
 
-  /// `path` nil asks for a TCP connect only.
-  static func probe(_ address: SocketAddress, path: String?, limit: Duration, on loop: EventLoop) async -> HealthVerdict {
+  static func probe(_ address: SocketAddress, _ check: HealthCheck, on loop: EventLoop) async -> HealthVerdict {
     await withCheckedContinuation { continuation in
       loop.post {
-        let request = path.flatMap { path in
-          var request = HTTPRequest(
-            "GET", path, authority: "\(address)", headers: [HTTPField("user-agent", "mesh-node-health")])
-          request.keepsAlive = false
-          return request.serialized()
-        }
         do throws(SystemError) {
-          let probe = HealthProbe(loop: loop, socket: try Socket.connect(to: address), request: request)
-          probe.start(limit: limit, continuation)
+          let probe = HealthProbe(
+            loop: loop, socket: try Socket.connect(to: address), request: request(check.method, address),
+            isGRPC: check.method.isGRPC)
+          probe.start(limit: check.timeout, continuation)
         } catch {
           continuation.resume(returning: .unhealthy(error.description))
         }
       }
+    }
+  }
+
+  private static func request(_ method: HealthCheck.Method, _ address: SocketAddress) -> [UInt8]? {
+    switch method {
+    case .tcp: return nil
+    case .grpc(let service): return GRPCHealthRequest.bytes(service: service, authority: "\(address)")
+    case .http(let path):
+      var request = HTTPRequest(
+        "GET", path, authority: "\(address)", headers: [HTTPField("user-agent", "mesh-node-health")])
+      request.keepsAlive = false
+      return request.serialized()
     }
   }
 
@@ -86,11 +97,17 @@ final class HealthProbe: EventHandler {
     while continuation != nil {
       switch chunk.withUnsafeMutableBytes({ socket.read(into: $0) }) {
       case .bytes(let count):
+        if grpc != nil {
+          grpc?.receive(chunk[..<count])
+          if let verdict = grpc?.next() { settle(verdict) }
+          continue
+        }
         reader.receive(chunk[..<count])
         do throws(MessageError) {
           if let answer = try reader.next() { settle(Self.verdict(answer)) }
         } catch { settle(.unhealthy("not an HTTP answer: \(error)")) }
       case .wouldBlock: return
+      case .endOfStream where grpc != nil: return settle(.unhealthy("the connection ended without an answer"))
       case .endOfStream:
         let answer = try? reader.finish()
         return settle(answer.map(Self.verdict) ?? .unhealthy("the connection ended without an answer"))
@@ -100,7 +117,7 @@ final class HealthProbe: EventHandler {
   }
 
   private static func verdict(_ answer: HTTPResponse) -> HealthVerdict {
-    answer.status / 100 == 2 ? .healthy : .unhealthy("answered with \(answer.status)")
+    (200..<400).contains(answer.status) ? .healthy : .unhealthy("answered with \(answer.status)")
   }
 
   private func settle(_ verdict: HealthVerdict) {
@@ -112,6 +129,10 @@ final class HealthProbe: EventHandler {
     registration = nil
     continuation.resume(returning: verdict)
   }
+}
+
+extension HealthCheck.Method {
+  fileprivate var isGRPC: Bool { if case .grpc = self { true } else { false } }
 }
 
 /// What one probe found.

@@ -21,14 +21,16 @@ public actor LocalWorkloads {
 
   /// Times of the health check; a healthy workload is published at once, an unhealthy one taken out soon.
   public struct Timing: Sendable {
-    public var interval: Duration = .seconds(1)
-    /// While the application is starting.
+    /// Between two questions while the application is starting, or its answers have changed; never longer than its period.
     public var startingInterval: Duration = .milliseconds(100)
-    public var limit: Duration = .seconds(2)
-    /// Consecutive failures that make a healthy workload unhealthy.
-    public var failures = 2
-    /// How long a withdrawn workload goes on serving what peers still send.
+    /// How long a leaving workload waits for all nodes to say that they no longer choose it.
+    public var agreement: Duration = .seconds(2)
+    /// How much longer it serves when some node has not said so.
     public var leaveGrace: Duration = .milliseconds(400)
+    /// How long requests under way may take once nobody chooses it.
+    public var finishing: Duration = .seconds(5)
+    /// Without a request for so long it has finished: one that was chosen before the others agreed has come by then.
+    public var quiet: Duration = .milliseconds(50)
     /// How long a new registration waits for one of the same name to end.
     public var replacementPatience: Duration = .milliseconds(600)
     public init() {}
@@ -39,6 +41,9 @@ public actor LocalWorkloads {
   private let outboundFirst: UInt16
   private let timing: Timing
   private let wallMilliseconds: @Sendable () -> UInt64
+  private let agreement: RoutingAgreement
+  /// Requests that a workload has not answered yet.
+  private let underWay: @Sendable (WorkloadKey) -> Int
   /// Called after every change, before the registration is answered: opens the outbound listener, gets the certificate.
   private let prepare: @Sendable () async throws -> Void
   private var entries: [WorkloadKey: Entry] = [:]
@@ -51,13 +56,16 @@ public actor LocalWorkloads {
 
   public init(
     cluster: ClusterRuntime, loop: EventLoop, outboundFirst: UInt16, timing: Timing = Timing(),
-    wallMilliseconds: @escaping @Sendable () -> UInt64, prepare: @escaping @Sendable () async throws -> Void
+    wallMilliseconds: @escaping @Sendable () -> UInt64, agreement: RoutingAgreement,
+    underWay: @escaping @Sendable (WorkloadKey) -> Int, prepare: @escaping @Sendable () async throws -> Void
   ) {
     self.cluster = cluster
     self.loop = loop
     self.outboundFirst = outboundFirst
     self.timing = timing
     self.wallMilliseconds = wallMilliseconds
+    self.agreement = agreement
+    self.underWay = underWay
     self.prepare = prepare
   }
 
@@ -120,30 +128,43 @@ public actor LocalWorkloads {
     while entries[key] != nil, !isClosed, ContinuousClock.now < deadline { try? await Task.sleep(for: .milliseconds(25)) }
   }
 
-  /// Leave before stop: peers hear `leaving` and stop choosing it, running requests go on, then the row goes.
+  /// Leave before stop: returns when no node chooses the workload any more and it has answered what it was sent. Its own
+  /// calls go on until whoever runs it ends the registration.
   public func withdraw(_ key: WorkloadKey) async throws {
     guard let entry = entries[key] else { throw MeshError(.notFound, "this node has no workload \(key)") }
-    entries[key]?.watch?.cancel()
-    entries[key]?.health = .leaving
-    version &+= 1
-    try await publish(key)
-    try? await Task.sleep(for: timing.leaveGrace)
+    await leave([key])
     entry.sink(.withdrawn)
-    await remove(key, token: entry.token)
+  }
+
+  private func leave(_ keys: [WorkloadKey]) async {
+    for key in keys {
+      entries[key]?.watch?.cancel()
+      entries[key]?.health = .leaving
+      try? await publish(key)
+    }
+    guard !keys.isEmpty else { return }
+    version &+= 1
+    let lagging = await agreement.wait(for: keys, within: timing.agreement)
+    if !lagging.isEmpty { try? await Task.sleep(for: timing.leaveGrace) }
+    let deadline = ContinuousClock.now + timing.finishing
+    var quietSince = ContinuousClock.now
+    while ContinuousClock.now < deadline, quietSince.duration(to: .now) < timing.quiet {
+      if keys.contains(where: { underWay($0) > 0 }) { quietSince = .now }
+      try? await Task.sleep(for: .milliseconds(5))
+    }
   }
 
   /// Whoever ran the workload is gone: it is taken out at once.
   public func ended(_ key: WorkloadKey, token: UInt64) async { await remove(key, token: token) }
 
+  /// Tells the others that the workloads leave with their node, and lets those finish what they were sent.
+  public func leave() async {
+    isClosed = true
+    await leave(entries.keys.sorted())
+  }
+
   /// Withdraws everything, as the node stops.
   public func close() async {
-    isClosed = true
-    for key in entries.keys.sorted() {
-      entries[key]?.watch?.cancel()
-      entries[key]?.health = .leaving
-      try? await publish(key)
-    }
-    if !entries.isEmpty { try? await Task.sleep(for: timing.leaveGrace) }
     for key in entries.keys.sorted() { if let token = entries[key]?.token { await remove(key, token: token) } }
   }
 
@@ -159,24 +180,22 @@ public actor LocalWorkloads {
   // MARK: Health
 
   private func watch(_ key: WorkloadKey, token: UInt64) async {
-    var failures = 0
+    var tally = HealthTally()
+    if let delay = entries[key]?.registration.healthCheck.initialDelay { try? await Task.sleep(for: delay) }
     while !Task.isCancelled, let entry = entries[key], entry.token == token {
       let registration = entry.registration
       guard let address = try? SocketAddress(parsing: "\(registration.address):\(registration.port.port)") else { return }
-      let verdict = await HealthProbe.probe(address, path: registration.healthPath, limit: timing.limit, on: loop)
+      let check = registration.healthCheck
+      let verdict = await HealthProbe.probe(address, check, on: loop)
       guard !Task.isCancelled, entries[key]?.token == token else { return }
-      switch verdict {
-      case .healthy:
-        failures = 0
-        if entry.health != .healthy { await became(.healthy, key, token, .healthy) }
-      case .unhealthy(let reason):
-        failures += 1
-        if entry.health == .healthy, failures >= timing.failures {
-          await became(.unhealthy, key, token, .unhealthy(reason: reason))
-        }
+      switch tally.count(verdict, isHealthy: entry.health == .healthy, check) {
+      case .healthy: await became(.healthy, key, token, .healthy)
+      case .unhealthy(let reason): await became(.unhealthy, key, token, .unhealthy(reason: reason))
+      case nil: break
       }
-      let isWaiting = entries[key]?.health == .starting || (failures > 0 && entries[key]?.health == .healthy)
-      try? await Task.sleep(for: isWaiting ? timing.startingInterval : timing.interval)
+      guard let health = entries[key]?.health else { return }
+      let isSoon = health == .starting || tally.isUndecided(isHealthy: health == .healthy)
+      try? await Task.sleep(for: isSoon ? min(timing.startingInterval, check.period) : check.period)
     }
   }
 

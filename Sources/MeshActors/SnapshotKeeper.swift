@@ -41,7 +41,14 @@ public actor SnapshotKeeper {
   /// What is served while the cluster's own word is not to be had: the last state of an earlier life.
   private var remembered: ControlState?
   public private(set) var serving: Serving?
-  private var waiters: [UInt64: (revision: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
+  /// The registry that `serving` was compiled from.
+  private var servedRegistry: Registry?
+  private var waiters: [UInt64: (awaited: Awaited, continuation: CheckedContinuation<Void, Never>)] = [:]
+
+  private enum Awaited {
+    case revision(UInt64)
+    case row(RowKey, RowVersion)
+  }
   private var nextWaiter: UInt64 = 0
   private var isPublishing = false
   private var isStale = false
@@ -62,12 +69,27 @@ public actor SnapshotKeeper {
 
   /// Returns when the workers serve the revision or a later one; the revision they serve.
   public func awaitServing(revision: UInt64) async throws -> UInt64 {
-    if servedRevision >= revision { return servedRevision }
+    try await wait(for: .revision(revision))
+    return servedRevision
+  }
+
+  /// Returns when the workers route by this version of a row or by a later one.
+  public func awaitRouting(_ key: RowKey, _ version: RowVersion) async throws { try await wait(for: .row(key, version)) }
+
+  private func isServed(_ awaited: Awaited) -> Bool {
+    switch awaited {
+    case .revision(let revision): servedRevision >= revision
+    case .row(let key, let version): servedRegistry?.row(key).map { $0.version >= version } ?? false
+    }
+  }
+
+  private func wait(for awaited: Awaited) async throws {
+    if isServed(awaited) { return }
     nextWaiter &+= 1
     let id = nextWaiter
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        waiters[id] = (revision, continuation)
+        waiters[id] = (awaited, continuation)
         // Cancelled before it stood in the table: nobody would wake it.
         if Task.isCancelled { giveUp(id) }
       }
@@ -75,7 +97,6 @@ public actor SnapshotKeeper {
       Task { await self.giveUp(id) }
     }
     try Task.checkCancellation()
-    return servedRevision
   }
 
   private func giveUp(_ id: UInt64) { waiters.removeValue(forKey: id)?.continuation.resume() }
@@ -140,7 +161,8 @@ public actor SnapshotKeeper {
         snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot), options: layout.options))
     serving = Serving(snapshot: snapshot, listeners: result.listeners, findings: findings, unreadable: decoded.unreadable)
     try? await cluster.report(revisionServed: snapshot.revision)
-    for (id, waiter) in waiters where waiter.revision <= snapshot.revision {
+    servedRegistry = view.registry
+    for (id, waiter) in waiters where isServed(waiter.awaited) {
       waiters[id] = nil
       waiter.continuation.resume()
     }

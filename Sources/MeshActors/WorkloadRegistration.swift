@@ -12,14 +12,13 @@ public struct WorkloadRegistration: Sendable, Hashable {
   public var address: String
   public var port: WorkloadRow.Port
   public var weight: UInt32
-  /// HTTP path that must answer 2xx; nil asks for a TCP connect only.
-  public var healthPath: String?
+  public var healthCheck: HealthCheck
   /// The outbound port the application was told before, if any.
   public var outboundPort: UInt16?
 
   public init(
     name: DNSLabel, namespace: DNSLabel, service: DNSLabel, serviceAccount: DNSLabel, labels: [WorkloadRow.Label],
-    address: String, port: WorkloadRow.Port, weight: UInt32, healthPath: String?, outboundPort: UInt16?
+    address: String, port: WorkloadRow.Port, weight: UInt32, healthCheck: HealthCheck, outboundPort: UInt16?
   ) {
     self.name = name
     self.namespace = namespace
@@ -29,7 +28,7 @@ public struct WorkloadRegistration: Sendable, Hashable {
     self.address = address
     self.port = port
     self.weight = weight
-    self.healthPath = healthPath
+    self.healthCheck = healthCheck
     self.outboundPort = outboundPort
   }
 

@@ -105,6 +105,8 @@ actor NodeRuntime {
     let preparation = Preparation()
     workloads = LocalWorkloads(
       cluster: cluster, loop: loop, outboundFirst: file.ports.outboundFirst, wallMilliseconds: clock.milliseconds,
+      agreement: RoutingAgreement(cluster: cluster, system: system),
+      underWay: { [proxy, name = node.name] key in proxy.requestsUnderWay(to: "\(key.namespace)/\(key.name)@\(name)") },
       prepare: { try await preparation.run() })
     preparation.set { [weak self] in try await self?.prepareWorkloads() }
     let cluster = cluster
@@ -226,10 +228,11 @@ actor NodeRuntime {
   /// Opens listeners for the workloads there are, and gets the certificates they need.
   private func prepareWorkloads() async throws {
     let needs = await workloads.needs
-    await snapshots.use(needs)
     var accounts = needs.accounts
     if node.gateway, let gateway = Self.gatewayAccount { accounts[gateway.account] = gateway.workload }
     await identities.want(accounts, version: needs.version, within: isStopping ? .zero : .seconds(10))
+    // After the certificates: a port that opens without one could call nobody.
+    await snapshots.use(needs)
   }
 
   private static let gatewayAccount: (account: AccountKey, workload: WorkloadKey)? = {
@@ -323,8 +326,10 @@ actor NodeRuntime {
   /// Withdraws workloads, finishes requests, tells the others, and closes everything.
   func stop(drain: Duration) async {
     isStopping = true
-    await workloads.close()
+    await workloads.leave()
+    // From here on the workers keep what they serve: the ports of workloads answer until they are drained.
     await snapshots.close()
+    await workloads.close()
     if node.gateway, let gateway = Self.gatewayAccount {
       try? await cluster.withdraw(namespace: gateway.workload.namespace, name: gateway.workload.name)
     }

@@ -31,6 +31,7 @@ import Transport
   @Test func `the targets of ProxyActor are the calls it takes`() async throws {
     let recorded = try await ProxyActor.recordTargets { actor in
       _ = try? await actor.awaitServing(revision: 1)
+      try? await actor.awaitRouting(row: [])
       _ = try? await actor.servedRevision()
     }
     #expect(Set(recorded) == signatures(ProxyActor.targets))

@@ -116,7 +116,25 @@ extension WorkloadRegistration {
       port: WorkloadRow.Port(
         name: request.portName ?? request.protocol, servicePort: request.servicePort, port: request.port,
         appProtocol: known.rawValue),
-      weight: request.weight, healthPath: request.healthPath, outboundPort: request.outboundPort)
+      weight: request.weight, healthCheck: try HealthCheck(request), outboundPort: request.outboundPort)
+  }
+}
+
+extension HealthCheck {
+  fileprivate init(_ request: WorkloadRequest) throws {
+    self.init(request.healthGRPC.map { .grpc(service: $0) } ?? request.healthPath.map { .http(path: $0) } ?? .tcp)
+    func duration(_ seconds: Double?, _ fallback: Duration) throws -> Duration {
+      guard let seconds else { return fallback }
+      guard seconds >= 0.01, seconds <= 86_400 else {
+        throw AdminFailure(code: "invalid", message: "times of the health check lie between 10 ms and a day")
+      }
+      return .milliseconds(Int64(seconds * 1000))
+    }
+    if let delay = request.healthDelaySeconds, delay > 0 { initialDelay = try duration(delay, .zero) }
+    period = try duration(request.healthPeriodSeconds, period)
+    timeout = try duration(request.healthTimeoutSeconds, timeout)
+    successThreshold = min(max(1, request.healthSuccesses ?? successThreshold), 1000)
+    failureThreshold = min(max(1, request.healthFailures ?? failureThreshold), 1000)
   }
 }
 

@@ -231,8 +231,15 @@ public struct WorkloadRequest: Codable, Sendable, Hashable {
   public var name: String?
   public var labels: [String: String]
   public var weight: UInt32
-  /// HTTP path of the health check; TCP connect when nil.
+  /// HTTP path of the health check, or the service to ask for by gRPC (empty: the server as a whole); TCP connect when both
+  /// are nil.
   public var healthPath: String?
+  public var healthGRPC: String?
+  public var healthDelaySeconds: Double?
+  public var healthPeriodSeconds: Double?
+  public var healthTimeoutSeconds: Double?
+  public var healthSuccesses: Int?
+  public var healthFailures: Int?
   /// The outbound port it had before, so that `http_proxy` stays true over a restart of the node.
   public var outboundPort: UInt16?
   public init(service: String, version: String, port: UInt16, namespace: String, protocol: String) {

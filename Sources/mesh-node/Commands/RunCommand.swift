@@ -27,6 +27,12 @@ extension Command {
       .value("label", "KEY=VALUE", "a further label; repeatable"),
       .value("weight", "N", "share of traffic relative to others (default: 1)"),
       .value("health-path", "PATH", "HTTP path that answers 200 when it is healthy (default: TCP connect)"),
+      .value("health-grpc", "SERVICE", "ask by the gRPC health protocol for this service; '' asks for the server"),
+      .value("health-delay", "TIME", "before the first health check (default: none)"),
+      .value("health-period", "TIME", "between two health checks (default: 1s)"),
+      .value("health-timeout", "TIME", "for one answer (default: 2s)"),
+      .value("health-successes", "N", "good answers in a row that make it healthy (default: 1)"),
+      .value("health-failures", "N", "bad answers in a row that make it unhealthy (default: 2)"),
       .value("stop-timeout", "TIME", "how long COMMAND may take to end after SIGTERM (default: 10s)"),
     ]
   ) { arguments in
@@ -57,6 +63,12 @@ extension WorkloadRequest {
     address = arguments.value("address")
     name = arguments.value("name")
     healthPath = arguments.value("health-path")
+    healthGRPC = arguments.value("health-grpc")
+    healthDelaySeconds = try arguments.duration("health-delay", default: .zero).inSeconds
+    healthPeriodSeconds = try arguments.duration("health-period", default: .seconds(1)).inSeconds
+    healthTimeoutSeconds = try arguments.duration("health-timeout", default: .seconds(2)).inSeconds
+    healthSuccesses = Int(try arguments.number("health-successes", default: 1, in: 1...1000))
+    healthFailures = Int(try arguments.number("health-failures", default: 2, in: 1...1000))
     weight = UInt32(try arguments.number("weight", default: 1, in: 1...10_000))
     for text in arguments.allValues("label") {
       guard let separator = text.firstIndex(of: "="), separator != text.startIndex else {
