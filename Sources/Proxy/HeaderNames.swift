@@ -23,6 +23,10 @@ enum Names {
   static let te = name(.te)
   static let grpcMessage = name(.grpcMessage)
 
+  static let forwardedHTTP = line(.forwardedProto, "http")
+  static let serverEnvoy = line(.server, "envoy")
+  static let serverIstioEnvoy = line(.server, "istio-envoy")
+
   static let yes = Array("true".utf8)
   static let http = Array("http".utf8)
   static let upgradeValue = Array("upgrade".utf8)
@@ -34,9 +38,17 @@ enum Names {
   static let trailers = Array("trailers".utf8)
 
   /// Fields with a meaning inside the mesh, or that only the proxy writes.
-  static let neverFromClients: [KnownHeader] = [
+  static let neverFromClients = KnownHeaders([
     .originalPath, .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource,
-  ]
+  ])
+  static let neverToClients = KnownHeaders([
+    .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource,
+  ])
+
+  private static func line(_ known: KnownHeader, _ value: String) -> HeaderLine {
+    guard let line = HeaderLine(name(known), Array(value.utf8)) else { preconditionFailure("'\(value)' is no value") }
+    return line
+  }
 
   private static func name(_ known: KnownHeader) -> HeaderName {
     guard let name = HeaderName(known) else { preconditionFailure("\(known) has no name") }

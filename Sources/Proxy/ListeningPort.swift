@@ -5,6 +5,8 @@ import Transport
 /// One listening socket of one worker; connections on it keep it to know what they are for.
 final class ListeningPort: EventHandler, TimerHandler {
   let listener: ProxyListener
+  let isGateway: Bool
+  let isMeshInbound: Bool
   /// Where it really listens.
   let address: SocketAddress
   /// Connections have to be asked where they came to.
@@ -35,6 +37,8 @@ final class ListeningPort: EventHandler, TimerHandler {
     isOnAnyAddress = address.ip == .any || address.ip == .v6(high: 0, low: 0)
     self.socket = consume socket
     self.listener = listener
+    if case .gateway = listener.kind { isGateway = true } else { isGateway = false }
+    isMeshInbound = listener.kind == .meshInbound
     self.worker = worker
   }
 

@@ -23,7 +23,20 @@ enum UpstreamSecurity: Equatable {
 
 extension UpstreamTLS {
   /// Whether mesh endpoints are reached with workload identities.
-  var usesMeshIdentity: Bool { self == .automatic || self == .istioMutual }
+  var usesMeshIdentity: Bool {
+    switch self {
+    case .automatic, .istioMutual: true
+    case .disabled, .simple, .mutual: false
+    }
+  }
+
+  /// Whether endpoints outside the mesh are reached by TLS.
+  var originates: Bool {
+    switch self {
+    case .automatic, .istioMutual, .disabled: false
+    case .simple, .mutual: true
+    }
+  }
 
   /// Files that certificates and keys are read from.
   var files: [String] {

@@ -94,7 +94,7 @@ public final class LoadBalancer {
   // MARK: Choosing
 
   public func pick(_ request: PickRequest, now: Instant, draws: inout SeededGenerator) -> Pick {
-    if discovery == .originalDestination || policy.algorithm == .passthrough && hosts.isEmpty { return .originalDestination }
+    if discovery == .originalDestination || hosts.isEmpty && policy.algorithm == .passthrough { return .originalDestination }
     refresh(at: now)
     guard !levels.levels.isEmpty else { return .none }
     let sticky = hashing == nil ? nil : request.hash

@@ -14,21 +14,40 @@ struct EndpointAddress {
 
   /// - Parameter source: the calling workload, an index into the snapshot's local workloads.
   init(_ endpoint: Endpoint, in cluster: Cluster, source: Int?, _ state: ServingState) {
-    if !endpoint.isLocal, let mesh = endpoint.mesh, cluster.tls.usesMeshIdentity {
-      let number = source.flatMap { state.sourceNumbers.indices.contains($0) ? state.sourceNumbers[$0] : nil }
-      key = UpstreamKey(source: number ?? -1, endpoint: endpoint.key, security: .mesh)
+    let reach = EndpointReach(
+      endpoint, cluster.tls, cluster.protocol, cluster.connectionPool.http2, source: source, state)
+    key = reach.key
+    speaksHTTP2 = reach.speaksHTTP2
+    if key.security == .mesh, let mesh = endpoint.mesh {
       host = mesh.address
       port = mesh.port
       security = .mesh(mesh, source: source)
-      speaksHTTP2 = true
-      return
+    } else {
+      host = endpoint.address
+      port = endpoint.port
+      security = endpoint.isLocal ? .plain : UpstreamSecurity(cluster.tls, host: cluster.host)
     }
-    let outside = endpoint.isLocal ? .plain : UpstreamSecurity(cluster.tls, host: cluster.host)
-    key = UpstreamKey(source: -1, endpoint: endpoint.key, security: outside == .plain ? .plain : .origination)
-    host = endpoint.address
-    port = endpoint.port
-    security = outside
-    speaksHTTP2 = cluster.protocol.isHTTP2 || cluster.connectionPool.http2 == .always
+  }
+}
+
+/// By what connections to an endpoint are kept: all that a request needs to know that finds one.
+struct EndpointReach {
+  var key: UpstreamKey
+  var speaksHTTP2: Bool
+
+  init(
+    _ endpoint: Endpoint, _ tls: UpstreamTLS, _ protocol: PortProtocol, _ http2: ConnectionPoolPolicy.HTTP2Use, source: Int?,
+    _ state: ServingState
+  ) {
+    if !endpoint.isLocal, endpoint.mesh != nil, tls.usesMeshIdentity {
+      let number = source.flatMap { state.sourceNumbers.indices.contains($0) ? state.sourceNumbers[$0] : nil }
+      key = UpstreamKey(source: number ?? -1, endpoint: endpoint.key, security: .mesh)
+      speaksHTTP2 = true
+    } else {
+      let isPlain = endpoint.isLocal || !tls.originates
+      key = UpstreamKey(source: -1, endpoint: endpoint.key, security: isPlain ? .plain : .origination)
+      speaksHTTP2 = `protocol`.isHTTP2 || http2 == .always
+    }
   }
 }
 

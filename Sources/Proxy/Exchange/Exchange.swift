@@ -33,6 +33,7 @@ final class Exchange {
   var state: ServingState
   var head = RequestHead()
   var plan = RoutePlan(route: nil, outcome: .notFound)
+  var facts = RouteFacts.none
 
   // Who calls whom.
   var source: WorkloadIndex?
@@ -126,6 +127,7 @@ final class Exchange {
     serial &+= 1
     state = worker.state
     plan = RoutePlan(route: nil, outcome: .notFound)
+    facts = .none
     source = nil
     sourceLocal = nil
     inbound = nil
@@ -151,7 +153,7 @@ final class Exchange {
     resumesWith = .none
     deadline = .distantFuture
     self.began = began
-    startMilliseconds = wallClockMilliseconds()
+    if state.options.accessLog != nil { startMilliseconds = wallClockMilliseconds() }
     requestEnded = .zero
     status = 0
     flags = []
@@ -190,20 +192,13 @@ final class Exchange {
   }
 
   var routeTable: RouteTable? {
-    switch caller.port.listener.kind {
-    case .meshInbound: return nil
-    case .gateway:
-      return caller.gateway(in: snapshot).map { snapshot.gateways[$0].table }
-    case .outbound, .forward:
-      guard let sourceLocal else { return nil }
-      let index = snapshot.localWorkloads[sourceLocal].outbound
-      return snapshot.outbound.indices.contains(index) ? snapshot.outbound[index] : nil
-    }
+    if isGateway { return caller.gateway(in: state).map { snapshot.gateways[$0].table } }
+    guard let sourceLocal else { return nil }
+    let index = snapshot.localWorkloads[sourceLocal].outbound
+    return snapshot.outbound.indices.contains(index) ? snapshot.outbound[index] : nil
   }
 
-  var isGateway: Bool {
-    if case .gateway = caller.port.listener.kind { true } else { false }
-  }
+  var isGateway: Bool { caller.port.isGateway }
 
   /// What answers call this proxy: `istio-envoy` inbound and at gateways, `envoy` outbound.
   var serverName: [UInt8] { inbound != nil || isGateway ? Names.istioEnvoy : Names.envoy }
@@ -211,7 +206,9 @@ final class Exchange {
   // MARK: Timers
 
   func cancelTimers() {
-    for token in [totalTimer, tryTimer, pauseTimer] where token != .none { worker.loop.cancel(token) }
+    if totalTimer != .none { worker.loop.cancel(totalTimer) }
+    if tryTimer != .none { worker.loop.cancel(tryTimer) }
+    if pauseTimer != .none { worker.loop.cancel(pauseTimer) }
     totalTimer = .none
     tryTimer = .none
     pauseTimer = .none

@@ -15,7 +15,7 @@ extension Exchange {
 
   /// Rewrites and header operations, once, before the first try.
   func applyRequestChanges() {
-    guard let route, case .forward(_, let index) = plan.outcome else { return }
+    guard facts.changesRequest, let route, case .forward(_, let index) = plan.outcome else { return }
     if let path = PathRewriting.path(of: head, route, match: plan.route?.match) {
       originalTarget = head.target
       let original = head.headers.copy(head.target)
@@ -29,7 +29,7 @@ extension Exchange {
 
   /// Header operations on a response, route first.
   func applyResponseChanges(_ headers: inout HeaderBlock) {
-    guard let route else { return }
+    guard facts.changesResponse, let route else { return }
     if !route.responseHeaders.isEmpty { route.responseHeaders.apply(to: &headers) }
     if let operations = chosenDestination?.responseHeaders, !operations.isEmpty { operations.apply(to: &headers) }
     guard plan.isOriginAllowed, let cors = route.cors else { return }

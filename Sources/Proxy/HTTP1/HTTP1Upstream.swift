@@ -198,6 +198,8 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
     switch phase {
     case .connecting, .handshake: fail(.connect(.timedOut))
     case .idle:
+      // Armed when it was first idle, and left alone since: requests in between moved the end.
+      guard worker.loop.now >= idleUntil else { return startIdleTimer() }
       worker.upstreams.remove(self)
       close()
     case .busy, .tunnel, .closed: break
@@ -402,8 +404,10 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   /// Starts the clock after which an idle connection is closed.
   func startIdleTimer() {
     guard timer == .none else { return }
-    timer = worker.loop.schedule(at: min(worker.loop.now + terms.idleTimeout, endsBy), self)
+    timer = worker.loop.schedule(at: idleUntil, self)
   }
+
+  private var idleUntil: Instant { min(idleSince + terms.idleTimeout, endsBy) }
 
   func stopIdleTimer() {
     if timer != .none { worker.loop.cancel(timer) }

@@ -211,7 +211,6 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
 
   private func waitForEvents() {
     let count = cl_epoll_wait(epoll, events, Int32(TransportLimits.loopEventsPerTurn), waitMilliseconds())
-    inbox.withLock { $0.waiting = false }
     now = Self.monotonicNow()
     guard count > 0 else {
       precondition(count == 0 || count == -EINTR, "event poll of loop \(name) failed with errno \(-count)")
@@ -243,10 +242,13 @@ public final class EventLoop: SerialExecutor, @unchecked Sendable {
 
   private func runJobs() {
     if nextJob >= jobs.count {
-      jobs.removeAll(keepingCapacity: true)
-      nextJob = 0
-      inbox.withLock { swap(&$0.jobs, &jobs) }
+      inbox.withLock { inbox in
+        // Until here a post wakes the loop in vain; the lock is taken twice a turn, not three times.
+        inbox.waiting = false
+        if !inbox.jobs.isEmpty { swap(&inbox.jobs, &jobs) }
+      }
     }
+    guard !jobs.isEmpty else { return }
     let end = min(jobs.count, nextJob + TransportLimits.loopJobsPerTurn)
     while nextJob < end {
       let job = jobs[nextJob]
