@@ -42,9 +42,8 @@ public enum ProxyLimits {
   static let acceptsPerTurn = 128
   /// Interim (1xx) responses passed on for one request; more is a flood (RFC 9112).
   static let interimResponses = 8
-  /// Idle upstream connections a worker keeps for one endpoint and identity: as many as a burst of clients needs at once,
-  /// since closing and opening them again costs more than keeping them (an idle one holds no buffer).
-  static let idleUpstreamsPerKey = 1024
+  /// Idle upstream connections a worker keeps for one endpoint and identity.
+  static let idleUpstreamsPerKey = 64
   /// Idle upstream connections a worker keeps in all.
   static let idleUpstreams = 4096
   /// How long a connection to an application of this node lies idle before it is closed; applications often close theirs
@@ -103,8 +102,8 @@ public struct ProxyOptions: Sendable {
   public var streamIdleTimeout: Duration?
   /// Time for a TLS handshake with a client.
   public var handshakeTimeout: Duration = .seconds(10)
-  /// Client connections of one worker; beyond it new ones are closed.
-  public var connectionsPerWorker = 20_000
+  /// What the node may hold; beyond it clients are turned away.
+  public var overload = OverloadLimits.ofThisProcess()
   /// Writes one line a request to the sink when set. Called on worker threads with whole lines; must not block for long.
   public var accessLog: (@Sendable ([UInt8]) -> Void)?
 

@@ -11,6 +11,7 @@ import Transport
 public final class ProxyRuntime: Sendable {
   private let workers: [LoopBound<Worker>]
   private let resolver: Resolver
+  private let overload: OverloadGuard
   private let book = Mutex(Book())
 
   private struct Book {
@@ -25,15 +26,20 @@ public final class ProxyRuntime: Sendable {
   {
     ProcessSettings.ignoreBrokenPipe()
     resolver = try Resolver()
+    overload = OverloadGuard(state.options.overload)
     let first = ServingState(state, generation: 0)
     book.withLock { $0.serving = first }
     var workers: [LoopBound<Worker>] = []
     for index in 0..<max(1, count) {
       let loop = try EventLoop(name: "mesh-worker-\(index)")
-      let worker = Worker(loop: loop, index: index, state: first, resolver: resolver, seed: seed &+ UInt64(index))
+      let worker = Worker(
+        loop: loop, index: index, state: first, resolver: resolver, overload: overload, seed: seed &+ UInt64(index))
       let bound = LoopBound(worker, on: loop)
       try loop.start()
-      loop.post { bound.value.install(first) }
+      loop.post {
+        bound.value.install(first)
+        if index == 0 { bound.value.watchMemory() }
+      }
       workers.append(bound)
     }
     self.workers = workers
@@ -52,6 +58,7 @@ public final class ProxyRuntime: Sendable {
     }
     let wanted = Set(state.listeners)
     let gone = known.keys.filter { !wanted.contains($0) }
+    overload.use(state.options.overload)
     // The snapshot first: a new listener never meets a state that does not know it.
     await onEachWorker { worker in
       worker.install(serving)

@@ -1,4 +1,3 @@
-import HTTPCodec
 import MeshConfig
 import Primitives
 import Synchronization
@@ -74,6 +73,8 @@ final class ServingState: Sendable {
   let options: ProxyOptions
   /// What the workers share of each cluster.
   let loads: LoadTable
+  /// Of each local workload that has one, parallel to `snapshot.localWorkloads`.
+  let rateLimits: [SharedTokenBucket?]
   /// Requests under way to each local workload, parallel to `snapshot.localWorkloads`.
   let activity: [WorkloadActivity]
   /// Counts published states; what workers cache by index is valid for one number.
@@ -81,8 +82,6 @@ final class ServingState: Sendable {
   /// A number for each local workload, by index into `snapshot.localWorkloads`, that stays the same over states and changes
   /// with its identity: connections to other nodes are shared by it.
   let sourceNumbers: [Int32]
-  /// How requests of each local workload name it to other nodes, by index into `snapshot.localWorkloads`.
-  let sourceLines: [HeaderLine?]
   /// Index into `snapshot.localWorkloads` by `WorkloadFacts.key`.
   private let localByKey: ByteTable<Int>
   /// Where a server name of the mesh port leads.
@@ -94,16 +93,18 @@ final class ServingState: Sendable {
   init(_ state: ProxyState, generation: UInt64, after old: ServingState? = nil, now: Instant = EventLoop.monotonicNow()) {
     snapshot = state.snapshot
     loads = LoadTable(state.snapshot.clusters, after: old?.loads, now: now)
-    activity = state.snapshot.localWorkloads.map { local in
-      let key = state.snapshot.workloads.indices.contains(local.workload) ? state.snapshot.workloads[local.workload].key : ""
-      return old?.localWorkload(key: key).map { old?.activity[$0] ?? WorkloadActivity() } ?? WorkloadActivity()
+    let before = state.snapshot.localWorkloads.map { local in
+      state.snapshot.workloads.indices.contains(local.workload)
+        ? old?.localWorkload(key: state.snapshot.workloads[local.workload].key) : nil
+    }
+    activity = before.map { $0.flatMap { old?.activity[$0] } ?? WorkloadActivity() }
+    rateLimits = zip(before, state.snapshot.localWorkloads).map { before, local in
+      guard let limit = local.rateLimit else { return nil }
+      let known = before.flatMap { old?.rateLimits[$0] }
+      return known?.policy == limit ? known : SharedTokenBucket(limit)
     }
     options = state.options
     self.generation = generation
-    sourceLines = state.snapshot.localWorkloads.map { local in
-      guard state.snapshot.workloads.indices.contains(local.workload) else { return nil }
-      return HeaderLine(Names.meshSource, Array(state.snapshot.workloads[local.workload].key.utf8))
-    }
     var local: [(key: [UInt8], value: Int)] = []
     var inbound: [(key: [UInt8], value: InboundTarget)] = []
     var byWorkload: [WorkloadIndex: Int] = [:]

@@ -18,6 +18,9 @@ final class Worker: TurnHandler {
 
   private(set) var ports: [ProxyListener: ListeningPort] = [:]
   private var connections: [ObjectIdentifier: any ClientConnection] = [:]
+  /// Shared by all workers.
+  let overload: OverloadGuard
+  var evictionAllowedAt = Instant.zero
   private var resumed: [any ClientConnection] = []
   private var waiting: [(exchange: Exchange, request: UInt64)] = []
   private(set) var isDraining = false
@@ -35,12 +38,13 @@ final class Worker: TurnHandler {
   var draws: SeededGenerator
   private var logWriter = AccessLogWriter(.text)
   private var logBytes: [UInt8] = []
-  /// For values that are made and copied at once.
-  var scratch: [UInt8] = []
   private var isTurnEndAsked = false
 
-  init(loop: EventLoop, index: Int, state: ServingState, resolver: Resolver, seed: UInt64) {
+  init(
+    loop: EventLoop, index: Int, state: ServingState, resolver: Resolver, overload: OverloadGuard, seed: UInt64
+  ) {
     self.loop = loop
+    self.overload = overload
     self.index = index
     self.state = state
     self.resolver = resolver
@@ -103,10 +107,7 @@ final class Worker: TurnHandler {
   // MARK: Connections
 
   func accepted(_ socket: consuming Socket, from peer: SocketAddress, on port: ListeningPort) {
-    guard connections.count < state.options.connectionsPerWorker else {
-      counters.connectionsRefused += 1
-      return
-    }
+    guard admits(peer, descriptor: socket.descriptor) else { return }
     let local = port.isOnAnyAddress ? socket.localAddress ?? port.address : port.address
     // An outbound port lends its workload's identity: only programs of this host may use it.
     if port.lendsIdentity, !Self.isOfThisHost(peer, connectedTo: local) {
@@ -144,11 +145,15 @@ final class Worker: TurnHandler {
 
   func add(_ connection: any ClientConnection) {
     connections[ObjectIdentifier(connection)] = connection
+    overload.began(from: connection.caller.address.ip)
   }
 
   func remove(_ connection: any ClientConnection) {
-    connections[ObjectIdentifier(connection)] = nil
+    guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+    overload.ended(from: connection.caller.address.ip)
   }
+
+  var clientConnections: some Sequence<any ClientConnection> { connections.values }
 
   var openConnections: Int { connections.count }
 
@@ -228,6 +233,8 @@ public struct ProxyCounters: Sendable, Hashable {
   public var connectionsAccepted: UInt64 = 0
   /// Closed at once because a worker has all it may have.
   public var connectionsRefused: UInt64 = 0
+  /// Idle, and closed to make room for others.
+  public var connectionsEvicted: UInt64 = 0
   public var acceptsExhausted: UInt64 = 0
   public var handshakeFailures: UInt64 = 0
   public var headerTimeouts: UInt64 = 0
@@ -249,6 +256,7 @@ public struct ProxyCounters: Sendable, Hashable {
   mutating func add(_ other: ProxyCounters) {
     connectionsAccepted &+= other.connectionsAccepted
     connectionsRefused &+= other.connectionsRefused
+    connectionsEvicted &+= other.connectionsEvicted
     acceptsExhausted &+= other.acceptsExhausted
     handshakeFailures &+= other.handshakeFailures
     headerTimeouts &+= other.headerTimeouts

@@ -283,14 +283,19 @@ public struct SnapshotCompiler: Sendable {
   }
 
   private func localWorkloads() -> [LocalWorkload] {
-    local.compactMap { item in
+    let limits = RateLimitCompiler(
+      objects: objects.values.map(\.stored).filter { $0.key.kind == .envoyFilter }.sorted(by: StoredObject.isOlder),
+      rootNamespace: settings.rootNamespace)
+    return local.compactMap { item in
       guard let index = workloads.local[item.key] else { return nil }
       let entry = workloads.entries[index]
       let record = entry.record
-      return LocalWorkload(
+      var workload = LocalWorkload(
         workload: index, identity: entry.identity, address: record.address, ports: record.ports,
         services: servicesBehindPorts(record), outbound: item.table, outboundPort: record.outboundPort,
         isGateway: record.isGateway, health: record.health)
+      workload.rateLimit = limits.limit(for: record)
+      return workload
     }
   }
 

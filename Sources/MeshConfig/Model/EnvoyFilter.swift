@@ -12,6 +12,11 @@ public struct EnvoyFilter: Hashable, Sendable {
     public var operation: String
     /// `name` of the patch's value, by which well-known filters are recognised.
     public var name: String
+    /// Of a patch that sets a local rate limit.
+    public var rateLimit: LocalRateLimit?
+
+    /// Sets a rate limit, or adds the filter that another patch gives its limit.
+    var isEnforced: Bool { rateLimit != nil || name == LocalRateLimitPatch.filter && operation != "REMOVE" }
   }
 }
 
@@ -51,6 +56,7 @@ extension EnvoyFilter.Patch: FieldDecodable {
     context = match?.context ?? "ANY"
     operation = change?.operation ?? ""
     name = change?.name ?? ""
+    rateLimit = operation == "REMOVE" ? nil : change?.rateLimit
     if fields.report.hasErrors { return }
     if target == nil { fields.error("applyTo", "required") }
     guard let change else {
@@ -92,8 +98,11 @@ extension EnvoyFilter.Patch: FieldDecodable {
     }
     private struct Value: FieldDecodable {
       let name: String
+      let isRateLimit: Bool
       init(_ fields: inout Fields) {
         name = fields.has("name") ? fields.string("name") ?? "" : ""
+        isRateLimit =
+          name == LocalRateLimitPatch.filter || fields.has("typed_per_filter_config") || fields.has("typedPerFilterConfig")
         fields.ignoreOthers()
       }
     }
@@ -101,6 +110,7 @@ extension EnvoyFilter.Patch: FieldDecodable {
     let hasFilterClass: Bool
     let hasValue: Bool
     let name: String
+    let rateLimit: LocalRateLimit?
     init(_ fields: inout Fields) {
       let named = fields.name("operation") as Operation?
       operation = named?.rawValue ?? ""
@@ -108,7 +118,9 @@ extension EnvoyFilter.Patch: FieldDecodable {
       let filterClass = fields.name("filterClass") as Class?
       hasFilterClass = filterClass != nil && filterClass != .unspecified
       hasValue = fields.has("value")
-      name = (fields.object("value") as Value?)?.name ?? ""
+      let value: Value? = fields.object("value")
+      name = value?.name ?? ""
+      rateLimit = value?.isRateLimit == true ? (fields.object("value") as LocalRateLimitPatch?)?.limit : nil
     }
   }
 

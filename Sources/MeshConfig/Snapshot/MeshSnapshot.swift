@@ -442,6 +442,8 @@ public struct LocalWorkload: Sendable, Hashable {
   public var outboundPort: UInt16?
   public var isGateway: Bool
   public var health: EndpointHealth
+  /// Of requests to it; of a gateway, of requests through it.
+  public var rateLimit: LocalRateLimit?
 
   public init(
     workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port], services: [Int?] = [],

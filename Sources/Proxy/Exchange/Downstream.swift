@@ -1,5 +1,6 @@
 import HTTPCodec
 import MeshConfig
+import Primitives
 import Transport
 
 /// The client's side of one request, whatever it speaks: an HTTP/1 connection between two heads, or a stream of an HTTP/2
@@ -60,16 +61,6 @@ final class Caller {
   /// Requests come as streams of one HTTP/2 connection.
   var isHTTP2 = false
 
-  /// Of its last request: what it said of its workload, and which that is in the state of this number.
-  var lastSource: (generation: UInt64, key: [UInt8], index: WorkloadIndex)?
-  /// What `x-forwarded-client-cert` says of it, in the state of this number.
-  var certificateText: (generation: UInt64, text: [UInt8])?
-
-  /// Where its requests go by, in the state of this number.
-  fileprivate var lastGateway: (generation: UInt64, index: Int?)?
-
-  /// Its IP address, for `x-forwarded-for`.
-  private(set) lazy var ipText: [UInt8] = address.ip.map { Array($0.description.utf8) } ?? []
   private(set) lazy var addressText = address.description
   private(set) lazy var localAddressText = localAddress.description
 
@@ -86,12 +77,9 @@ final class Caller {
 
 extension Caller {
   /// The gateway listener that requests go by, an index into the snapshot's; nil when there is none any more.
-  func gateway(in state: ServingState) -> Int? {
-    if let known = lastGateway, known.generation == state.generation { return known.index }
+  func gateway(in snapshot: MeshSnapshot) -> Int? {
     guard case .gateway(let number) = port.listener.kind else { return nil }
-    let index = state.snapshot.gateways.firstIndex { $0.port == number && (server.isEmpty || $0.server == server) }
-    lastGateway = (state.generation, index)
-    return index
+    return snapshot.gateways.firstIndex { $0.port == number && (server.isEmpty || $0.server == server) }
   }
 }
 
@@ -102,6 +90,8 @@ protocol ClientConnection: AnyObject {
   func process()
   /// Lets go of an old state: a connection that waits must not keep it alive.
   func adopt(_ state: ServingState)
+  /// Since when nothing of worth has gone on: no request is under way, or one comes too slowly. Nil when it is busy.
+  var idleSince: Instant? { get }
   /// The listener goes: what is under way is finished, and the client told to connect elsewhere.
   func drain()
   func close()

@@ -28,8 +28,9 @@ extension Exchange: UpstreamObserver {
     serviceMilliseconds = milliseconds(now - tryBegan)
     if response.status == 101 { return switchProtocols(&response) }
     let isNotProcessed = isMeshTry && response.headers.contains(.notProcessed)
+    let outcome = isNotProcessed ? TryOutcome.notProcessed : .response(tryResponse(response))
     if isNotProcessed || response.status >= 400 || response.headers.contains(.grpcStatus) {
-      if tryAgain(after: isNotProcessed ? .notProcessed : .response(tryResponse(response))) { return }
+      if tryAgain(after: outcome) { return }
     }
     passOn(&response)
   }
@@ -71,8 +72,12 @@ extension Exchange: UpstreamObserver {
 
   private func editResponse(_ response: inout ResponseHead) {
     response.headers.removeHopByHop(keepingUpgrade: false)
-    response.headers.remove(Names.neverToClients)
-    response.headers.set(inbound != nil || isGateway ? Names.serverIstioEnvoy : Names.serverEnvoy)
+    response.headers.remove(.notProcessed)
+    response.headers.remove(.meshSource)
+    response.headers.remove(.peerMetadata)
+    response.headers.remove(.peerMetadataID)
+    response.headers.remove(.decoratorOperation)
+    response.headers.set(Names.server, serverName)
     if let serviceMilliseconds {
       response.headers.set(Names.serviceTime, number: serviceMilliseconds)
     }
@@ -87,6 +92,7 @@ extension Exchange: UpstreamObserver {
   private var mustCloseAfter: Bool {
     guard !caller.isHTTP2 else { return false }
     return !head.keepsAlive || head.wantsUpgrade || caller.port.isDraining || worker.isDraining
+      || worker.overload.level > .normal
       || head.expectsContinue && !bodyEnded && requestBodyBytes == 0
   }
 

@@ -44,6 +44,8 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
   /// The first bytes may be HTTP/2's preface: on a connection without TLS, or whose handshake agreed on nothing.
   private var mayBeHTTP2 = true
   private var lingered = 0
+  /// Since when no request has been under way.
+  private var waitsSince: Instant
   private var wasAborted = false
   private var timer = TimerToken.none
   /// The moment at which the present phase is given up; checked when the timer fires, so that progress costs nothing.
@@ -60,6 +62,7 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     if case .gateway = caller.port.listener.kind { options.allowUnderscores = false }
     parser = RequestParser(options: options)
     exchange = Exchange(for: caller, worker: worker)
+    waitsSince = worker.loop.now
   }
 
   func open() {
@@ -350,6 +353,11 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     worker.remove(self)
   }
 
+  var idleSince: Instant? {
+    if phase == .exchange { return !decoder.isComplete && exchange.bodyIsTooSlow ? exchange.began : nil }
+    return phase == .head || phase == .handshake || phase == .lingering ? waitsSince : nil
+  }
+
   private func releaseInputIfIdle() {
     guard phase == .head, let buffer = input, buffer.isEmpty else { return }
     worker.readBuffers.give(buffer)
@@ -425,6 +433,7 @@ extension HTTP1Downstream: Downstream {
     let isUsable = keepAlive && decoder.isComplete && !peerClosed
     if isUsable {
       phase = .head
+      waitsSince = worker.loop.now
       setDeadline(caller.port.isDraining ? ProxyLimits.drainIdle : worker.state.options.idleTimeout)
       process()
     } else {
