@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour rolling clients bench counts bench-cluster chaos conformance build lint format libraries clean
+.PHONY: help demo test tour rolling clients bench counts bench-cluster chaos conformance build simulate mutations lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -65,6 +65,14 @@ fuzz: libraries ## fuzz what reads bytes from the network: SECONDS=n for each ta
 
 h2spec: build ## run h2spec (in PATH, or $$H2SPEC) against the gateway, cleartext and TLS
 	scripts/h2spec $(RELEASE)/mesh-node
+
+simulate: libraries ## whole clusters in virtual time: SEEDS=n [SEED=x]
+	swift build -c release --product simulate
+	$(RELEASE)/simulate $(if $(SEED),seed $(SEED),$(or $(SEEDS),100))
+
+mutations: libraries ## show that the simulation catches deliberate faults
+	MESH_MUTATIONS=1 swift build -c release --product simulate --scratch-path .build/mutations
+	.build/mutations/release/simulate mutations
 
 lint: ## check the format
 	$(call say,checking the format)

@@ -10,8 +10,10 @@ let strict: [SwiftSetting] = [
   // A tenth of a request's instructions. Debug builds, and so all tests, check.
   .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
+/// Deliberate faults that the simulation has to catch (`make mutations`).
+let mutations: [SwiftSetting] = Context.environment["MESH_MUTATIONS"] == nil ? [] : [.define("MUTATIONS")]
 /// Pure targets hold no pointer, socket or clock.
-let pure: [SwiftSetting] = strict + [.strictMemorySafety()]
+let pure: [SwiftSetting] = strict + [.strictMemorySafety()] + mutations
 
 func systemLibrary(_ name: String, pkgConfig: String, apt: String) -> Target {
   .systemLibrary(name: name, path: "Sources/Systems/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
@@ -80,7 +82,8 @@ let package = Package(
     .executableTarget(
       name: "mesh-load", dependencies: ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux"], path: "Tests/Load",
       swiftSettings: strict),
-    .executableTarget(name: "simulate", dependencies: ["Simulation", "Primitives"], path: "Tests/Simulate", swiftSettings: strict),
+    .executableTarget(
+      name: "simulate", dependencies: ["Simulation", "Primitives"], path: "Tests/Simulate", swiftSettings: strict + mutations),
     .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
     .testTarget(name: "TelemetryTests", dependencies: ["Telemetry", "Primitives"], swiftSettings: strict),
     .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Primitives"], swiftSettings: strict),
@@ -98,7 +101,9 @@ let package = Package(
     .testTarget(
       name: "TrafficTests", dependencies: ["Traffic", "HTTPCodec", "MeshConfig", "Primitives"], swiftSettings: strict),
     .testTarget(name: "TransportTests", dependencies: ["Transport", "Primitives", "CLinux"], swiftSettings: strict),
-    .testTarget(name: "ClusterTests", dependencies: ["Cluster", "Consensus", "Primitives"], swiftSettings: strict),
+    .testTarget(
+      name: "ClusterTests", dependencies: ["Cluster", "Consensus", "Membership", "Primitives", "Transport"],
+      swiftSettings: strict),
     .testTarget(
       name: "ProxyTests", dependencies: ["Proxy", "HTTPCodec", "HTTP2", "MeshConfig", "Primitives", "Telemetry", "Transport"],
       swiftSettings: strict),

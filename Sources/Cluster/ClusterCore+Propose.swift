@@ -29,7 +29,7 @@ extension ClusterCore {
   /// Why nothing can be decided now, once that has been so for long enough.
   private func lostQuorum(since started: ContinuousClock.Instant, deadline: ContinuousClock.Instant) -> MeshError? {
     let now = ContinuousClock.now
-    let configuration = raft.status.configuration
+    let configuration = raftStatus.configuration
     let isLost = !ClusterView.quorum(configuration, membership.members).isReachable
     guard now >= deadline || (isLost && started.duration(to: now) > ClusterLimits.quorumPatience) else { return nil }
     guard isLost else {

@@ -10,14 +10,16 @@ final class ClusterCore {
   let loop: EventLoop
   let links: LinkNetwork
   private let storage: NodeStorage
-  private let clock: WallClock
+  let clock: WallClock
   private let publication: ClusterPublication
   private let verifier: RowVerifier
   private let signing: RowSigning
   let raft: RaftDriver
-  private let roles: RoleDriver
+  let roles: RoleDriver
+  private let follow: FollowDriver
+  private let voters: VoterDriver
   let membership: MembershipDriver
-  private let registry: RegistryDriver
+  let registry: RegistryDriver
 
   private(set) var forward: ClusterRuntime.Forward?
   private var nodeRow: NodeRow
@@ -31,9 +33,17 @@ final class ClusterCore {
   /// Live members without a row here, since when.
   private var rowlessSince: [NodeName: Instant] = [:]
   private var isLeaving = false
+  /// This process is asked to go for good: its posture is meant.
+  var isDeparting = false
+  /// Workloads as they were published, before a posture changed how they look to others.
+  private(set) var workloads: [RowKey: WorkloadRow] = [:]
+  var posture = NodePosture.active
+  /// Seconds by which others' wall clocks were ahead when their links opened, where that was more than is tolerated.
+  var clockLeads: [NodeName: Int64] = [:]
+  private(set) var isStopped = false
 
   init(
-    loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret,
+    loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret?,
     identity: NodeIdentity, trust: Transport.TrustBundle, rememberedRows: SavedRows?, clock: WallClock, seed: UInt64,
     publication: ClusterPublication
   ) throws {
@@ -53,13 +63,16 @@ final class ClusterCore {
     raft = try RaftDriver(
       loop: loop, local: local.name, cluster: ClusterTag(clusterName: local.cluster.string), configuration: local.configuration,
       storage: storage, seed: seeds.next(), outputs: wiring.raftOutputs)
+    follow = FollowDriver(
+      loop: loop, local: local.name, raft: raft, seed: seeds.next(), outputs: wiring.followOutputs)
+    voters = VoterDriver(loop: loop, local: local, raft: raft) { wiring.core?.membership.members ?? [] }
     roles = RoleDriver(
       loop: loop, local: local.name, wallMilliseconds: clock.milliseconds, outputs: wiring.roleOutputs)
     membership = try MembershipDriver(
       loop: loop, bind: try ClusterCore.socketAddress(local.address),
       local: MemberRecord(
         name: local.name, address: local.address, incarnation: local.incarnation, locality: local.locality),
-      seal: GossipSeal(joinSecret: joinSecret.bytes, cluster: local.cluster), seed: seeds.next(),
+      seal: GossipSeal(joinSecret: joinSecret?.bytes, cluster: local.cluster, life: local.incarnation), seed: seeds.next(),
       outputs: wiring.membershipOutputs)
     let now = EventLoop.monotonicNow()
     var rows = Registry(owner: local.name, incarnation: local.incarnation, seed: seeds.next(), at: now)
@@ -68,6 +81,8 @@ final class ClusterCore {
       loop: loop, registry: rows,
       sign: { signing.key.sign($0) }, verifier: verifier, outputs: wiring.registryOutputs)
     wiring.core = self
+    membership.take(raft.state.gossipKeys)
+    posture = raft.state.posture(of: local.name)
     publishNow(.all)
   }
 
@@ -79,20 +94,28 @@ final class ClusterCore {
   func start(forward: @escaping ClusterRuntime.Forward) throws {
     self.forward = forward
     let bound = LoopBound(self, on: loop)
-    links.onFrame([.raft, .membership, .registry, .lease]) { peer, frame in bound.value.received(frame, from: peer.node) }
+    links.onFrame([.raft, .membership, .registry, .lease, .catchUp]) { peer, frame in
+      bound.value.received(frame, from: peer.node)
+    }
     try membership.start(seeds: local.seeds)
     try registry.publish(node: nodeRow)
     registry.start()
     raft.start()
+    follow.start()
+    voters.start()
     roles.start()
+    keepHouse()
     roles.rolesApplied(raft.state.roles)
     membersChanged()
   }
 
   func stop() {
+    isStopped = true
     membership.stop()
     registry.stop()
     roles.stop()
+    voters.stop()
+    follow.stop()
     raft.stop()
   }
 
@@ -105,6 +128,7 @@ final class ClusterCore {
     case .membership: membership.receive(frame.body, from: node)
     case .registry: registry.receive(frame.body, from: node)
     case .lease: roles.receive(frame.body, from: node)
+    case .catchUp: follow.receive(frame.body, from: node)
     default: break
     }
   }
@@ -119,12 +143,16 @@ final class ClusterCore {
     case .up(let node, let incarnation, _, _):
       membership.feed(.linkUp(node, incarnation: incarnation))
     case .down(let node, let reason):
+      clockLeads[node] = nil
       membership.feed(.linkDown(node, Self.downReason(reason)))
       raft.feed(.peerUnreachable(node))
     case .leaving(let node, _):
       if let incarnation = membership.members.first(where: { $0.name == node })?.incarnation {
         membership.feed(.peerLeaving(node, incarnation: incarnation))
       }
+    case .joining(let node, let token, let authority, let address):
+      joining(node, token: token, authority: authority, address: address)
+    case .clockDiffers(let node, let seconds): noteClock(of: node, lead: seconds)
     case .introduced, .refused, .failed: break
     }
   }
@@ -151,6 +179,7 @@ final class ClusterCore {
   private func membersChanged() {
     let members = membership.members
     registry.peersChanged(members.filter(\.state.isLive).map(\.name))
+    follow.peersChanged()
     candidatesChanged()
     publish(.members)
   }
@@ -164,7 +193,7 @@ final class ClusterCore {
         members.map { member in
           RoleCandidate(
             name: member.name, liveness: Self.liveness(member.state), canIssue: issuers.contains(member.name),
-            isLeaving: isLeaving && member.name == local.name)
+            isLeaving: raft.state.posture(of: member.name) != .active || (isLeaving && member.name == local.name))
         }))
   }
 
@@ -229,9 +258,13 @@ final class ClusterCore {
     publish(.registry)
   }
 
-  func publish(workload: WorkloadRow) throws { try registry.publish(workload: workload) }
+  func publish(workload: WorkloadRow) throws {
+    try registry.publish(workload: shown(workload))
+    workloads[.workload(local.name, namespace: workload.namespace, name: workload.name)] = workload
+  }
 
   func withdraw(namespace: DNSLabel, name: DNSLabel) throws {
+    workloads[.workload(local.name, namespace: namespace, name: name)] = nil
     try registry.withdraw(namespace: namespace, name: name, deletedAtMilliseconds: clock.milliseconds())
   }
 
@@ -276,12 +309,15 @@ final class ClusterCore {
   // MARK: Consensus and roles
 
   func applied(_ entry: AppliedEntry) {
+    if entry.touched.contains(.nodes) { nodesChanged() }
     if entry.touched.contains(.roles) { roles.rolesApplied(raft.state.roles) }
-    if entry.touched.contains(.trust) { candidatesChanged() }
+    if !entry.touched.isDisjoint(with: [.trust, .nodes]) { candidatesChanged() }
+    follow.announce()
     if !entry.touched.isEmpty { publish(ClusterChange(entry.touched)) }
   }
 
   func restored() {
+    nodesChanged()
     roles.rolesApplied(raft.state.roles)
     candidatesChanged()
     publish(.all)
@@ -304,7 +340,23 @@ final class ClusterCore {
   }
 
   func epoch(of role: Role) -> RoleEpoch? { roles.epoch(of: role) }
-  var leader: NodeName? { raft.status.leader }
+  /// Who leads: heard as a member of the consensus, or from outside of it.
+  var leader: NodeName? { raftStatus.leader }
+
+  var raftStatus: RaftStatus {
+    let status = raft.status
+    if let leader = follow.leader {
+      return status.following(leader: leader, configuration: raft.state.configuration)
+    }
+    guard status.configuration.voters.isEmpty else { return status }
+    return status.following(leader: nil, configuration: raft.state.configuration)
+  }
+
+  var livePeers: [NodeName] { membership.members.filter { $0.state.isLive && $0.name != local.name }.map(\.name) }
+
+  func diverged() {
+    failure = "what this node knew had parted from the voters' log, as after a recovery without quorum; it took theirs"
+  }
   func leaderHoldsLease() -> Bool { raft.holdsLease(at: EventLoop.monotonicNow()) }
 
   /// What no one waits for: dropped when no leader is known, and decided again by the core that asked.
@@ -354,9 +406,11 @@ extension ClusterCore {
   private func publishNow(_ change: ClusterChange) {
     publication.publish(
       ClusterView(
-        members: membership.members, raft: raft.status, control: raft.state,
+        members: membership.members, raft: raftStatus, control: raft.state,
         heldRoles: Role.allCases.filter { roles.epoch(of: $0) != nil }, registry: registry.registry,
-        registryVersion: registryVersion, localHealthScore: membership.localHealthScore, failure: failure), change)
+        registryVersion: registryVersion, localHealthScore: membership.localHealthScore,
+        clockLeads: clockLeads.filter { member in membership.members.contains { $0.name == member.key && $0.state.isLive } },
+        failure: failure), change)
   }
 }
 

@@ -10,7 +10,7 @@ import Transport
 public actor ClusterRuntime {
   public nonisolated let local: ClusterLocal
   public nonisolated let links: LinkNetwork
-  /// Opens the Secrets of the configuration.
+  /// Opens the Secrets of the configuration. A node that joined with a token and has no join secret opens none.
   public nonisolated let secrets: SecretSeal
   private nonisolated let loop: EventLoop
   public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
@@ -20,13 +20,13 @@ public actor ClusterRuntime {
 
   /// Everything is made, nothing is started. Throws when the gossip port is taken or what is on the disk cannot be used.
   public init(
-    loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret,
+    loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret?,
     identity: NodeIdentity, trust: Transport.TrustBundle, rememberedRows: SavedRows?, clock: WallClock, seed: UInt64
   ) throws {
     self.loop = loop
     self.local = local
     self.links = links
-    secrets = SecretSeal(joinSecret: joinSecret.bytes, cluster: local.cluster)
+    secrets = SecretSeal(joinSecret: joinSecret?.bytes ?? secureRandom(count: 32), cluster: local.cluster)
     publication = ClusterPublication()
     core = try ClusterCore(
       loop: loop, local: local, links: links, storage: storage, joinSecret: joinSecret, identity: identity, trust: trust,
@@ -63,6 +63,20 @@ public actor ClusterRuntime {
       || control.trust.anchors.contains { $0.node == node }
   }
 
+  /// What this node says to a join token that a stranger came with.
+  public nonisolated func answer(
+    to token: UInt64, of node: NodeName, offering authorities: [[UInt8]], at milliseconds: UInt64
+  ) -> LinkTokenAnswer {
+    let control = view.control
+    guard let known = control.token(JoinTokenID(token)) else { return .refused(Outcome.Reason.tokenUnknown.words) }
+    let anchors = control.trust.anchors.filter { $0.node == node }
+    // It was let in before, and may not have heard of it yet.
+    if anchors.contains(where: { authorities.contains($0.certificate) }) { return .key(known.verifier) }
+    guard anchors.isEmpty else { return .refused(Outcome.Reason.nameInUse.words) }
+    if let reason = known.refusal(at: milliseconds) { return .refused(reason.words) }
+    return .key(known.verifier)
+  }
+
   // MARK: Acting
 
   /// Puts a command into the log through whoever leads Raft, and returns what it did once it is committed here or there.
@@ -94,6 +108,22 @@ public actor ClusterRuntime {
   public func trustChanged(_ trust: Transport.TrustBundle) { core.trustChanged(trust) }
 
   public func received(_ event: LinkEvent) { core.received(event) }
+
+  /// The operator wants this node to go for good: its workloads look to others as leaving, its roles move, and another node takes
+  /// its vote. Returns when it has neither role nor vote; throws when that did not come about in time.
+  public func depart(within limit: Duration) async throws {
+    core.isDeparting = true
+    let deadline = ContinuousClock.now + limit
+    _ = try await core.propose(.setPosture(local.name, .leaving), deadline: deadline)
+    while ContinuousClock.now < deadline {
+      let view = view
+      let votes = view.raft.configuration.voters
+      if !votes.contains(local.name) || votes == [local.name], view.control.roles.roles(heldBy: local.name).isEmpty { return }
+      try await Task.sleep(for: ClusterLimits.leaderPoll)
+    }
+    throw MeshError(
+      .timeout, "\(local.name) still has a role or a vote after \(limit); it stops, and the others treat it as dead")
+  }
 
   /// Gives the roles back, says goodbye, and returns when the others were told or the time for it is over.
   public func leave() async { await core.leave() }

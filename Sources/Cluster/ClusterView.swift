@@ -14,6 +14,8 @@ public struct ClusterView: Sendable {
   /// Counts changes of the registry on this node.
   public var registryVersion: UInt64
   public var localHealthScore: Int
+  /// Seconds by which other nodes' wall clocks are ahead of this one's, where that matters.
+  public var clockLeads: [NodeName: Int64] = [:]
   /// Why consensus or storage stopped on this node; nil while all is well.
   public var failure: String?
 

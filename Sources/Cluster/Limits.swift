@@ -14,6 +14,16 @@ public enum ClusterLimits {
   static let rowPatience: Duration = .seconds(10)
   /// A timer this late means that the process was stopped: its registry may be far behind.
   static let stall: Duration = .seconds(5)
+  /// How long a new gossip key is known before it is used for sending: many times what the log takes to reach everybody.
+  static let keySpread: Duration = .seconds(5)
+  /// Between two words of the leader to nodes that follow from outside; each change is told at once besides.
+  static let headInterval: Duration = .seconds(1)
+  /// Without a word for this long a follower knows no leader.
+  static let leaderSilence: Duration = .seconds(4)
+  /// Between two looks whether the voters are the right ones.
+  static let voterInterval: Duration = .milliseconds(500)
+  /// Entries that a learner may lack when it becomes a voter.
+  static let learnerLagMax: UInt64 = 64
   /// How long a proposal waits while too few voters are alive: longer than a failover, shorter than a person's patience.
   static let quorumPatience: Duration = .seconds(3)
 }

@@ -16,6 +16,16 @@ final class Wiring {
       failed: { [self] text in core?.failed(text) })
   }
 
+  var followOutputs: FollowDriver.Outputs {
+    FollowDriver.Outputs(
+      send: { [self] message, node, isBulk in core?.send(.catchUp, isBulk ? .bulk : .urgent, message, to: node) },
+      peers: { [self] in core?.livePeers ?? [] },
+      apply: { [self] entries in core?.raft.follow(entries) },
+      install: { [self] state in core?.raft.follow(state) },
+      diverged: { [self] in core?.diverged() },
+      leaderHeard: { [self] in core?.publish(.raft) })
+  }
+
   var roleOutputs: RoleDriver.Outputs {
     RoleDriver.Outputs(
       send: { [self] message, node in core?.send(.lease, .urgent, message, to: node) },

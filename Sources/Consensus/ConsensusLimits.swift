@@ -43,6 +43,10 @@ public enum ConsensusLimits {
   public static let addressBytesMax = 256
   /// Service addresses: the hosts of 240.240.0.0/16 without its first and last.
   public static let serviceAddressesMax = 65_534
+  /// Applied entries kept in memory for nodes that follow; whoever is further behind takes the whole state.
+  public static let recentEntriesMax = 2_048
+  /// Bytes of those entries.
+  public static let recentBytesMax = 16 << 20
   /// Join tokens at once, expired ones included until the next is made.
   public static let tokensMax = 1_024
   /// Nodes that one token may let in.

@@ -179,7 +179,7 @@ extension SWIM {
 
   /// Lifeguard: having to refute is a sign that this node was slow. Who tells an accusation already refuted hears the answer too.
   private mutating func refute(_ incarnation: UInt64, toldBy teller: NodeName, at now: Instant, into effects: inout [Effect]) {
-    guard !isLeaving else { return }
+    guard !isLeaving, !mutated(.neverRefute) else { return }
     if incarnation >= local.incarnation {
       awareness.add(1)
       raiseIncarnation(above: incarnation, at: now, into: &effects)

@@ -28,6 +28,8 @@ public struct SWIM: Hashable, Sendable {
     case leave
     /// The member said on its link that it is going.
     case peerLeaving(NodeName, incarnation: UInt64)
+    /// The cluster has removed a member that is dead or left: nothing is kept of it.
+    case forget(NodeName)
     /// New metadata of this node, cut to the limit.
     case metadataChanged([UInt8])
     /// New `Registry.digestHash` of this node.
@@ -151,6 +153,8 @@ public struct SWIM: Hashable, Sendable {
     case .leave: leave(at: now, into: &effects)
     case .peerLeaving(let name, let incarnation):
       applyLeft(name, incarnation: incarnation, firstHand: true, from: name, at: now, into: &effects)
+    case .forget(let name):
+      if let member = table[name]?.member, !member.state.isLive { forget(member, into: &effects) }
     case .metadataChanged(let metadata): changeMetadata(metadata, at: now, into: &effects)
     case .registryDigest(let digest): registryDigest = digest
     }

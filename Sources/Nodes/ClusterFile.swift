@@ -37,6 +37,8 @@ public struct ClusterFile: Sendable {
   public var config: [String] = []
   public var ports = MeshPorts()
   public var certificates = CertificateLifetimes()
+  /// True in the file of a node that joined with a token: the other nodes in it are only whom it asks first.
+  public var hasJoined = false
   /// "stdout" (default), "off", or a file name.
   public var accessLog = "stdout"
 
@@ -76,6 +78,7 @@ public struct ClusterFile: Sendable {
     if let text = try object.optionalString("joinSecretFile") { joinSecretFile = text }
     config = try object.optionalStrings("config") ?? []
     if let text = try object.optionalString("accessLog") { accessLog = text }
+    if let flag = try object.optionalBool("joined") { hasJoined = flag }
     if let node = try object.optionalObject("ports") { ports = try MeshPorts(node, path: path) }
     if let node = try object.optionalObject("certificates") { certificates = try CertificateLifetimes(node, path: path) }
     try object.finish()

@@ -1,3 +1,4 @@
+import Consensus
 import Primitives
 import Transport
 
@@ -24,6 +25,12 @@ actor LinkLog {
   func note(_ event: LinkEvent) {
     switch event {
     case .introduced(let node, _, _): log.info("\(node) proved the join secret")
+    case .joining(let node, let token, _, let address):
+      log.info("\(node) at \(address) proved the join token \(JoinTokenID(token))")
+    case .clockDiffers(let node, let seconds):
+      log.warning(
+        "the clock of \(node) is \(abs(seconds)) s \(seconds > 0 ? "ahead of" : "behind") this node's; "
+          + "certificates may be refused: let both follow one time server")
     case .up(let node, _, _, let address):
       troubles[node.string] = nil
       log.info("link to \(node) at \(address) is up")

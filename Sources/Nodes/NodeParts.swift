@@ -13,7 +13,9 @@ import Transport
 struct NodeParts {
   let directory: String
   let storage: NodeStorage
-  let joinSecret: JoinSecret
+  /// Nil on a node that joined with a token.
+  let joinSecret: JoinSecret?
+  let token: JoinTokenText?
   let authority: NodeAuthority
   let identity: NodeIdentity
   let trust: Transport.TrustBundle
@@ -23,12 +25,13 @@ struct NodeParts {
   let clock: WallClock
 
   /// Opens everything that is on the disk. What is wrong is said with the place and the remedy.
-  init(file: ClusterFile, node: ClusterFile.Node) throws {
+  init(file: ClusterFile, node: ClusterFile.Node, token: JoinTokenText? = nil) throws {
+    self.token = token
     clock = WallClock { UInt64(max(0, Date().timeIntervalSince1970) * 1000) }
     directory = file.dataDirectory(of: node)
     let pki = "\(directory)/pki"
     do {
-      joinSecret = try JoinSecret(path: file.joinSecretPath)
+      joinSecret = file.hasJoined && !fileExists(file.joinSecretPath) ? nil : try JoinSecret(path: file.joinSecretPath)
       try createDirectories(pki)
       storage = try NodeStorage(directory: directory, cluster: file.cluster.string, node: node.name)
       // Says whose directory this is, for people and for the demo's clean-up.
@@ -68,20 +71,23 @@ struct NodeParts {
     let issuer = trust.authorities.first { $0 != own && $0.subject == identity.leaf?.issuer }
     return LinkCredentials(
       identity: try TLSIdentity(chain: identity.chain, key: identity.key), authorities: [own] + (issuer.map { [$0] } ?? []),
-      bundle: trust, joinSecret: joinSecret.bytes)
+      bundle: trust, joinSecret: joinSecret?.bytes, token: token?.linkToken)
   }
 }
 
 extension ClusterFile {
   /// This node's part in the cluster, as the file says it.
   func clusterLocal(_ node: Node, incarnation: UInt64) throws -> ClusterLocal {
-    let voters = initialVoters
-    return ClusterLocal(
+    // A node that joins has no say in how the cluster began.
+    let voters = hasJoined ? [] : initialVoters
+    var local = ClusterLocal(
       name: node.name, cluster: cluster, trustDomain: trustDomain, address: NodeAddress(host: node.address, port: ports.link),
       locality: node.locality, incarnation: incarnation, meshPort: ports.mesh,
       seeds: nodes.filter { $0.name != node.name }.map {
         Seed(name: $0.name, address: NodeAddress(host: $0.address, port: ports.link))
       },
-      configuration: ClusterConfiguration(voters: voters, learners: nodes.map(\.name).filter { !voters.contains($0) }))
+      configuration: ClusterConfiguration(voters: voters, learners: []))
+    local.votersWanted = self.voters
+    return local
   }
 }

@@ -1,3 +1,4 @@
+import Cluster
 import FoundationEssentials
 import Glibc
 import Primitives
@@ -10,7 +11,10 @@ public struct StartOptions: Sendable {
   public var drain: Duration
   /// nil: standard error.
   public var logFile: String?
-  public init(workers: Int, drain: Duration, logFile: String?) {
+  /// The join token of a node that no cluster file of the others names.
+  public var token: JoinTokenText?
+  public init(workers: Int, drain: Duration, logFile: String?, token: JoinTokenText? = nil) {
+    self.token = token
     self.workers = workers
     self.drain = drain
     self.logFile = logFile

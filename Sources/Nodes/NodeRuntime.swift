@@ -45,7 +45,7 @@ actor NodeRuntime {
     self.node = node
     self.options = options
     self.log = log
-    parts = try NodeParts(file: file, node: node)
+    parts = try NodeParts(file: file, node: node, token: options.token)
     let parts = parts
     var seeds = SeededGenerator(seed: UInt64.random(in: .min ... .max))
     let (linkEvents, linkEventSink) = AsyncStream.makeStream(of: LinkEvent.self, bufferingPolicy: .bufferingNewest(4_096))
@@ -171,13 +171,13 @@ actor NodeRuntime {
   }
 
   private func judgeAdmissions() {
-    let members = Set(file.nodes.map(\.name))
-    let remembered = parts.remembered?.trust
+    let listed = Set(file.nodes.map(\.name))
+    let clock = parts.clock
     links.onAdmission { [cluster] node, _, trust, authorities in
-      let current = cluster.view.control.trust
-      let anchors = remembered.map { $0.version > current.version ? $0 : current } ?? current
-      return Admission.refusal(
-        of: node, trust: trust, authorities: authorities, members: members, anchors: anchors.anchors)
+      Admission(listed: listed, control: cluster.view.control).refusal(of: node, trust: trust, authorities: authorities)
+    }
+    links.onToken { [cluster] token, node, authorities in
+      cluster.answer(to: token, of: node, offering: authorities, at: clock.milliseconds())
     }
   }
 

@@ -11,6 +11,7 @@ struct MeshNode {
     .initialize, .start, .demo, .run,
     .members, .roles, .services, .status, .config, .certificates, .explain,
     .apply, .get, .delete,
+    .token, .drain, .undrain, .forget, .rotateGossipKey,
     .leave, .version,
   ]
 

@@ -90,6 +90,32 @@ struct StorageTests {
     }
   }
 
+  @Test func `an entry that rotted on one of several voters is dropped, and comes from the others before this one votes`()
+    throws
+  {
+    let directory = try Directory()
+    let members = LogEntry(
+      index: LogIndex(1), term: Term(1),
+      payload: .configuration(ClusterConfiguration(voters: try ["n1", "n2", "n3"].map { try NodeName($0) })))
+    do {
+      try open(directory).write(
+        Persistence(hardState: HardState(term: Term(1)), entries: [members, entry(2, 1), entry(3, 1), entry(4, 1)]))
+    }
+    try directory.overwrite("raft.db") { data in
+      let text = Array("command 3".utf8)
+      guard let at = data.indices.dropLast(text.count).last(where: { data[$0..<($0 + text.count)].elementsEqual(text) })
+      else { return }
+      data[at] ^= 1
+    }
+    for _ in 0..<2 {
+      let state = try open(directory).load()
+      #expect(state.entries == [members, entry(2, 1)] && state.healUntil == LogIndex(4))
+    }
+    do { try open(directory).write(Persistence(entries: [entry(3, 1), entry(4, 1)])) }
+    let healed = try open(directory).load()
+    #expect(healed.entries.count == 4 && healed.healUntil == nil)
+  }
+
   @Test func `a truncated, emptied or deleted file is refused`() throws {
     for kept in [0, 100, 5000] {
       let directory = try Directory()

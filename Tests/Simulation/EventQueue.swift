@@ -9,6 +9,7 @@ public struct EventQueue<Event> {
 
   public var isEmpty: Bool { heap.isEmpty }
   public var nextInstant: Instant? { heap.first?.at }
+  public var count: Int { heap.count }
 
   public mutating func add(_ event: Event, at instant: Instant) {
     heap.append((instant, added, event))

@@ -23,6 +23,11 @@ private struct Sides {
     var isChained = true
     var authority: [UInt8] = [1, 2, 3]
     var dialled: String?
+    var token: LinkToken?
+    /// What it says to every token.
+    var answer = LinkTokenAnswer.refused("unknown")
+    var versions = LinkVersions.own
+    var wall: UInt64?
   }
 
   static func make(_ side: Side, role: PeerRole, peer: Side) throws -> LinkHandshake {
@@ -33,9 +38,36 @@ private struct Sides {
     let channel = LinkHandshake.Channel(
       role: role, exporter: side.exporter, identity: peer.isTrusted ? .success(identity) : .failure(.unknownAuthority),
       identityUnder: { $0 == [peer.authority] && peer.isChained ? .success(identity) : .failure(.unknownAuthority) })
+    let answer = side.answer
+    let wall = side.wall
     return LinkHandshake(
       LinkHandshake.Local(
-        node: local, authorities: [side.authority], joinSecret: side.secret, dialled: try side.dialled.map(label)), channel)
+        node: local, authorities: [side.authority], joinSecret: side.secret, dialled: try side.dialled.map(label),
+        versions: side.versions, token: side.token, judgeToken: { _, _, _ in answer }, wallSeconds: { wall }), channel)
+  }
+
+  /// Exchanges frames until nothing more is sent; who was established, and who refused why.
+  mutating func meet() -> (established: [LinkHandshake.Peer], refusals: [LinkHandshake.Refusal]) {
+    var established: [LinkHandshake.Peer] = []
+    var refusals: [LinkHandshake.Refusal] = []
+    var toHost = [caller.hello]
+    var toCaller = [host.hello]
+    while !toHost.isEmpty || !toCaller.isEmpty {
+      let atHost = toHost.flatMap { host.receive($0) { _ in nil } }
+      let atCaller = toCaller.flatMap { caller.receive($0) { _ in nil } }
+      (toHost, toCaller) = ([], [])
+      for (effects, isHost) in [(atHost, true), (atCaller, false)] {
+        for effect in effects {
+          switch effect {
+          case .send(let frame): if isHost { toCaller.append(frame) } else { toHost.append(frame) }
+          case .established(let peer): established.append(peer)
+          case .refuse(let refusal): refusals.append(refusal)
+          case .refused, .fail: break
+          }
+        }
+      }
+    }
+    return (established, refusals)
   }
 
   init(caller: Side, host: Side) throws {
@@ -248,5 +280,77 @@ private func refusal(_ effects: [LinkHandshake.Effect]) -> LinkHandshake.Refusal
       limiter.recordFailure(from: .v4(source), now: Instant(nanoseconds: UInt64(source)))
     }
     #expect(limiter.count == LinkLimits.failedProofSourcesMax)
+  }
+}
+
+@Suite("Join tokens on links") struct LinkTokenTests {
+  private static let key = [UInt8](repeating: 5, count: 32)
+  private let token = LinkToken(id: 7, key: LinkTokenTests.key)
+
+  @Test("a token proves both sides to each other") func both() throws {
+    var sides = try Sides(
+      caller: .init(name: "n4", secret: nil, token: token), host: .init(name: "n1", answer: .key(Self.key)))
+    let meeting = sides.meet()
+    #expect(meeting.refusals.isEmpty)
+    #expect(Set(meeting.established.map(\.trust)) == [.token(7), .ownToken])
+  }
+
+  @Test("whoever does not know the secret of the token is refused, on either side") func wrong() throws {
+    var guesser = try Sides(
+      caller: .init(name: "n4", secret: nil, token: LinkToken(id: 7, key: [UInt8](repeating: 6, count: 32))),
+      host: .init(name: "n1", answer: .key(Self.key)))
+    #expect(guesser.meet().refusals.map(\.code) == [.tokenRefused])
+    var impostor = try Sides(
+      caller: .init(name: "n4", secret: nil, token: token),
+      host: .init(name: "n1", answer: .key([UInt8](repeating: 6, count: 32))))
+    let meeting = impostor.meet()
+    #expect(meeting.established.isEmpty && meeting.refusals.allSatisfy { $0.code == .tokenRefused })
+  }
+
+  @Test("a host that welcomes without the proof of the token is not believed") func silent() throws {
+    // It trusts the caller's certificate, and does not know the token.
+    var sides = try Sides(
+      caller: .init(name: "n4", secret: nil, isTrusted: true, token: token), host: .init(name: "n1"))
+    let meeting = sides.meet()
+    #expect(!meeting.established.contains { $0.node.string == "n1" })
+    #expect(meeting.refusals.map(\.code) == [.tokenRefused])
+  }
+
+  @Test("a token of another connection proves nothing") func relayed() throws {
+    var sides = try Sides(
+      caller: .init(name: "n4", secret: nil, exporter: [UInt8](repeating: 9, count: 32), token: token),
+      host: .init(name: "n1", answer: .key(Self.key)))
+    #expect(sides.meet().established.isEmpty)
+  }
+
+  @Test("an expired token is refused in words for its bearer") func expired() throws {
+    var sides = try Sides(
+      caller: .init(name: "n4", secret: nil, token: token),
+      host: .init(name: "n1", answer: .refused("the join token has expired")))
+    #expect(sides.meet().refusals.first?.there == "the join token has expired")
+  }
+
+  @Test("clocks that differ are noticed") func clocks() throws {
+    var sides = try Sides(caller: .init(name: "n1", wall: 1_700_000_100), host: .init(name: "n2", wall: 1_700_000_000))
+    #expect(Set(sides.meet().established.map(\.clockLead)) == [100, -100])
+  }
+}
+
+@Suite("Rolling upgrades") struct LinkUpgradeTests {
+  @Test("a node one version behind and one ahead both link to the present one, and not to each other") func neighbours() throws
+  {
+    let behind = LinkVersions(min: 1, max: 1)
+    let present = LinkVersions(min: 1, max: 2)
+    let ahead = LinkVersions(min: 2, max: 3)
+    func meet(_ a: LinkVersions, _ b: LinkVersions) throws -> (versions: Set<UInt16>, refusal: LinkHandshake.Refusal?) {
+      var sides = try Sides(caller: .init(name: "n1", versions: a), host: .init(name: "n2", versions: b))
+      let meeting = sides.meet()
+      return (Set(meeting.established.map(\.version)), meeting.refusals.first)
+    }
+    #expect(try meet(behind, present).versions == [1])
+    #expect(try meet(ahead, present).versions == [2])
+    let apart = try meet(behind, ahead)
+    #expect(apart.versions.isEmpty && apart.refusal?.code == .versionMismatch)
+    #expect(apart.refusal?.there.contains("upgrade the older one") == true)
   }
 }

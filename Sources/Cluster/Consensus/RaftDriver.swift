@@ -16,8 +16,10 @@ final class RaftDriver: TimerHandler {
     var failed: (String) -> Void
   }
 
-  /// The state after the last applied entry.
+  /// The state after the last applied entry: of this node's log, or pulled from others while it takes no part in the log.
   private(set) var state: ControlState
+  /// What this node can give to those that follow.
+  private(set) var recent: RecentEntries
   private var raft: Raft
   private let loop: EventLoop
   private let storage: NodeStorage
@@ -49,6 +51,13 @@ final class RaftDriver: TimerHandler {
     state =
       try storage.recovered.snapshot.map { (snapshot) throws(ControlStateError) in try ControlState(restoring: snapshot.state) }
       ?? ControlState()
+    // What was applied was committed: a later state than the log's snapshot is as good, and may be all there is.
+    if let bytes = try? storage.value(StoredFact.controlState), let known = try? ControlState(restoring: bytes),
+      known.applied.index > state.applied.index
+    {
+      state = known
+    }
+    recent = RecentEntries(after: state.head)
     snapshotIndex = storage.recovered.snapshot?.position.index ?? .zero
     raft = Raft(
       local: local, cluster: cluster, recovered: storage.recovered, configuration: configuration, seed: seed,
@@ -83,6 +92,23 @@ final class RaftDriver: TimerHandler {
 
   /// Hands leadership to the follower that is furthest, before this node leaves.
   func transferLeadership() { feed(.transferLeadership(to: nil)) }
+
+  /// Asks for a change of the members; what comes of it is seen in the configuration.
+  func change(_ change: ConfigurationChange) { feed(.changeConfiguration(makeToken(), change)) }
+
+  /// Takes committed entries that another node gave; false when they do not follow on the state.
+  func follow(_ entries: [LogEntry]) {
+    guard !hasFailed else { return }
+    for entry in entries { take(entry) }
+  }
+
+  /// Takes a whole state that a voter gave.
+  func follow(_ whole: ControlState) {
+    guard !hasFailed else { return }
+    state = whole
+    recent = RecentEntries(after: whole.head)
+    outputs.restored()
+  }
 
   func receive(_ bytes: [UInt8], from peer: NodeName) {
     guard let message = try? RaftMessage(decoding: bytes) else { return }
@@ -180,15 +206,18 @@ final class RaftDriver: TimerHandler {
   }
 
   private func apply(_ entries: [LogEntry]) {
-    for entry in entries {
-      let result: AppliedEntry
-      do { result = try state.apply(entry) } catch {
-        return stopApplying(error)
-      }
-      settle(result)
-      outputs.applied(result)
-    }
+    // What was pulled from others before this node's log had it is not applied twice.
+    for entry in entries where entry.index > state.applied.index { take(entry) }
     compactIfDue()
+  }
+
+  private func take(_ entry: LogEntry) {
+    guard !hasFailed else { return }
+    let result: AppliedEntry
+    do { result = try state.apply(entry) } catch { return stopApplying(error) }
+    recent.append(entry, history: state.history)
+    settle(result)
+    outputs.applied(result)
   }
 
   private func accept(_ token: RequestToken, at position: LogPosition) {
@@ -213,14 +242,18 @@ final class RaftDriver: TimerHandler {
 
   private func compactIfDue() {
     let applied = state.applied.index
-    guard applied.number >= snapshotIndex.number &+ UInt64(ClusterLimits.entriesBetweenSnapshots) else { return }
+    guard applied <= raft.commitIndex, applied.number >= snapshotIndex.number &+ UInt64(ClusterLimits.entriesBetweenSnapshots)
+    else { return }
     snapshotIndex = applied
     raft.handle(.compact(through: applied, state: state.snapshot()), at: EventLoop.monotonicNow(), into: &effects)
   }
 
   private func install(_ snapshot: Snapshot) {
-    do { state = try ControlState(restoring: snapshot.state) } catch { return stopApplying(error) }
     snapshotIndex = snapshot.position.index
+    if snapshot.position.index > state.applied.index {
+      do { state = try ControlState(restoring: snapshot.state) } catch { return stopApplying(error) }
+      recent = RecentEntries(after: state.head)
+    }
     // The entries of these proposals, or others in their place, are inside the snapshot: nobody will say which.
     for index in accepted.keys.filter({ $0 <= snapshotIndex }).sorted() {
       guard let waiting = accepted.removeValue(forKey: index) else { continue }

@@ -1,3 +1,4 @@
+import Consensus
 import Membership
 import Primitives
 import Transport
@@ -51,6 +52,15 @@ final class MembershipDriver: EventHandler, TimerHandler {
     timer = nil
   }
 
+  /// The gossip keys of the log, oldest first.
+  func take(_ keys: [GossipKey]) { seal.take(keys, at: EventLoop.monotonicNow()) }
+
+  /// The cluster has removed a node: nothing is kept of it.
+  func forget(_ node: NodeName) {
+    seal.forget(node)
+    feed(.forget(node))
+  }
+
   var members: [Member] { swim.members }
   var localHealthScore: Int { swim.localHealthScore }
 
@@ -84,7 +94,7 @@ final class MembershipDriver: EventHandler, TimerHandler {
 
   private func send(_ message: SWIMMessage, to address: NodeAddress) {
     guard let target = SocketAddress(address) else { return }
-    seal.seal(message.encoded()).withUnsafeBytes { _ = socket.send($0, to: target) }
+    seal.seal(message.encoded(), at: EventLoop.monotonicNow())?.withUnsafeBytes { _ = socket.send($0, to: target) }
   }
 
   func ready(_ readiness: Readiness) {
@@ -102,8 +112,7 @@ final class MembershipDriver: EventHandler, TimerHandler {
 
   private func receive(count: Int, from sender: SocketAddress, truncated: Bool) {
     guard !truncated, let address = NodeAddress(sender),
-      let opened = seal.open(Array(UnsafeRawBufferPointer(rebasing: buffer[..<count]))[...]),
-      let message = try? SWIMMessage(decoding: opened)
+      let message = seal.open(Array(UnsafeRawBufferPointer(rebasing: buffer[..<count]))[...])
     else {
       datagramsRefused &+= 1
       return

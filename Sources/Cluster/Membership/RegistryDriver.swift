@@ -75,6 +75,11 @@ final class RegistryDriver: TimerHandler {
     }
   }
 
+  /// The cluster has removed a node: nothing is kept of it.
+  func forget(_ node: NodeName) {
+    act { registry, _, effects in registry.forget(node, into: &effects) }
+  }
+
   private func act(_ body: (inout Registry, Instant, inout [Registry.Effect]) -> Void) {
     var effects: [Registry.Effect] = []
     body(&registry, EventLoop.monotonicNow(), &effects)

@@ -128,7 +128,9 @@ final class RaftStore {
 
   /// Reads and verifies everything.
   func load() throws(StorageError) -> RecoveredState {
-    let state = RecoveredState(hardState: try loadHardState(), snapshot: try loadSnapshot(), entries: try loadEntries())
+    var state = RecoveredState(hardState: try loadHardState(), snapshot: try loadSnapshot())
+    state.entries = try loadEntries(after: state.snapshot)
+    state.healUntil = try loadHealing(last: state.entries.last?.index ?? state.snapshot?.position.index ?? .zero)
     let start = state.snapshot?.position ?? .zero
     if let first = state.entries.first, first.index != start.index.next {
       throw .corrupt(file: file, detail: "the log starts at \(first.index) where \(start.index.next) is expected")
@@ -174,8 +176,51 @@ final class RaftStore {
     return Snapshot(position: position, configuration: configuration, state: state, digest: digest)
   }
 
-  private func loadEntries() throws(StorageError) -> [LogEntry] {
+  /// The entries, or those before the first that rotted when the others can give back the rest.
+  private func loadEntries(after snapshot: Snapshot?) throws(StorageError) -> [LogEntry] {
     var entries: [LogEntry] = []
+    do { try readEntries(into: &entries) } catch {
+      guard case .corrupt = error, Self.hasOthers(entries, snapshot) else { throw error }
+      try dropEntries(from: entries.last?.index.next ?? snapshot?.position.index.next ?? LogIndex(1))
+    }
+    return entries
+  }
+
+  /// Whether other voters have what this one has lost.
+  private static func hasOthers(_ entries: [LogEntry], _ snapshot: Snapshot?) -> Bool {
+    var configuration = snapshot?.configuration ?? ClusterConfiguration()
+    for case .configuration(let later) in entries.map(\.payload) { configuration = later }
+    return configuration.voters.count > 1
+  }
+
+  /// Removes entries that rotted and what follows, and remembers how far this server had promised to hold the log.
+  private func dropEntries(from index: LogIndex) throws(StorageError) {
+    var last: UInt64 = 0
+    try database.execute("SELECT max(idx) FROM entries") { row in
+      if case .integer(let number) = row[0] { last = number }
+    }
+    try database.transaction { () throws(StorageError) in
+      try database.execute("DELETE FROM entries WHERE idx >= ?", [.integer(index.number)])
+      try database.execute(
+        "INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", [.text(Self.healKey), .blob(Array("\(last)".utf8))])
+    }
+  }
+
+  private static let healKey = "heal until"
+
+  /// Where the log has to be made whole again, unless it has been since.
+  private func loadHealing(last: LogIndex) throws(StorageError) -> LogIndex? {
+    var target: LogIndex?
+    try database.execute("SELECT value FROM meta WHERE key = ?", [.text(Self.healKey)]) { row in
+      if case .blob(let text) = row[0] { target = parseDecimal(text).map { LogIndex($0) } }
+    }
+    guard let target else { return nil }
+    if last < target { return target }
+    try database.execute("DELETE FROM meta WHERE key = ?", [.text(Self.healKey)])
+    return nil
+  }
+
+  private func readEntries(into entries: inout [LogEntry]) throws(StorageError) {
     try database.execute("SELECT idx, body, crc FROM entries ORDER BY idx") { (row) throws(StorageError) in
       let body = try verified(row[1], row[2], what: "a log entry after \(entries.last?.index ?? .zero)")
       var reader = ByteReader(body)
@@ -187,7 +232,6 @@ final class RaftStore {
       }
       entries.append(LogEntry(index: LogIndex(index), term: Term(term), payload: payload))
     }
-    return entries
   }
 
   private func verified(

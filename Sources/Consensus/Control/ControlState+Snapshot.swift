@@ -107,6 +107,7 @@ extension ControlState {
   }
 
   private func encodeMembership(to writer: inout ByteWriter) {
+    configuration.encode(to: &writer)
     writer.count(tokens.count)
     for token in tokens { token.encode(to: &writer) }
     writer.count(gossipKeys.count)
@@ -125,6 +126,7 @@ extension ControlState {
   }
 
   private mutating func decodeMembership(from reader: inout ByteReader) throws(ByteError) {
+    configuration = try ClusterConfiguration(from: &reader)
     tokens = try reader.list(max: ConsensusLimits.tokensMax) { r throws(ByteError) in try JoinToken(from: &r) }
     gossipKeys = try reader.list(max: ConsensusLimits.gossipKeysMax) { r throws(ByteError) in try GossipKey(from: &r) }
     for _ in 0..<(try reader.count(max: ConsensusLimits.nodesMax)) {

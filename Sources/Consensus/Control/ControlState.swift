@@ -20,6 +20,8 @@ public struct ControlState: Sendable, Equatable {
   public internal(set) var tokens: [JoinToken] = []
   /// Oldest first; empty while gossip is sealed with the key made from the join secret.
   public internal(set) var gossipKeys: [GossipKey] = []
+  /// Who takes part in consensus, as the last entry that said so.
+  public internal(set) var configuration = ClusterConfiguration()
   /// Nodes that are not `active`.
   public internal(set) var postures: [NodeName: NodePosture] = [:]
   var outcomes: OutcomeMemory
@@ -49,10 +51,13 @@ public struct ControlState: Sendable, Equatable {
   public mutating func apply(_ entry: LogEntry) throws(ControlStateError) -> AppliedEntry {
     guard entry.index == applied.index.next else { throw .gap(expected: applied.index.next, found: entry.index) }
     var result = AppliedEntry(position: entry.position, outcome: nil, touched: [])
-    if case .command(let bytes) = entry.payload {
+    switch entry.payload {
+    case .command(let bytes):
       let command: Command
       do { command = try Command(decoding: bytes) } catch { throw .undecodable(entry.position, error) }
       result = perform(command, at: entry.position)
+    case .configuration(let members): configuration = members
+    case .noop: break
     }
     applied = entry.position
     history = Self.chain(history, entry)

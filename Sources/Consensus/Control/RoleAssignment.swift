@@ -201,6 +201,7 @@ public struct RoleAssignment: Sendable, Equatable {
       if tenure.isRetiring, let preferred = roles[role].preferred { return "moved from \(holder) to \(preferred) on request" }
       return tenure.isRetiring ? "moved from \(holder) for balance" : "the lease of \(holder) ended"
     }
+    if mutated(.assignEarly), member(holder)?.liveness != .alive { return "the holder seems dead" }
     guard !tenure.isHeard, let member = member(holder) else { return nil }
     switch member.liveness {
     case .dead: return "\(holder) is dead"

@@ -94,7 +94,7 @@ public struct RoleLease: Sendable, Equatable {
   /// The epoch to act under, or nil: this node does not hold the role at this moment. Ask directly before every act,
   /// with the clock just read.
   public func epoch(of role: Role, at now: Instant) -> RoleEpoch? {
-    guard let lease = leases[slot(role)], let end = lease.validUntil, now < end else { return nil }
+    guard let lease = leases[slot(role)], let end = lease.validUntil, now < end || mutated(.actWithoutLease) else { return nil }
     return lease.epoch
   }
 
@@ -151,7 +151,7 @@ public struct RoleLease: Sendable, Equatable {
   /// Stops acting first, then says so: the next holder cannot have begun.
   private mutating func giveBack(_ role: Role, into effects: inout [RoleLeaseEffect]) {
     guard let lease = leases[slot(role)] else { return }
-    leases[slot(role)] = nil
+    if !mutated(.actAfterHandingOver) { leases[slot(role)] = nil }
     if lease.validUntil != nil { effects.append(.lost(role, lease.epoch)) }
     effects.append(.release(role, lease.epoch))
   }
@@ -159,7 +159,7 @@ public struct RoleLease: Sendable, Equatable {
   /// Ends what ran out and renews what is due.
   private mutating func keep(_ role: Role, at now: Instant, into effects: inout [RoleLeaseEffect]) {
     guard var lease = leases[slot(role)] else { return }
-    if let end = lease.validUntil, now >= end {
+    if let end = lease.validUntil, now >= end, !mutated(.actWithoutLease) {
       lease.validUntil = nil
       effects.append(.lost(role, lease.epoch))
     }

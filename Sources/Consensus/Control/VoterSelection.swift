@@ -48,6 +48,7 @@ public struct VoterSelection: Hashable, Sendable {
   public func nextChange(
     local: NodeName, configuration: ClusterConfiguration, candidates: [VoterCandidate], caughtUp: Set<NodeName>
   ) -> ConfigurationChange? {
+    if mutated(.keepVoters) { return nil }
     let known = Dictionary(candidates.map { ($0.name, $0) }) { first, _ in first }
     let desired = desiredCount(candidates, configuration)
     let departing = configuration.voters.filter { known[$0]?.isGoing ?? true }

@@ -57,14 +57,15 @@ extension Raft {
 
   /// Says what the vote would be; changes nothing here, not even the election timer.
   mutating func receivePreVote(last: LogPosition, term asked: Term, from peer: NodeName, into effects: inout [RaftEffect]) {
-    let granted = asked > term && log.isNotAhead(of: last)
+    let granted = asked > term && (mutated(.voteForWhoLacksEntries) || log.isNotAhead(of: last)) && isWhole
     // A refusal carries this server's own term, so that a candidate behind learns of it.
     send(.preVoteReply(granted: granted), to: peer, term: granted ? asked : term, into: &effects)
   }
 
   mutating func receiveVote(last: LogPosition, from peer: NodeName, at now: Instant, into effects: inout [RaftEffect]) {
-    let isFree = vote == peer || (vote == nil && knownLeader == nil)
-    guard isFree && log.isNotAhead(of: last) else {
+    let isFree = mutated(.voteTwice) || vote == peer || (vote == nil && knownLeader == nil)
+    let isWorthy = mutated(.voteForWhoLacksEntries) || log.isNotAhead(of: last)
+    guard isFree && isWorthy && isWhole else {
       return send(.voteReply(granted: false), to: peer, into: &effects)
     }
     if vote == nil { setTerm(term, vote: peer) }

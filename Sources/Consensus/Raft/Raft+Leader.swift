@@ -195,14 +195,14 @@ extension Raft {
   func indexToCommit(_ leader: Leader) -> LogIndex? {
     let held = configuration.voters.map { $0 == local ? log.last.index : leader.progress[$0]?.match ?? .zero }
     guard held.count >= configuration.quorum else { return nil }
-    let decided = held.sorted(by: >)[configuration.quorum - 1]
+    let decided = held.sorted(by: >)[mutated(.commitAlone) ? 0 : configuration.quorum - 1]
     return decided > commitIndex && log.term(at: decided) == term ? decided : nil
   }
 
   /// Answers reads whose round a majority has answered (Raft thesis §6.4).
   mutating func releaseReads(_ leader: inout Leader, into effects: inout [RaftEffect]) {
     guard !leader.reads.isEmpty, commitIndex >= leader.firstIndex else { return }
-    let confirmed = confirmedRound(leader)
+    let confirmed = mutated(.readWithoutAsking) ? .max : confirmedRound(leader)
     let ready = leader.reads.filter { $0.round <= confirmed }
     guard !ready.isEmpty else { return }
     leader.reads.removeAll { $0.round <= confirmed }

@@ -99,7 +99,7 @@ extension Raft {
     guard previous.index >= commitIndex else {
       return send(.appendReply(.matched(commitIndex)), to: peer, into: &effects)
     }
-    guard log.holds(previous) else {
+    guard log.holds(previous) || (mutated(.appendBlindly) && previous.index <= log.last.index) else {
       if previous.index == commitIndex { return fail(.committedConflict(previous), into: &effects) }
       let hint = log.lastPosition(atOrBefore: previous.index, termAtMost: previous.term)
       return send(.appendReply(.conflict(at: previous.index, hint: hint)), to: peer, into: &effects)
@@ -119,8 +119,14 @@ extension Raft {
     }
     log.append(new)
     pending.entries = new
+    heal()
     let after = log.configuration
     if after != before { effects.append(.configurationChanged(after.configuration, at: after.index)) }
+  }
+
+  /// The leader's log is here again up to where this server had promised to hold one: the promise is kept once more.
+  mutating func heal() {
+    if let target = healUntil, log.last.index >= target { healUntil = nil }
   }
 
   /// Contiguous after `previous`, terms that never fall and none above the present one.

@@ -121,6 +121,7 @@ extension Raft {
       flush(into: &effects)
       log.reset(to: snapshot)
       commitIndex = snapshot.position.index
+      heal()
       pending.snapshot = snapshot
       pending.resetsLog = true
       flush(into: &effects)

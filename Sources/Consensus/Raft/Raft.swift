@@ -17,6 +17,9 @@ public struct Raft: Sendable, Equatable {
   var log: RaftLog
   var position: Position
   var generator: SeededGenerator
+  /// Until the log reaches this entry again this server neither votes nor stands: its disk lost entries that it had promised to
+  /// keep, and a majority may have counted on them.
+  public internal(set) var healUntil: LogIndex?
   /// Changes since the last `persist` effect; empty between calls of `handle`.
   var pending = Persistence()
 
@@ -58,6 +61,7 @@ public struct Raft: Sendable, Equatable {
     commitIndex = recovered.snapshot?.position.index ?? .zero
     log = RaftLog(recovered: recovered, configuration: configuration)
     generator = SeededGenerator(seed: seed)
+    healUntil = recovered.healUntil
     position = .stopped
     position = .follower(
       Follower(
@@ -110,7 +114,9 @@ public struct Raft: Sendable, Equatable {
   }
 
   /// Whether this server may stand for election.
-  var isPromotable: Bool { configuration.isVoter(local) && term.next != nil }
+  var isPromotable: Bool { configuration.isVoter(local) && term.next != nil && isWhole }
+  /// Whether the log holds everything that this server ever promised to keep.
+  var isWhole: Bool { healUntil == nil || mutated(.voteBeforeHealing) }
   var configuration: ClusterConfiguration { log.configuration.configuration }
   /// The voters whose majority decides, but this server.
   var otherVoters: [NodeName] { configuration.voters.filter { $0 != local } }

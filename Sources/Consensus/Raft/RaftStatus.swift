@@ -24,6 +24,15 @@ public struct RaftStatus: Sendable, Equatable {
   }
 }
 
+extension RaftStatus {
+  /// What a node outside of the consensus knows: the members from the log it follows, the leader from whom it hears.
+  public func following(leader: NodeName?, configuration: ClusterConfiguration) -> RaftStatus {
+    RaftStatus(
+      local: local, duty: duty, term: term, leader: leader, commitIndex: commitIndex, last: last, snapshotIndex: snapshotIndex,
+      configuration: configuration, followers: followers)
+  }
+}
+
 extension Raft {
   public var isLeader: Bool {
     if case .leader = position { true } else { false }

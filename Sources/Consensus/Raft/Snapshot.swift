@@ -41,8 +41,14 @@ public struct RecoveredState: Hashable, Sendable {
   public var snapshot: Snapshot?
   /// Contiguous, starting at or before the index after the snapshot's.
   public var entries: [LogEntry]
+  /// Entries up to here were promised, and those missing have rotted: they have to come from the others again before this
+  /// server may vote. Nil while the log is whole.
+  public var healUntil: LogIndex?
 
-  public init(hardState: HardState = HardState(), snapshot: Snapshot? = nil, entries: [LogEntry] = []) {
+  public init(
+    hardState: HardState = HardState(), snapshot: Snapshot? = nil, entries: [LogEntry] = [], healUntil: LogIndex? = nil
+  ) {
+    self.healUntil = healUntil
     self.hardState = hardState
     self.snapshot = snapshot
     self.entries = entries

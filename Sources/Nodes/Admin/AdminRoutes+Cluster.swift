@@ -78,6 +78,11 @@ extension AdminRoutes {
     if let trouble = await node.identities.trouble { notes.append(trouble) }
     let lagging = await node.outOfStep
     if !lagging.isEmpty { notes.append("registries out of step: \(lagging.map(\.string).joined(separator: ", "))") }
+    for (name, seconds) in view.clockLeads.sorted(by: { $0.key < $1.key }) {
+      notes.append(
+        "the clock of \(name) is \(abs(seconds)) s \(seconds > 0 ? "ahead of" : "behind") this node's; "
+          + "certificates may be refused: let both follow one time server")
+    }
     if view.localHealthScore > 0 {
       notes.append(
         "this node is slow to answer (health score \(view.localHealthScore)); it waits longer before it suspects others")
@@ -125,11 +130,6 @@ extension AdminRoutes {
       if let leaf = identity.leaf { list.append(info("\(identity.id)", "workload", leaf)) }
     }
     return list + holdings.trust.authorities.map { info($0.subject, "ca", $0) }
-  }
-
-  func leave() async -> [String: String] {
-    await node.askToLeave()
-    return ["message": "node \(node.node.name) withdraws its workloads, tells the others and stops"]
   }
 
   static func time(milliseconds: UInt64) -> String {

@@ -34,7 +34,15 @@ struct AdminRoutes {
     case ("POST", "/v1/delete"): try Self.json(await delete(Self.decode(request)))
     case ("POST", "/v1/explain"): try Self.json(await explain(Self.decode(request)))
     case ("POST", "/v1/workloads/withdraw"): try Self.json(await withdraw(Self.decode(request)))
-    case ("POST", "/v1/leave"): try Self.json(await leave())
+    case ("POST", "/v1/leave"): try Self.json(await depart())
+    case ("POST", "/v1/token/create"): try Self.json(await createToken(Self.decode(request)))
+    case ("POST", "/v1/token/revoke"): try Self.json(await revokeToken(Self.decode(request)))
+    case ("GET", "/v1/tokens"): try Self.json(tokens())
+    case ("POST", "/v1/drain"): try Self.json(await drain(Self.decode(request), isDraining: true))
+    case ("POST", "/v1/undrain"): try Self.json(await drain(Self.decode(request), isDraining: false))
+    case ("POST", "/v1/forget"): try Self.json(await forget(Self.decode(request)))
+    case ("POST", "/v1/roles/transfer"): try Self.json(await transferRole(Self.decode(request)))
+    case ("POST", "/v1/gossip/rotate"): try Self.json(await rotateGossipKey())
     default: throw AdminFailure(code: "notFound", message: "the admin socket has no \(request.method) \(request.path)")
     }
   }

@@ -10,14 +10,42 @@ public struct LinkCredentials: Sendable {
   public var bundle: TrustBundle
   /// What nodes that do not trust each other's authority yet prove to each other; nil when this node has none.
   public var joinSecret: [UInt8]?
+  /// The token that this node came with, until it trusts the others and they trust it.
+  public var token: LinkToken?
 
-  public init(identity: TLSIdentity, authorities: [Certificate], bundle: TrustBundle, joinSecret: [UInt8]?) {
+  public init(
+    identity: TLSIdentity, authorities: [Certificate], bundle: TrustBundle, joinSecret: [UInt8]?, token: LinkToken? = nil
+  ) {
+    self.token = token
     self.identity = identity
     self.authorities = authorities
     self.bundle = bundle
     self.joinSecret = joinSecret
   }
 }
+
+/// A join token as links prove it.
+public struct LinkToken: Hashable, Sendable {
+  public let id: UInt64
+  /// 32 bytes derived from its secret.
+  public let key: [UInt8]
+
+  public init(id: UInt64, key: [UInt8]) {
+    self.id = id
+    self.key = key
+  }
+}
+
+/// What a node says to a token that a stranger came with.
+public enum LinkTokenAnswer: Hashable, Sendable {
+  /// The key to check the stranger's proof with.
+  case key([UInt8])
+  /// Why it lets nobody in, for the stranger to read.
+  case refused(String)
+}
+
+/// Judges a token by its id, for a node that offers these authorities.
+public typealias LinkTokenJudge = @Sendable (_ token: UInt64, _ node: NodeName, _ authorities: [[UInt8]]) -> LinkTokenAnswer
 
 /// Credentials compiled for connections: they outlive a change that comes while a connection is being made.
 struct LinkSecurity {

@@ -80,9 +80,12 @@ final class LinkDriver: LinkOwner {
   }
 
   private func handshakeLocal(dialled: NodeName? = nil, isReplacement: Bool = false) -> LinkHandshake.Local {
-    LinkHandshake.Local(
+    var handshake = LinkHandshake.Local(
       node: local, authorities: security.credentials.authorities.map(\.der), joinSecret: security.credentials.joinSecret,
-      dialled: dialled, isReplacement: isReplacement)
+      dialled: dialled, isReplacement: isReplacement, token: security.credentials.token,
+      wallSeconds: { UInt64(max(0, time(nil))) })
+    if let judge = shared.handlers.withLock({ $0.token }) { handshake.judgeToken = judge }
+    return handshake
   }
 
   private func start(_ link: Link) {
@@ -187,6 +190,14 @@ final class LinkDriver: LinkOwner {
         here: "its incarnation \(peer.incarnation) is older than \(known), which was seen before",
         there: "incarnation \(peer.incarnation) is older than \(known); another process runs under this name")
     }
+    if let known = peers[peer.node]?.link, let alive = known.peer, alive.incarnation != peer.incarnation,
+      known.address.ip != link.address.ip, loop.now - known.lastReceived < LinkLimits.aliveWindow
+    {
+      return LinkHandshake.Refusal(
+        code: .nameInUse, node: peer.node,
+        here: "\(peer.node) is alive at \(known.address); two nodes cannot have one name",
+        there: "\(peer.node) is alive at \(known.address); give this node another name, or stop the other one first")
+    }
     guard peers[peer.node] != nil || peers.count < LinkLimits.peersMax else {
       return LinkHandshake.Refusal(
         code: .overloaded, node: peer.node, here: "\(LinkLimits.peersMax) peers are known", there: "it knows too many peers")
@@ -212,6 +223,12 @@ final class LinkDriver: LinkOwner {
       for authority in peer.authorities {
         events(.introduced(node, incarnation: peer.incarnation, authority: authority))
       }
+    }
+    if case .token(let token) = peer.trust, let authority = peer.authorities.first {
+      events(.joining(node, token: token, authority: authority, address: link.address))
+    }
+    if let lead = peer.clockLead, lead.magnitude > UInt64(LinkLimits.clockToleranceSeconds) {
+      events(.clockDiffers(node, seconds: lead))
     }
     guard let existing = peers[node]?.link, let known = existing.peer else {
       adopt(link, peer, isFirst: true)
@@ -357,7 +374,7 @@ final class LinkDriver: LinkOwner {
     let address = link.address
     switch end {
     case .refusedHere(let refusal):
-      let isProof = refusal.code == .joinSecretMismatch || refusal.code == .joinSecretMissing
+      let isProof = [.joinSecretMismatch, .joinSecretMissing, .tokenRefused].contains(refusal.code)
       if isProof, let ip = address.ip, !link.isOutbound { limiter.recordFailure(from: ip, now: loop.now) }
       let who = refusal.node.map { "\($0) at \(address)" } ?? "\(address)"
       events(
@@ -430,6 +447,17 @@ final class LinkDriver: LinkOwner {
       guard let self, peers[node]?.link != nil else { return }
       dial(node, isReplacement: true)
     }
+  }
+
+  func disconnect(_ node: NodeName, _ reason: String) {
+    guard let peer = peers[node] else { return }
+    with(node) { peer in
+      peer.isWanted = false
+      loop.cancel(peer.redial)
+      peer.redialAt = nil
+    }
+    peer.dial?.finish(.goodbye(reason))
+    for link in [peer.link].compactMap({ $0 }) + peer.retired { link.close(.goodbye(reason)) }
   }
 
   func close(_ reason: String, then done: @escaping () -> Void) {

@@ -26,6 +26,10 @@ public enum LinkTrust: Hashable, Sendable {
   case bundle
   /// It proved that it knows the join secret; its certificate chains to the authority it offered.
   case joinSecret
+  /// It proved the join token with that id; its certificate chains to the authority it offered.
+  case token(UInt64)
+  /// It proved that it knows the token that this node came with.
+  case ownToken
 }
 
 /// Why a handshake was refused. The numbers are the wire's.
@@ -44,12 +48,18 @@ public enum LinkRejection: UInt8, CaseIterable, Sendable, Error {
   /// The cluster declined the node: removed, or its name belongs to another authority.
   case declined = 11
   case overloaded = 12
+  /// The join token is unknown, expired, used up, or was not proved.
+  case tokenRefused = 13
 }
 
 /// What happens on links, in the order in which it happens, on the control loop's thread.
 public enum LinkEvent: Hashable, Sendable {
   /// A peer proved the join secret; its authority may join the trust bundle. Always before the `up` of its link.
   case introduced(NodeName, incarnation: UInt64, authority: [UInt8])
+  /// A peer proved a join token: it may be admitted. Always before the `up` of its link.
+  case joining(NodeName, token: UInt64, authority: [UInt8], address: SocketAddress)
+  /// The peer's wall clock is that many seconds ahead of this node's, or behind when negative.
+  case clockDiffers(NodeName, seconds: Int64)
   /// The first link to a node is up.
   case up(NodeName, incarnation: UInt64, trust: LinkTrust, address: SocketAddress)
   /// No link to the node is left.

@@ -13,6 +13,12 @@ struct LinkHandshake {
     /// The node this side meant to reach; nil when it was called.
     var dialled: NodeName?
     var isReplacement = false
+    var versions = LinkVersions.own
+    /// A join token that this side came with.
+    var token: LinkToken?
+    /// Judges a token that the peer says it has.
+    var judgeToken: LinkTokenJudge = { _, _, _ in .refused("it knows no join tokens yet") }
+    var wallSeconds: () -> UInt64? = { nil }
   }
 
   /// What TLS says of the connection and the peer.
@@ -33,6 +39,8 @@ struct LinkHandshake {
     var authorities: [[UInt8]]
     var isReplacement: Bool
     var version: UInt16
+    /// The peer's wall clock less this side's, in seconds; nil when one of them is not known.
+    var clockLead: Int64?
   }
 
   /// A refusal, in words for both sides.
@@ -62,6 +70,7 @@ struct LinkHandshake {
   private let channel: Channel
   private var peer: Peer?
   private var isWelcome = false
+  private var welcomeProof: [UInt8] = []
   private var isOver = false
 
   init(_ local: Local, _ channel: Channel) {
@@ -75,14 +84,12 @@ struct LinkHandshake {
   /// The first frame this side sends.
   var hello: Frame {
     let node = local.node
-    let proof = local.joinSecret.map {
-      JoinProof.make(
-        secret: $0, role: channel.role, exporter: channel.exporter, cluster: node.cluster, node: node.name,
-        authorities: local.authorities)
-    }
+    let secretProof = local.joinSecret.map { proof(of: $0) }
+    let token = local.token.map { LinkHello.TokenProof(id: $0.id, proof: proof(of: $0.key)) }
     let hello = LinkHello(
-      cluster: node.cluster, node: node.name, incarnation: node.incarnation, isReplacement: local.isReplacement,
-      authorities: local.authorities, proof: proof ?? [])
+      versions: local.versions, cluster: node.cluster, node: node.name, incarnation: node.incarnation,
+      isReplacement: local.isReplacement, authorities: local.authorities, proof: secretProof ?? [], token: token,
+      wallSeconds: local.wallSeconds())
     return Frame(kind: .hello, lane: .urgent, body: hello.body)
   }
 
@@ -92,17 +99,16 @@ struct LinkHandshake {
     switch frame.kind {
     case .hello where peer == nil:
       do throws(Refusal) {
-        let accepted = try judge(frame.body)
+        let (accepted, answer) = try judge(frame.body)
         if let refusal = admit(accepted) { throw refusal }
         peer = accepted
-        return [.send(Frame(kind: .welcome, lane: .urgent))] + completion()
+        return [.send(Frame(kind: .welcome, lane: .urgent, body: answer))] + completion()
       } catch {
-        isOver = true
-        let notice = LinkNotice(code: error.code.rawValue, text: error.there)
-        return [.send(Frame(kind: .reject, lane: .urgent, body: notice.body)), .refuse(error)]
+        return reject(error)
       }
     case .welcome where !isWelcome:
       isWelcome = true
+      welcomeProof = frame.body
       return completion()
     case .reject:
       isOver = true
@@ -114,13 +120,39 @@ struct LinkHandshake {
     }
   }
 
+  private mutating func reject(_ refusal: Refusal) -> [Effect] {
+    isOver = true
+    let notice = LinkNotice(code: refusal.code.rawValue, text: refusal.there)
+    return [.send(Frame(kind: .reject, lane: .urgent, body: notice.body)), .refuse(refusal)]
+  }
+
   private mutating func completion() -> [Effect] {
     guard let peer, isWelcome else { return [] }
+    if peer.trust == .ownToken, let token = local.token {
+      let expected = proof(of: token.key, by: channel.role.other, node: peer.node, authorities: peer.authorities)
+      guard constantTimeEqual(expected, welcomeProof) else {
+        return reject(
+          Refusal(
+            code: .tokenRefused, node: peer.node, here: "it did not prove that it knows this node's join token",
+            there: "it did not prove that it knows the join token of this node"))
+      }
+    }
     isOver = true
     return [.established(peer)]
   }
 
-  private func judge(_ body: [UInt8]) throws(Refusal) -> Peer {
+  /// What shows, on this connection and in this direction, that this side knows a key.
+  private func proof(of key: [UInt8]) -> [UInt8] {
+    proof(of: key, by: channel.role, node: local.node.name, authorities: local.authorities)
+  }
+
+  private func proof(of key: [UInt8], by role: PeerRole, node: NodeName, authorities: [[UInt8]]) -> [UInt8] {
+    JoinProof.make(
+      secret: key, role: role, exporter: channel.exporter, cluster: local.node.cluster, node: node, authorities: authorities)
+  }
+
+  /// The peer, and the body of this side's Welcome.
+  private func judge(_ body: [UInt8]) throws(Refusal) -> (Peer, [UInt8]) {
     let hello: LinkHello
     do {
       hello = try LinkHello(parsing: body)
@@ -128,21 +160,49 @@ struct LinkHandshake {
       throw Refusal(code: .malformedHello, here: "it is not a mesh-node of this kind", there: "the greeting cannot be read")
     }
     let version = try checkPlace(hello)
-    let (identity, trust) = try believe(hello)
+    let tokenKey = judgeToken(hello)
+    let (identity, trust) = try believe(hello, tokenKey)
     guard identity.node == hello.node else {
       throw Refusal(
         code: .identityMismatch, node: hello.node, here: "its certificate names \(identity), not this node",
         there: "the certificate names \(identity), not node \(hello.node)")
     }
-    return Peer(
+    let peer = Peer(
       node: hello.node, incarnation: hello.incarnation, trust: trust, authorities: hello.authorities,
-      isReplacement: hello.isReplacement, version: version)
+      isReplacement: hello.isReplacement, version: version, clockLead: clockLead(hello))
+    // Whoever came with a token does not know this side's authority yet: the token proves both to each other.
+    if case .success(let key)? = tokenKey { return (peer, proof(of: key)) }
+    return (peer, [])
+  }
+
+  private func clockLead(_ hello: LinkHello) -> Int64? {
+    guard let theirs = hello.wallSeconds, let ours = local.wallSeconds() else { return nil }
+    return Int64(clamping: theirs).subtractingReportingOverflow(Int64(clamping: ours)).partialValue
+  }
+
+  /// The key of the token that the peer proved, or why it is not accepted; nil when it came with none.
+  private func judgeToken(_ hello: LinkHello) -> Result<[UInt8], Refusal>? {
+    guard let token = hello.token else { return nil }
+    let refused: (String) -> Refusal = { words in
+      Refusal(
+        code: .tokenRefused, node: hello.node, here: "its join token \(hexString(token.idBytes)) is not accepted: \(words)",
+        there: words)
+    }
+    switch local.judgeToken(token.id, hello.node, hello.authorities) {
+    case .refused(let words): return .failure(refused(words))
+    case .key(let key):
+      let expected = proof(of: key, by: channel.role.other, node: hello.node, authorities: hello.authorities)
+      guard constantTimeEqual(expected, token.proof) else {
+        return .failure(refused("the secret of the join token is not right; copy the whole token"))
+      }
+      return .success(key)
+    }
   }
 
   /// Version, cluster and name, before anything is computed for the peer.
   private func checkPlace(_ hello: LinkHello) throws(Refusal) -> UInt16 {
-    guard let version = LinkVersions.own.common(with: hello.versions) else {
-      let (own, other) = (LinkVersions.own, hello.versions)
+    guard let version = local.versions.common(with: hello.versions) else {
+      let (own, other) = (local.versions, hello.versions)
       throw Refusal(
         code: .versionMismatch, node: hello.node,
         here: "it speaks link protocol \(other.min) to \(other.max), this node \(own.min) to \(own.max); upgrade the older one",
@@ -172,12 +232,18 @@ struct LinkHandshake {
     return version
   }
 
-  private func believe(_ hello: LinkHello) throws(Refusal) -> (SPIFFEID, LinkTrust) {
+  private func believe(_ hello: LinkHello, _ tokenKey: Result<[UInt8], Refusal>?) throws(Refusal) -> (SPIFFEID, LinkTrust) {
     let reason: CertificateError
     switch channel.identity {
     case .success(let identity): return (identity, .bundle)
     case .failure(let error): reason = error
     }
+    if let token = hello.token, let tokenKey {
+      _ = try tokenKey.get()
+      return (try identity(under: hello), .token(token.id))
+    }
+    // Its Welcome has to prove the token.
+    if local.token != nil, local.joinSecret == nil { return (try identity(under: hello), .ownToken) }
     guard let secret = local.joinSecret else {
       throw Refusal(
         code: .untrustedCertificate, node: hello.node,
@@ -198,14 +264,23 @@ struct LinkHandshake {
         here: "its join secret is not this node's; both need the join secret file of the cluster",
         there: "join secret does not match; copy the join secret file of a node of the cluster")
     }
+    return (try identity(under: hello), .joinSecret)
+  }
+
+  /// Whom the peer's certificate names, when the authority it offers is trusted.
+  private func identity(under hello: LinkHello) throws(Refusal) -> SPIFFEID {
     switch channel.identityUnder(hello.authorities) {
-    case .success(let identity): return (identity, .joinSecret)
+    case .success(let identity): return identity
     case .failure(let error):
       throw Refusal(
         code: .untrustedCertificate, node: hello.node, here: "\(error) under the authority it offers",
         there: "\(error) under the authority this node offers")
     }
   }
+}
+
+extension PeerRole {
+  fileprivate var other: PeerRole { self == .server ? .client : .server }
 }
 
 /// Which of two links to the same peer carries new frames. Both ends decide alike.

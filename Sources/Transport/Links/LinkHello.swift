@@ -28,6 +28,21 @@ struct LinkHello: Hashable, Sendable {
   var authorities: [[UInt8]]
   /// Empty when the sender has no join secret.
   var proof: [UInt8]
+  /// A join token that the sender has, proved.
+  var token: TokenProof?
+  /// The sender's wall clock in seconds since 1970; nil from versions that do not say it.
+  var wallSeconds: UInt64?
+
+  struct TokenProof: Hashable, Sendable {
+    var id: UInt64
+    var proof: [UInt8]
+
+    var idBytes: [UInt8] {
+      var writer = ByteWriter(reserving: 8)
+      writer.uint64(id)
+      return writer.bytes
+    }
+  }
 
   var body: [UInt8] {
     var writer = ByteWriter()
@@ -41,6 +56,12 @@ struct LinkHello: Hashable, Sendable {
     writer.count(authorities.count)
     for authority in authorities { writer.lengthPrefixed(authority) }
     writer.lengthPrefixed(proof)
+    writer.bool(token != nil)
+    if let token {
+      writer.uint64(token.id)
+      writer.raw(token.proof)
+    }
+    writer.uint64(wallSeconds ?? 0)
     return writer.bytes
   }
 
@@ -60,9 +81,22 @@ struct LinkHello: Hashable, Sendable {
     }
     proof = Array(try reader.lengthPrefixed(max: Self.proofBytes))
     guard proof.isEmpty || proof.count == Self.proofBytes else { throw .malformed }
+    guard !reader.isAtEnd else { return }
+    if try reader.bool() {
+      token = TokenProof(id: try reader.uint64(), proof: Array(try reader.bytes(count: Self.proofBytes)))
+    }
+    let seconds = try reader.uint64()
+    wallSeconds = seconds == 0 ? nil : seconds
   }
 
-  init(cluster: DNSLabel, node: NodeName, incarnation: UInt64, isReplacement: Bool, authorities: [[UInt8]], proof: [UInt8]) {
+  init(
+    versions: LinkVersions = .own, cluster: DNSLabel, node: NodeName, incarnation: UInt64, isReplacement: Bool,
+    authorities: [[UInt8]], proof: [UInt8],
+    token: TokenProof? = nil, wallSeconds: UInt64? = nil
+  ) {
+    self.versions = versions
+    self.token = token
+    self.wallSeconds = wallSeconds
     self.cluster = cluster
     self.node = node
     self.incarnation = incarnation

@@ -54,6 +54,10 @@ public enum LinkLimits {
   public static let pingInterval: Duration = .seconds(1)
   /// Without any byte from the peer: it is dead.
   public static let silenceTimeout: Duration = .seconds(3)
+  /// Seconds by which two wall clocks may differ before it is said: certificates are valid from some seconds before their issue.
+  public static let clockToleranceSeconds: Int64 = 5
+  /// A peer heard within this time is alive: nobody else gets its name.
+  public static let aliveWindow: Duration = .milliseconds(1_500)
   /// A retired link that still owes replies.
   public static let retirementTimeout: Duration = .seconds(300)
   /// The first wait before dialling again; doubles with each failure, with jitter of a half.

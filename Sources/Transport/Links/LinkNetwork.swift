@@ -31,6 +31,9 @@ public final class LinkNetwork: FrameCarrier {
     shared.handlers.withLock { $0.admission = judge }
   }
 
+  /// Asked, on the loop, about each join token that a stranger comes with. Set before `listen`.
+  public func onToken(_ judge: @escaping LinkTokenJudge) { shared.handlers.withLock { $0.token = judge } }
+
   /// Accepts links at the local address, and returns it with the port the kernel chose where 0 was asked for.
   @discardableResult
   public func listen() throws(SystemError) -> SocketAddress {
@@ -94,6 +97,11 @@ public final class LinkNetwork: FrameCarrier {
     shared.handlers.withLock { $0.closed.append(handler) }
   }
 
+  /// Ends the links with a node that the cluster no longer wants.
+  public func disconnect(_ node: NodeName, reason: String) {
+    loop.post { [driver] in driver.value.disconnect(node, reason) }
+  }
+
   // MARK: The end, and numbers
 
   /// Tells every peer that this node leaves, and ends all links. Returns when they have ended, at most a second later.
@@ -116,6 +124,7 @@ final class SharedLinks: Sendable {
   struct Handlers {
     var frames: [FrameKind: @Sendable (LinkPeer, Frame) -> Void] = [:]
     var closed: [@Sendable (LinkPeer, String) -> Void] = []
+    var token: LinkTokenJudge?
     var admission: (@Sendable (NodeName, UInt64, LinkTrust, [[UInt8]]) -> String?)?
   }
   private struct State {

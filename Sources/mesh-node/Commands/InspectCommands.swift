@@ -13,16 +13,19 @@ extension Command {
   }
 
   static let roles = Command(
-    "roles", .inspect, summary: "list the control roles, who holds them, and under which epoch",
+    "roles", .inspect, operands: "[transfer ROLE NODE]",
+    summary: "list the control roles, who holds them, and under which epoch; or move one",
     discussion: """
       configuration          orders and validates configuration writes
       certificate-authority  issues node and workload certificates
       discovery              allocates service addresses and watches the registry
       A role moves when its holder dies; every move raises the epoch, and acts under an older epoch are refused.
+      `roles transfer ROLE NODE` moves one: the holder stops acting first, then the other begins.
       """,
     options: [watchOption]
   ) { arguments in
-    try await watching(arguments, "/v1/roles", as: [RoleInfo].self, table: roleLines)
+    guard arguments.operands.isEmpty else { return try transferRole(arguments) }
+    return try await watching(arguments, "/v1/roles", as: [RoleInfo].self, table: roleLines)
   }
 
   static let services = Command(

@@ -28,14 +28,21 @@ extension Command {
       .value("workers", "N", "threads that carry traffic (default: one a core)"),
       .value("drain", "TIME", "how long running requests may finish at the end (default: 5s)"),
       .value("log", "FILE", "write the node's log to FILE instead of standard error"),
+      .value("token", "TOKEN", "join with a token (or @FILE that holds it): mesh-node token create"),
+      .value("join", "ADDRESS", "which of the nodes that the token names to ask first"),
+      .value("address", "ADDRESS", "the address of a node that joins with a token"),
+      .value("locality", "REGION/ZONE", "where a node that joins with a token stands"),
     ]
   ) { arguments in
+    let joining = try TokenStart(arguments)
+    try joining?.writeClusterFile(arguments)
     let file = try ClusterFile.load(arguments)
     let node = try file.chosenNode(arguments)
     let cores = UInt64(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let options = StartOptions(
       workers: Int(try arguments.number("workers", default: cores, in: 1...256)),
-      drain: try arguments.duration("drain", default: .seconds(5)), logFile: arguments.value("log"))
+      drain: try arguments.duration("drain", default: .seconds(5)), logFile: arguments.value("log"),
+      token: joining?.token)
     do {
       try await NodeProcess.run(file: file, node: node, options: options) { Signals.pending() }
     } catch let error as StartFailure {
@@ -45,8 +52,11 @@ extension Command {
   }
 
   static let leave = Command(
-    "leave", .other, summary: "end a node for good: withdraw its workloads, tell the others, and stop",
-    discussion: "The other nodes show it as left. It rejoins with: mesh-node start --node NAME"
+    "leave", .other, summary: "end a node for good: its workloads, roles and vote go, the others are told, it stops",
+    discussion: """
+      Another node takes its vote first. The other nodes show it as left. It rejoins with: mesh-node start --node NAME
+      A node that is only restarted is stopped with SIGTERM instead: it keeps its vote.
+      """
   ) { arguments in
     let client = try AdminClient(arguments)
     let answer = try client.post("/v1/leave", [String](), as: [String: String].self, timeout: .seconds(30))

@@ -1,0 +1,66 @@
+import Consensus
+import Membership
+import Primitives
+
+/// Watches a cluster of whole nodes. The names of what it notes are the promises that were broken.
+public struct NodeChecker: Sendable {
+  public private(set) var raft = RaftChecker()
+  public private(set) var violations: [String] = []
+  /// What each owner wrote under each version.
+  private var written: [RowKey: [RowVersion: [UInt8]]] = [:]
+  /// The place in the log of the latest operation that was answered.
+  public private(set) var answered = LogIndex.zero
+  private var certificates: [[UInt8]: RoleEpoch] = [:]
+
+  public init() {}
+
+  public var all: [String] { raft.violations + violations }
+
+  mutating func note(_ promise: String, _ detail: String) {
+    if violations.count < 20 { violations.append("\(promise): \(detail)") }
+  }
+
+  mutating func becameLeader(_ node: NodeName, _ term: Term, disk: RecoveredState) { raft.becameLeader(node, term, disk: disk) }
+  mutating func applied(_ node: NodeName, _ entry: LogEntry) { raft.applied(node, entry) }
+  mutating func acts(_ node: NodeName, _ role: Role, _ epoch: RoleEpoch) { raft.acts(node, role, epoch) }
+  mutating func compare(_ a: (NodeName, RecoveredState), _ b: (NodeName, RecoveredState)) { raft.compare(a, b) }
+
+  // MARK: Linearizability
+
+  /// An operation that began when `floor` was the latest answered place was itself answered at `place`. The log orders all
+  /// operations; so what is left to show is that real time agrees with it.
+  mutating func answeredWrite(at place: LogIndex, floor: LogIndex) {
+    if place <= floor { note("linearizable writes", "a write took place \(place) after one at \(floor) was answered") }
+    answered = max(answered, place)
+  }
+
+  mutating func answeredRead(at place: LogIndex, floor: LogIndex) {
+    if place < floor { note("linearizable reads", "a read saw \(place) after \(floor) was answered") }
+    answered = max(answered, place)
+  }
+
+  // MARK: Rows
+
+  mutating func wrote(_ row: Row) { written[row.key, default: [:]][row.version] = row.payload() }
+
+  /// A row that a node holds.
+  mutating func holds(_ node: NodeName, _ row: Row) {
+    guard let payload = written[row.key]?[row.version] else {
+      return note("rows are their owners'", "\(node) holds \(row.key) \(row.version), which \(row.key.owner) never wrote")
+    }
+    if payload != row.payload() { note("rows are their owners'", "\(node) holds \(row.key) \(row.version) changed") }
+  }
+
+  // MARK: Bounds
+
+  mutating func bounded(_ node: NodeName, _ what: String, _ count: Int, _ limit: Int) {
+    if count > limit { note("bounded queues", "\(node) has \(count) \(what), more than \(limit)") }
+  }
+
+  // MARK: Authority
+
+  /// A certificate was accepted that was issued under an epoch.
+  mutating func accepted(_ epoch: RoleEpoch, known: RoleEpoch, by node: NodeName) {
+    if epoch < known { note("fenced roles", "\(node) took a certificate of epoch \(epoch) although it knew \(known)") }
+  }
+}
