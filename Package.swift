@@ -31,6 +31,7 @@ let package = Package(
     .target(name: "CRE2", path: "Sources/Systems/CRE2", linkerSettings: [.linkedLibrary("re2")]),
     systemLibrary("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
     systemLibrary("CNGHTTP2", pkgConfig: "libnghttp2", apt: "libnghttp2-dev"),
+    systemLibrary("CAres", pkgConfig: "libcares", apt: "libc-ares-dev"),
     systemLibrary("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
     systemLibrary("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
 
@@ -52,7 +53,7 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Proxy",
-      dependencies: ["Primitives", "Telemetry", "HTTPCodec", "HTTP2", "MeshConfig", "Traffic", "Transport", "CLinux"],
+      dependencies: ["Primitives", "Telemetry", "HTTPCodec", "HTTP2", "MeshConfig", "Traffic", "Transport", "CLinux", "CAres"],
       swiftSettings: strict),
 
     // Actors, assembly, programs.

@@ -53,6 +53,10 @@ public enum ConsensusLimits {
   public static let tokenUsesMax: UInt32 = 1_000
   /// Gossip keys at once: the present one and the one before.
   public static let gossipKeysMax = 2
+  /// Configuration revisions that can be looked at and returned to.
+  public static let revisionsMax = 100
+  /// Bytes of what they replaced: with the objects themselves a snapshot still fits.
+  public static let revisionBytesMax = 8 << 20
   /// Allocations in one command.
   public static let allocationsMax = 4096
 }

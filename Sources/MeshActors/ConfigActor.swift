@@ -38,7 +38,7 @@ public distributed actor ConfigActor: MeshActor {
     for attempt in 0..<Self.attemptsMax {
       guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }
       let state = cluster.view.control
-      let decision = ConfigurationDecision(change, state, decoded.objects(of: state, secrets: cluster.secrets), references, cluster.secrets)
+      let decision = decide(change, on: state)
       guard !change.dryRun, decision.reply.isAccepted, decision.changesAnything else { return decision.reply }
       let entry = Consensus.ChangeSet(
         puts: decision.puts, deletes: decision.deletes, expectedRevision: state.revision,
@@ -55,6 +55,12 @@ public distributed actor ConfigActor: MeshActor {
       }
     }
     throw MeshError(.conflict, "other changes kept coming first; try again", retryable: true)
+  }
+
+  private func decide(_ change: ConfigChange, on state: ControlState) -> ConfigurationDecision {
+    if let number = change.rollbackTo { return ConfigurationDecision(rollingBack: LogIndex(number), state) }
+    return ConfigurationDecision(
+      change, state, decoded.objects(of: state, secrets: cluster.secrets), references, cluster.secrets)
   }
 
   /// Puts a command of another node into the log; this node has to lead Raft. Returns what the committed entry did.

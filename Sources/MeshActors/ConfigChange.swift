@@ -6,6 +6,8 @@ public struct ConfigChange: Codable, Sendable {
   /// Delete what `sources` name instead of writing it.
   public var deletesSources: Bool
   public var dryRun: Bool
+  /// Make the configuration what it was at this revision; nothing else is given then.
+  public var rollbackTo: UInt64?
   /// Namespace of objects that name none.
   public var namespace: String
   /// Node and user that asked, for the record.
@@ -36,13 +38,14 @@ public struct ConfigChange: Codable, Sendable {
   }
 
   public init(
-    sources: [Source] = [], deletes: [ObjectName] = [], deletesSources: Bool = false, dryRun: Bool = false, namespace: String,
-    author: String, requestHigh: UInt64, requestLow: UInt64
+    sources: [Source] = [], deletes: [ObjectName] = [], deletesSources: Bool = false, dryRun: Bool = false,
+    rollbackTo: UInt64? = nil, namespace: String, author: String, requestHigh: UInt64, requestLow: UInt64
   ) {
     self.sources = sources
     self.deletes = deletes
     self.deletesSources = deletesSources
     self.dryRun = dryRun
+    self.rollbackTo = rollbackTo
     self.namespace = namespace
     self.author = author
     self.requestHigh = requestHigh

@@ -33,6 +33,7 @@ struct ConfigurationDecision {
         )
       }
     }
+    if !change.deletesSources { problems += Self.conflicts(changeSet, control) }
     let findings = problems + plan.findings
     let isAccepted = !findings.hasErrors
     puts =

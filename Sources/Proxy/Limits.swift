@@ -87,7 +87,11 @@ public enum ProxyLimits {
   /// Names the resolver remembers; addresses kept of one answer.
   static let resolvedNames = 4096
   static let addressesPerName = 32
-  /// How long an address is used before it is asked for again, and how long after a failure.
+  /// Bounds of the life that a name server gives to an answer: shorter ones would be asked for with every request, longer ones
+  /// outlive what they name.
+  static let resolvedForMin: Duration = .seconds(1)
+  static let resolvedForMax: Duration = .seconds(3600)
+  /// How long an address without a life is used before it is asked for again, and how long after a failure.
   static let resolvedFor: Duration = .seconds(30)
   static let unresolvedFor: Duration = .seconds(2)
 }

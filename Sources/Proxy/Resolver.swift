@@ -1,11 +1,11 @@
-import Glibc
 import Primitives
 import Synchronization
 import Transport
 
-/// Finds the addresses of names outside the mesh, on a thread of its own: `getaddrinfo` blocks for as long as it likes.
+/// Finds the addresses of names outside the mesh, on a loop of its own.
 ///
-/// Answers are kept for `ProxyLimits.resolvedFor`, and the last good one for as long as a newer question fails.
+/// Answers are kept for as long as the name server says, within bounds; the last good one serves on while a newer question fails or
+/// is on its way; failures are kept for a moment, so that a name that does not exist is not asked for with every request.
 final class Resolver: Sendable {
   typealias Answer = @Sendable ([IPAddress]) -> Void
 
@@ -17,23 +17,26 @@ final class Resolver: Sendable {
   }
 
   private let entries = Mutex<[String: Entry]>([:])
-  private let thread: EventLoop
+  private let loop: EventLoop
+  private let channel: LoopBound<DNSChannel>
 
-  init() throws(SystemError) {
-    thread = try EventLoop(name: "mesh-resolver")
-    try thread.start()
+  /// - Parameter servers: `address:port,…`; nil: those of the system's resolver.
+  init(servers: String? = nil) throws(SystemError) {
+    loop = try EventLoop(name: "mesh-resolver")
+    channel = LoopBound(try DNSChannel(loop: loop, servers: servers), on: loop)
+    try loop.start()
   }
 
-  func stop() { thread.stop() }
+  func stop() { loop.stop() }
 
-  /// The known addresses if they are fresh; else nil, and `answer` is called on the resolver's thread. An empty list means
-  /// that the name cannot be resolved.
+  /// The known addresses if they are fresh, or good enough until newer ones come; else nil, and `answer` is called on the
+  /// resolver's thread. An empty list means that the name cannot be resolved.
   func addresses(of name: String, now: Instant, answer: @escaping Answer) -> [IPAddress]? {
     if let literal = IPAddress(name) { return [literal] }
     let (known, mustAsk) = entries.withLock { entries -> ([IPAddress]?, Bool) in
       var entry = entries[name] ?? Entry()
       if now < entry.expires { return (entry.addresses, false) }
-      if entries[name] == nil, entries.count >= ProxyLimits.resolvedNames { entries.removeAll() }
+      if entries[name] == nil, entries.count >= ProxyLimits.resolvedNames { Self.makeRoom(&entries) }
       let mustAsk = !entry.isAsking
       entry.isAsking = true
       let lastGood = entry.addresses
@@ -42,17 +45,21 @@ final class Resolver: Sendable {
       entries[name] = entry
       return (lastGood.isEmpty ? nil : lastGood, mustAsk)
     }
-    if mustAsk { thread.post { self.ask(name) } }
+    if mustAsk { loop.post { self.channel.value.ask(name) { self.take($0, for: name) } } }
     return known
   }
 
-  private func ask(_ name: String) {
-    let found = Self.resolve(name)
+  /// Drops a quarter of the names: those that expire first and that nobody waits for.
+  private static func makeRoom(_ entries: inout [String: Entry]) {
+    let idle = entries.filter { !$0.value.isAsking }.sorted { ($0.value.expires, $0.key) < ($1.value.expires, $1.key) }
+    for (name, _) in idle.prefix(max(1, ProxyLimits.resolvedNames / 4)) { entries[name] = nil }
+  }
+
+  private func take(_ found: DNSAnswer, for name: String) {
     let (addresses, waiting) = entries.withLock { entries -> ([IPAddress], [Answer]) in
       var entry = entries[name] ?? Entry()
-      if !found.isEmpty { entry.addresses = found }
-      let life = found.isEmpty ? ProxyLimits.unresolvedFor : ProxyLimits.resolvedFor
-      entry.expires = EventLoop.monotonicNow() + life
+      if !found.addresses.isEmpty { entry.addresses = found.addresses }
+      entry.expires = EventLoop.monotonicNow() + Self.life(of: found)
       entry.isAsking = false
       let waiting = entry.waiting
       entry.waiting = []
@@ -62,26 +69,9 @@ final class Resolver: Sendable {
     for answer in waiting { answer(addresses) }
   }
 
-  private static func resolve(_ name: String) -> [IPAddress] {
-    var hints = addrinfo()
-    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-    var list: UnsafeMutablePointer<addrinfo>?
-    guard getaddrinfo(name, nil, &hints, &list) == 0 else { return [] }
-    defer { freeaddrinfo(list) }
-    var addresses: [IPAddress] = []
-    var next = list
-    while let info = next, addresses.count < ProxyLimits.addressesPerName {
-      if let address = ipAddress(info.pointee), !addresses.contains(address) { addresses.append(address) }
-      next = info.pointee.ai_next
-    }
-    return addresses.filter { !$0.isV6 } + addresses.filter(\.isV6)
-  }
-
-  private static func ipAddress(_ info: addrinfo) -> IPAddress? {
-    var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
-    guard getnameinfo(info.ai_addr, info.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else {
-      return nil
-    }
-    return IPAddress(String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self))
+  private static func life(of answer: DNSAnswer) -> Duration {
+    if answer.addresses.isEmpty { return ProxyLimits.unresolvedFor }
+    guard let life = answer.life else { return ProxyLimits.resolvedFor }
+    return min(max(life, ProxyLimits.resolvedForMin), ProxyLimits.resolvedForMax)
   }
 }

@@ -10,7 +10,7 @@ struct MeshNode {
   static let commands: [Command] = [
     .initialize, .start, .demo, .run,
     .members, .roles, .services, .status, .config, .certificates, .explain,
-    .apply, .get, .delete,
+    .apply, .get, .delete, .export, .history, .rollback, .analyze, .describe,
     .token, .drain, .undrain, .forget, .rotateGossipKey,
     .leave, .version,
   ]

@@ -76,6 +76,11 @@ extension ControlState {
     let deletes = change.deletes.filter { objects[$0] != nil }
     if let refusal = refusal(of: change, puts: puts, deletes: deletes) { return refusal }
     guard !puts.isEmpty || !deletes.isEmpty else { return .unchanged(revision: revision) }
+    let changed = (puts.map(\.key) + deletes).sorted()
+    revisions.append(
+      ConfigurationRevision(
+        number: index, previous: revision, author: change.author,
+        changes: changed.map { ConfigurationRevision.Change(key: $0, before: objects[$0]) }))
     for key in deletes { objectBytes -= objects.removeValue(forKey: key)?.bytes.count ?? 0 }
     for put in puts {
       let old = objects[put.key]

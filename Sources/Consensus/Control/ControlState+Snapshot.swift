@@ -2,8 +2,8 @@ import Primitives
 
 /// The canonical bytes of a control state: equal states have equal bytes, and the last 32 are the SHA-256 of the rest.
 extension ControlState {
-  /// 2 added tokens, gossip keys, postures and preferred holders; 1 is still read.
-  private static let version: UInt8 = 2
+  /// 2 added tokens, gossip keys, postures and preferred holders, 3 the history of revisions; older ones are still read.
+  private static let version: UInt8 = 3
 
   public func snapshot() -> [UInt8] {
     var writer = ByteWriter(reserving: objectBytes + 4096)
@@ -22,6 +22,7 @@ extension ControlState {
     for (_, node) in nodes.sorted(by: { $0.key < $1.key }) { node.encode(to: &writer) }
     outcomes.encode(to: &writer)
     encodeMembership(to: &writer)
+    revisions.encode(to: &writer)
     let digest = SHA256.digest(of: writer.bytes)
     writer.raw(digest.bytes)
     return writer.bytes
@@ -55,6 +56,7 @@ extension ControlState {
     for node in nodes { state.nodes[node.name] = node }
     state.outcomes = try OutcomeMemory(from: &reader)
     if version >= 2 { try state.decodeMembership(from: &reader) }
+    if version >= 3 { state.revisions = try RevisionHistory(from: &reader) }
     try reader.finish()
     return state
   }

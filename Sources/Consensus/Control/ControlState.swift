@@ -24,6 +24,8 @@ public struct ControlState: Sendable, Equatable {
   public internal(set) var configuration = ClusterConfiguration()
   /// Nodes that are not `active`.
   public internal(set) var postures: [NodeName: NodePosture] = [:]
+  /// The latest changes of the configuration, oldest first.
+  public internal(set) var revisions = RevisionHistory()
   var outcomes: OutcomeMemory
   /// Bytes of all objects.
   var objectBytes: Int

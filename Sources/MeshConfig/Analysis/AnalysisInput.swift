@@ -64,7 +64,7 @@ public struct AnalysisInput {
     guard meshConfig["ingressControllerMode"].text != "OFF" else { return }
     let ports = [80, 443, 31_400, 15_443].map { "{name: tcp-\($0), port: \($0), targetPort: \($0), protocol: TCP}" }
     let text = """
-      {apiVersion: v1, kind: Pod, metadata: {name: istio-ingressgateway-dummypod, namespace: \(rootNamespace), \
+      {apiVersion: v1, kind: Pod, metadata: {name: \(Self.assumedGateway), namespace: \(rootNamespace), \
       labels: {istio: ingressgateway}}}
       ---
       {apiVersion: v1, kind: Service, metadata: {name: istio-ingressgateway, namespace: \(rootNamespace)}, \
@@ -100,6 +100,9 @@ public struct AnalysisInput {
   func all(_ kind: String) -> [AnalyzedResource] { byKind[.named(kind)] ?? [] }
   func all(_ kind: AnalyzedKind) -> [AnalyzedResource] { byKind[kind] ?? [] }
   var pods: [AnalyzedResource] { all("Pod") }
+  /// Whether any workload is known besides the ingress gateway that is assumed.
+  public var hasWorkloads: Bool { pods.contains { !$0.source.isEmpty || $0.name != Self.assumedGateway } }
+  private static let assumedGateway = "istio-ingressgateway-dummypod"
 
   /// The object that `name`, or `namespace/name`, means from within a namespace.
   func find(_ kind: AnalyzedKind, _ name: String, from namespace: String) -> AnalyzedResource? {

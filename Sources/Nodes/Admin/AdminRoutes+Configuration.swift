@@ -31,9 +31,9 @@ extension AdminRoutes {
       wait: request.wait, milliseconds: request.timeoutMilliseconds)
   }
 
-  private var author: String { "node \(node.node.name)" }
+  var author: String { "node \(node.node.name)" }
 
-  private func change(_ change: ConfigChange, wait: Bool, milliseconds: Int) async throws -> ApplyReport {
+  func change(_ change: ConfigChange, wait: Bool, milliseconds: Int) async throws -> ApplyReport {
     let started = ContinuousClock.now
     let deadline = started + .milliseconds(max(1, min(milliseconds, 600_000)))
     let reply = try await node.configuration.submit(change, deadline: deadline)

@@ -54,11 +54,12 @@ let commonOptions: [CommandOption] = [
   .flag("help", short: "h", "show this help"),
 ]
 
-/// 0 done, 1 failed, 2 wrong use.
+/// 0 done, 1 failed, 2 wrong use, 79 done and found something (as istioctl analyze).
 enum ExitStatus: Int32, Sendable {
   case done = 0
   case failed = 1
   case usage = 2
+  case found = 79
 }
 
 /// The command line was wrong: printed with a pointer to `--help`, exit 2.

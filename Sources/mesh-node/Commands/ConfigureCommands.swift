@@ -38,9 +38,15 @@ extension Command {
   }
 
   static let delete = Command(
-    "delete", .configure, operands: "KIND NAME | KIND/NAME ... | -f FILE", summary: "delete configuration objects",
-    discussion: "example: mesh-node delete virtualservice reviews --wait",
+    "delete", .configure, operands: "KIND NAME | KIND/NAME ... | KIND -l LABELS | -f FILE",
+    summary: "delete configuration objects",
+    discussion: """
+      examples:
+        mesh-node delete virtualservice reviews --wait
+        mesh-node delete vs -l team=web
+      """,
     options: [
+      .value("selector", short: "l", "LABELS", "delete objects of a kind with these labels: a=b,c!=d,e in (f,g)"),
       .value("filename", short: "f", "PATH", "delete every object that these files name; repeatable"),
       .flag("wait", "return when every live node serves the change"),
       timeoutOption, namespaceOption,
@@ -48,8 +54,11 @@ extension Command {
   ) { arguments in
     let timeout = try arguments.duration("timeout", default: .seconds(10))
     let files = arguments.allValues("filename")
+    let names =
+      arguments.value("selector") != nil
+      ? try selectedNames(arguments) : try objectNames(arguments.operands, allowNone: !files.isEmpty)
     let request = DeleteRequest(
-      objects: try objectNames(arguments.operands, allowNone: !files.isEmpty),
+      objects: names,
       sources: files.isEmpty ? [] : try ConfigSources.read(files),
       namespace: arguments.value("namespace") ?? "default", wait: arguments.flag("wait"),
       timeoutMilliseconds: Int(timeout.inMilliseconds))
@@ -58,30 +67,15 @@ extension Command {
     return request.wait && !report.lagging.isEmpty ? .failed : .done
   }
 
-  static let get = Command(
-    "get", .configure, operands: "[KIND [NAME]]", summary: "show configuration objects",
-    discussion: """
-      examples:
-        mesh-node get
-        mesh-node get virtualservices
-        mesh-node get vs reviews -o yaml
-      """,
-    options: [namespaceOption, .flag("all-namespaces", short: "A", "objects of all namespaces")]
-  ) { arguments in
-    let name = arguments.operands.count > 1 ? arguments.operands[1] : nil
-    var query = arguments.operands.first.map { "?kind=\(queryEscaped($0))" } ?? "?"
-    if let name { query += "&name=\(queryEscaped(name))" }
-    if !arguments.flag("all-namespaces"), let namespace = arguments.value("namespace") ?? (name == nil ? nil : "default") {
-      query += "&namespace=\(queryEscaped(namespace))"
-    }
-    let objects = try AdminClient(arguments).get("/v1/objects\(query)", as: [StoredObjectInfo].self)
-    if let name, objects.isEmpty { throw CommandFailure("there is no \(arguments.operands[0]) '\(name)'") }
-    switch try arguments.format {
-    case .table: for line in objectLines(objects) { Terminal.line(line) }
-    case .yaml: Terminal.write(objects.map(\.yaml).joined(separator: "---\n"))
-    case .json: Terminal.line(name != nil ? objects[0].json : "[\(objects.map(\.json).joined(separator: ",\n"))]")
-    }
-    return .done
+  /// Objects of one kind in the namespace that have the labels of `-l`.
+  private static func selectedNames(_ arguments: Arguments) throws -> [String] {
+    guard arguments.operands.count == 1 else { throw UsageError("say which kind: mesh-node delete KIND -l LABELS") }
+    let selector = try LabelSelector(arguments.value("selector") ?? "")
+    let namespace = queryEscaped(arguments.value("namespace") ?? "default")
+    let path = "/v1/objects?kind=\(queryEscaped(arguments.operands[0]))&namespace=\(namespace)"
+    let objects = try AdminClient(arguments).get(path, as: [StoredObjectInfo].self).filter { selector.matches($0.labels) }
+    guard !objects.isEmpty else { throw CommandFailure("no \(arguments.operands[0]) has these labels") }
+    return objects.map { "\(arguments.operands[0])/\($0.name)" }
   }
 
   /// `KIND NAME`, `KIND/NAME ...` → `KIND/NAME` each.
