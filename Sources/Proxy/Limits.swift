@@ -42,8 +42,9 @@ public enum ProxyLimits {
   static let acceptsPerTurn = 128
   /// Interim (1xx) responses passed on for one request; more is a flood (RFC 9112).
   static let interimResponses = 8
-  /// Idle upstream connections a worker keeps for one endpoint and identity.
-  static let idleUpstreamsPerKey = 64
+  /// Idle upstream connections a worker keeps for one endpoint and identity: as many as a burst of clients needs at once,
+  /// since closing and opening them again costs more than keeping them (an idle one holds no buffer).
+  static let idleUpstreamsPerKey = 1024
   /// Idle upstream connections a worker keeps in all.
   static let idleUpstreams = 4096
   /// How long a connection to an application of this node lies idle before it is closed; applications often close theirs

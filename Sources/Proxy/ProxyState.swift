@@ -1,3 +1,4 @@
+import HTTPCodec
 import MeshConfig
 import Primitives
 import Synchronization
@@ -82,6 +83,8 @@ final class ServingState: Sendable {
   /// A number for each local workload, by index into `snapshot.localWorkloads`, that stays the same over states and changes
   /// with its identity: connections to other nodes are shared by it.
   let sourceNumbers: [Int32]
+  /// How requests of each local workload name it to other nodes, by index into `snapshot.localWorkloads`.
+  let sourceLines: [HeaderLine?]
   /// Index into `snapshot.localWorkloads` by `WorkloadFacts.key`.
   private let localByKey: ByteTable<Int>
   /// Where a server name of the mesh port leads.
@@ -105,6 +108,10 @@ final class ServingState: Sendable {
     }
     options = state.options
     self.generation = generation
+    sourceLines = state.snapshot.localWorkloads.map { local in
+      guard state.snapshot.workloads.indices.contains(local.workload) else { return nil }
+      return HeaderLine(Names.meshSource, Array(state.snapshot.workloads[local.workload].key.utf8))
+    }
     var local: [(key: [UInt8], value: Int)] = []
     var inbound: [(key: [UInt8], value: InboundTarget)] = []
     var byWorkload: [WorkloadIndex: Int] = [:]

@@ -38,6 +38,8 @@ final class Worker: TurnHandler {
   var draws: SeededGenerator
   private var logWriter = AccessLogWriter(.text)
   private var logBytes: [UInt8] = []
+  /// For values that are made and copied at once.
+  var scratch: [UInt8] = []
   private var isTurnEndAsked = false
 
   init(

@@ -61,6 +61,16 @@ final class Caller {
   /// Requests come as streams of one HTTP/2 connection.
   var isHTTP2 = false
 
+  /// Of its last request: what it said of its workload, and which that is in the state of this number.
+  var lastSource: (generation: UInt64, key: [UInt8], index: WorkloadIndex)?
+  /// What `x-forwarded-client-cert` says of it, in the state of this number.
+  var certificateText: (generation: UInt64, text: [UInt8])?
+
+  /// Where its requests go by, in the state of this number.
+  fileprivate var lastGateway: (generation: UInt64, index: Int?)?
+
+  /// Its IP address, for `x-forwarded-for`.
+  private(set) lazy var ipText: [UInt8] = address.ip.map { Array($0.description.utf8) } ?? []
   private(set) lazy var addressText = address.description
   private(set) lazy var localAddressText = localAddress.description
 
@@ -77,9 +87,12 @@ final class Caller {
 
 extension Caller {
   /// The gateway listener that requests go by, an index into the snapshot's; nil when there is none any more.
-  func gateway(in snapshot: MeshSnapshot) -> Int? {
+  func gateway(in state: ServingState) -> Int? {
+    if let known = lastGateway, known.generation == state.generation { return known.index }
     guard case .gateway(let number) = port.listener.kind else { return nil }
-    return snapshot.gateways.firstIndex { $0.port == number && (server.isEmpty || $0.server == server) }
+    let index = state.snapshot.gateways.firstIndex { $0.port == number && (server.isEmpty || $0.server == server) }
+    lastGateway = (state.generation, index)
+    return index
   }
 }
 

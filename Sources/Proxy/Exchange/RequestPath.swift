@@ -25,7 +25,7 @@ extension Exchange {
 
   /// Finds who calls, from the connection and never from the request's own words.
   private func identify() -> Bool {
-    isGRPC = head.headers.value(.contentType).map { Self.isGRPC(head.headers.copy($0)) } ?? false
+    isGRPC = callsGRPC
     if !isGRPC, isGateway, head.method == .post { beginWeb() }
     if head.method == .connect {
       reply(
@@ -33,8 +33,15 @@ extension Exchange {
           LocalReply(status: 405, body: "", flags: .downstreamProtocolError, details: "connect_not_configured"), closes: true))
       return false
     }
-    switch caller.port.listener.kind {
-    case .outbound, .gateway, .forward:
+    if caller.port.isMeshInbound {
+      guard let peer = caller.peer, let target = state.inboundTarget(serverName: peer.serverName) else {
+        reply(.notProcessed)
+        return false
+      }
+      inbound = target
+      destination = snapshot.localWorkloads[target.localWorkload].workload
+      source = meshSource(of: peer)
+    } else {
       let local = caller.port.localWorkload
       guard snapshot.localWorkloads.indices.contains(local) else {
         reply(ProxyReply(LocalReply(status: 503, body: "", flags: .noClusterFound, details: "workload_not_registered")))
@@ -42,15 +49,6 @@ extension Exchange {
       }
       sourceLocal = local
       source = snapshot.localWorkloads[local].workload
-    case .meshInbound:
-      guard let peer = caller.peer, let target = state.inboundTarget(serverName: peer.serverName)
-      else {
-        reply(.notProcessed)
-        return false
-      }
-      inbound = target
-      destination = snapshot.localWorkloads[target.localWorkload].workload
-      source = meshSource(of: peer)
     }
     return true
   }
@@ -58,14 +56,25 @@ extension Exchange {
   /// The peer's workload: its own word for which one it is, believed only as far as its certificate allows.
   private func meshSource(of peer: MeshPeer) -> WorkloadIndex? {
     guard let value = head.headers.value(.meshSource) else { return nil }
-    let key = head.headers.copy(value)
-    guard let index = snapshot.workloads.index(ofKey: key) else { return nil }
-    return snapshot.workloads[index].principal == peer.identity.description ? index : nil
+    let bytes = head.headers.bytes
+    let key = bytes.span.extracting(value)
+    if let known = caller.lastSource, known.generation == state.generation, Bytes.equal(key, known.key) { return known.index }
+    guard let index = snapshot.workloads.index(ofKey: head.headers.copy(value)),
+      snapshot.workloads[index].principal == peer.identity.description
+    else {
+      return nil
+    }
+    caller.lastSource = (state.generation, head.headers.copy(value), index)
+    return index
   }
 
-  private static func isGRPC(_ type: [UInt8]) -> Bool {
-    let name = Array("application/grpc".utf8)
-    return type.starts(with: name) && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
+  private var callsGRPC: Bool {
+    guard let value = head.headers.value(.contentType) else { return false }
+    let bytes = head.headers.bytes
+    let type = bytes.span.extracting(value)
+    let name = Names.grpc
+    return Bytes.hasPrefix(type, name.span)
+      && (type.count == name.count || type[name.count] == 0x2B || type[name.count] == 0x3B)
   }
 
   /// A browser's gRPC-Web call is gRPC from here on.
@@ -83,13 +92,13 @@ extension Exchange {
     head.headers.removeHopByHop(keepingUpgrade: head.wantsUpgrade)
     if head.wantsUpgrade { head.headers.add(Names.connection, Names.upgradeValue) }
     if head.wantsUpgrade, caller.isHTTP2 { WebSocket.completeRequest(&head, draws: &worker.draws) }
-    for name in Names.neverFromClients { head.headers.remove(name) }
+    head.headers.remove(Names.neverFromClients)
     if isGateway {
       head.headers.removeAll { _, name in Bytes.hasPrefix(lowercase: name, Names.envoyPrefix) }
       head.headers.remove(.requestID)
       head.headers.remove(.forwardedClientCert)
       appendForwardedFor()
-      head.headers.set(Names.forwardedProto, Names.http)
+      head.headers.set(Names.forwardedHTTP)
     } else if inbound == nil {
       head.headers.remove(.forwardedClientCert)
     }
@@ -98,30 +107,34 @@ extension Exchange {
       head.headers.set(Names.te, Names.trailers)
       head.forgetLength()
     }
-    if !head.headers.contains(.forwardedProto) { head.headers.add(Names.forwardedProto, Names.http) }
+    if !head.headers.contains(.forwardedProto) { head.headers.add(Names.forwardedHTTP) }
     if !head.headers.contains(.requestID) {
-      var text: [UInt8] = []
-      RequestID(using: &worker.draws).append(to: &text)
-      head.headers.add(Names.requestID, text)
+      worker.scratch.removeAll(keepingCapacity: true)
+      RequestID(using: &worker.draws).append(to: &worker.scratch)
+      head.headers.add(Names.requestID, worker.scratch)
     }
     if let inbound, let peer = caller.peer { appendClientCertificate(peer, inbound) }
   }
 
   private func appendForwardedFor() {
-    guard let ip = caller.address.ip else { return }
-    var value = head.headers.value(.forwardedFor).map { head.headers.copy($0) } ?? []
-    if !value.isEmpty { value.append(contentsOf: ", ".utf8) }
-    value.append(contentsOf: ip.description.utf8)
-    head.headers.set(Names.forwardedFor, value)
+    let ip = caller.ipText
+    guard let value = head.headers.value(.forwardedFor), !value.isEmpty else {
+      if !ip.isEmpty { head.headers.set(Names.forwardedFor, ip) }
+      return
+    }
+    head.headers.set(Names.forwardedFor, head.headers.copy(value) + Array(", ".utf8) + ip)
   }
 
   /// `x-forwarded-client-cert` in Istio's APPEND_FORWARD form: who called, as the certificate says.
   private func appendClientCertificate(_ peer: MeshPeer, _ target: InboundTarget) {
-    var value = head.headers.value(.forwardedClientCert).map { head.headers.copy($0) } ?? []
-    if !value.isEmpty { value.append(0x2C) }
-    let own = snapshot.localWorkloads[target.localWorkload].identity
-    value.append(contentsOf: "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)".utf8)
-    head.headers.set(Names.forwardedClientCert, value)
+    if caller.certificateText?.generation != state.generation {
+      let own = snapshot.localWorkloads[target.localWorkload].identity
+      let text = "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)"
+      caller.certificateText = (state.generation, Array(text.utf8))
+    }
+    guard let own = caller.certificateText?.text else { return }
+    let value = head.headers.value(.forwardedClientCert).map { head.headers.copy($0) } ?? []
+    head.headers.set(Names.forwardedClientCert, value.isEmpty ? own : value + [0x2C] + own)
   }
 
   // MARK: Authorise
@@ -135,14 +148,15 @@ extension Exchange {
   private func decide() {
     guard inbound == nil else { return beginTry() }
     if isGateway {
-      guard let gateway = caller.gateway(in: snapshot) else { return reply(.noRoute) }
-      plan = Router.route(
-        head, in: snapshot.gateways[gateway], isHTTPS: caller.isTLS, draws: &worker.draws)
+      guard let gateway = caller.gateway(in: state) else { return reply(.noRoute) }
+      plan = Router.route(head, in: snapshot.gateways[gateway], isHTTPS: caller.isTLS, draws: &worker.draws)
+      facts = snapshot.gateways[gateway].table.facts(of: plan)
     } else {
       guard let table = routeTable else { return reply(.noRoute) }
       let isHTTPS = head.form == .absolute && head.scheme.count == 5
       let context = RequestContext(port: head.port ?? (isHTTPS ? 443 : 80), isHTTPS: isHTTPS)
       plan = Router.route(head, context, in: table, draws: &worker.draws)
+      facts = table.facts(of: plan)
     }
     follow()
   }
@@ -170,7 +184,7 @@ extension Exchange {
   private func armTotalTimer() {
     let caller = isGRPC ? head.headers.value(.grpcTimeout) : nil
     let callerLimit = caller.flatMap { RequestTimeouts.grpcTimeout(head.headers.copy($0).span) }
-    guard let total = RequestTimeouts.total(route: route?.timeout, caller: callerLimit) else { return }
+    guard let total = RequestTimeouts.total(route: facts.timeout, caller: callerLimit) else { return }
     isCallersDeadline = total == callerLimit
     deadline = began + total
     totalTimer = worker.loop.schedule(at: deadline, self)
@@ -193,11 +207,11 @@ extension Exchange {
     attempts += 1
     if let inbound { return connectInbound(inbound) }
     guard let cluster, snapshot.clusters.indices.contains(cluster) else { return reply(.noCluster(isGatewayAPI: false)) }
-    let target = snapshot.clusters[cluster]
-    if target.discovery == .originalDestination { return connectOriginal(target) }
+    // Single fields are read throughout: copying a cluster would count references to all of its parts.
+    if snapshot.clusters[cluster].discovery == .originalDestination { return connectOriginal(snapshot.clusters[cluster]) }
     guard let clusterState else { return reply(.noCluster(isGatewayAPI: false)) }
-    guard let chosen = pickEndpoint(target, clusterState) else { return reply(.noHealthyUpstream) }
-    guard countTry(clusterState, target.connectionPool) else { return reply(.overflow) }
+    guard let chosen = pickEndpoint(cluster, clusterState) else { return reply(.noHealthyUpstream) }
+    guard countTry(clusterState, snapshot.clusters[cluster].connectionPool) else { return reply(.overflow) }
     endpoint = chosen
     destination = chosen.workload
     tried.append(chosen.key)
@@ -207,7 +221,7 @@ extension Exchange {
       serve(local)
     }
     armTryTimer()
-    connect(to: chosen, in: target)
+    connect(to: chosen, in: cluster)
   }
 
   /// With `maxConnections` open, a request waits for one of this worker's to be free; with `http1MaxPendingRequests` waiting
@@ -229,24 +243,27 @@ extension Exchange {
     serving?.began()
   }
 
-  private func pickEndpoint(_ cluster: Cluster, _ clusterState: ClusterState) -> Endpoint? {
-    let policy = route?.retry
-    let mustAvoid = attempts > 1 && policy?.avoidPreviousHosts ?? true
-    let request = PickRequest(
-      hash: stickyHash(cluster), tried: mustAvoid ? tried : [], prefersRemote: policy?.remoteLocalities ?? false)
+  private func pickEndpoint(_ cluster: ClusterIndex, _ clusterState: ClusterState) -> Endpoint? {
+    var request = PickRequest(hash: stickyHash(cluster))
+    if attempts > 1 {
+      let policy = route?.retry
+      if policy?.avoidPreviousHosts ?? true { request.tried = tried }
+      request.prefersRemote = policy?.remoteLocalities ?? false
+    }
     guard case .endpoint(let ticket) = clusterState.balancer.pick(request, now: now, draws: &worker.draws) else { return nil }
     self.ticket = ticket
-    let endpoints = cluster.endpoints
+    let endpoints = snapshot.clusters[cluster].endpoints
     if endpoints.indices.contains(ticket.index), endpoints[ticket.index].key == ticket.key { return endpoints[ticket.index] }
     if let found = endpoints.first(where: { $0.key == ticket.key }) { return found }
     // The balancer already knows a newer snapshot than this request.
-    var newer = worker.state.snapshot.clusters.first { $0.name == cluster.name }?.endpoints.first { $0.key == ticket.key }
+    let name = snapshot.clusters[cluster].name
+    var newer = worker.state.snapshot.clusters.first { $0.name == name }?.endpoints.first { $0.key == ticket.key }
     newer?.workload = nil
     return newer
   }
 
-  private func stickyHash(_ cluster: Cluster) -> UInt64? {
-    guard case .consistentHash(let key, _) = cluster.loadBalancer.algorithm else { return nil }
+  private func stickyHash(_ cluster: ClusterIndex) -> UInt64? {
+    guard case .consistentHash(let key, _) = snapshot.clusters[cluster].loadBalancer.algorithm else { return nil }
     let sticky = StickyKey(
       head, key, sourceAddress: caller.address.ip?.bytes ?? [], draws: &worker.draws)
     if case .newCookie(_, let cookie) = sticky { setCookie = cookie }
@@ -266,26 +283,29 @@ extension Exchange {
   }
 
   private func armTryTimer() {
-    guard let limit = route?.retry?.perTryTimeout, limit > .zero else { return }
+    guard let limit = facts.perTryTimeout, limit > .zero else { return }
     tryTimer = worker.loop.schedule(after: limit, self)
   }
 
   // MARK: Connect or reuse
 
-  private func connect(to endpoint: Endpoint, in cluster: Cluster) {
-    let address = EndpointAddress(endpoint, in: cluster, source: sourceLocal, state)
-    let likeClient = cluster.connectionPool.http2 == .likeClient && caller.isHTTP2
-    connect(
-      key: address.key, address.host, address.port, cluster, address.security, http2: address.speaksHTTP2 || likeClient)
+  private func connect(to endpoint: Endpoint, in cluster: ClusterIndex) {
+    var reach = EndpointReach(
+      endpoint, snapshot.clusters[cluster].tls, snapshot.clusters[cluster].protocol,
+      snapshot.clusters[cluster].connectionPool.http2, source: sourceLocal, state)
+    if snapshot.clusters[cluster].connectionPool.http2 == .likeClient, caller.isHTTP2 { reach.speaksHTTP2 = true }
+    if reuse(&reach.key, http2: reach.speaksHTTP2) { return }
+    let target = snapshot.clusters[cluster]
+    let address = EndpointAddress(endpoint, in: target, source: sourceLocal, state)
+    connectAnew(reach.key, address.host, address.port, target, address.security, http2: reach.speaksHTTP2)
   }
 
   /// To the application on this node that the mesh peer asked for, in the protocol of its port.
   private func connectInbound(_ target: InboundTarget) {
-    let workload = snapshot.localWorkloads[target.localWorkload]
     serve(target.localWorkload)
     let key = UpstreamKey(source: -1, endpoint: target.endpoint, security: .plain)
     let http2 = target.protocol.isHTTP2 || target.protocol == .auto && isGRPC
-    connect(key: key, workload.address, target.port, nil, http2: http2)
+    connect(key: key, snapshot.localWorkloads[target.localWorkload].address, target.port, nil, http2: http2)
   }
 
   /// To the request's own host and port (`PassthroughCluster`), in the client's protocol.
@@ -297,26 +317,33 @@ extension Exchange {
     connect(key: key, name, port, cluster, http2: caller.isHTTP2)
   }
 
-  private func connect(
-    key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity = .plain,
-    http2: Bool = false
-  ) {
+  private func connect(key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, http2: Bool) {
     var key = key
+    if !reuse(&key, http2: http2) { connectAnew(key, host, port, cluster, .plain, http2: http2) }
+  }
+
+  /// Sends the request on a connection that there is, or lets it wait for one that is being made; false without either.
+  private func reuse(_ key: inout UpstreamKey, http2: Bool) -> Bool {
     key.allowsReuse = http2 || !head.wantsUpgrade
     isMeshTry = key.security == .mesh
     if http2 {
-      if let place = worker.http2Upstream(key, for: self) {
-        upstream = place
-        // Otherwise it tells once it is connected.
-        if place.isReady { send(on: place) }
-        return
-      }
-    } else if key.allowsReuse, !mustOpenNew,
-      let idle = worker.upstreams.take(key, now: now, mustBeFresh: !head.method.isIdempotent)
-    {
-      upstream = idle
-      return send(on: idle)
+      guard let place = worker.http2Upstream(key, for: self) else { return false }
+      upstream = place
+      // Otherwise it tells once it is connected.
+      if place.isReady { send(on: place) }
+      return true
     }
+    guard key.allowsReuse, !mustOpenNew,
+      let idle = worker.upstreams.take(key, now: now, mustBeFresh: !head.method.isIdempotent)
+    else { return false }
+    upstream = idle
+    send(on: idle)
+    return true
+  }
+
+  private func connectAnew(
+    _ key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity, http2: Bool
+  ) {
     if let address = IPAddress(host) {
       return open(key, .ip(address, port: port), cluster, security, http2: http2)
     }
@@ -376,9 +403,7 @@ extension Exchange {
     upstreamReady = true
     upstreamAddressText = upstream.addressText
     if inbound == nil { head.headers.set(Names.attemptCount, number: UInt64(max(1, attempts))) }
-    if isMeshTry, let source {
-      head.headers.set(Names.meshSource, Array(snapshot.workloads[source].key.utf8))
-    }
+    if isMeshTry, let sourceLocal, let line = state.sourceLines[sourceLocal] { head.headers.set(line) }
     upstream.begin(head, for: self)
     if !replay.isEmpty { replay.withUnsafeBufferPointer { upstream.write($0) } }
     if bodyEnded {

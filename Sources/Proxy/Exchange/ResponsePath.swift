@@ -28,9 +28,8 @@ extension Exchange: UpstreamObserver {
     serviceMilliseconds = milliseconds(now - tryBegan)
     if response.status == 101 { return switchProtocols(&response) }
     let isNotProcessed = isMeshTry && response.headers.contains(.notProcessed)
-    let outcome = isNotProcessed ? TryOutcome.notProcessed : .response(tryResponse(response))
     if isNotProcessed || response.status >= 400 || response.headers.contains(.grpcStatus) {
-      if tryAgain(after: outcome) { return }
+      if tryAgain(after: isNotProcessed ? .notProcessed : .response(tryResponse(response))) { return }
     }
     passOn(&response)
   }
@@ -72,12 +71,8 @@ extension Exchange: UpstreamObserver {
 
   private func editResponse(_ response: inout ResponseHead) {
     response.headers.removeHopByHop(keepingUpgrade: false)
-    response.headers.remove(.notProcessed)
-    response.headers.remove(.meshSource)
-    response.headers.remove(.peerMetadata)
-    response.headers.remove(.peerMetadataID)
-    response.headers.remove(.decoratorOperation)
-    response.headers.set(Names.server, serverName)
+    response.headers.remove(Names.neverToClients)
+    response.headers.set(inbound != nil || isGateway ? Names.serverIstioEnvoy : Names.serverEnvoy)
     if let serviceMilliseconds {
       response.headers.set(Names.serviceTime, number: serviceMilliseconds)
     }
