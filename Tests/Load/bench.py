@@ -70,6 +70,8 @@ class Bench:
                 before = peer.cpu_seconds()
                 try:
                     result = load(peer)
+                    if result["requests"] <= result.get("errors", 0):
+                        raise RuntimeError(f"{result.get('errors', 0)} errors and {result['requests']} answers")
                 except (RuntimeError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
                     self.failed.add((scenario, peer.name))
                     self.notes.append(f"{scenario}: {peer.name} left out ({error})")
@@ -118,9 +120,11 @@ class Bench:
             eventually(lambda: self.is_served(peer), f"{peer.name} answers", 30)
         self.memory("memory, idle", peers)
         web = self.able(peers, "http")
+        # First, while no proxy has memory left from busier times.
+        self.idle("memory, one idle connection", web)
         self.measure("HTTP/1.1, 1 KB, 64 connections", web, lambda peer: self.http(peer))
         for connections in (1, 2000):
-            self.measure(f"HTTP/1.1, 1 KB, {connections} connections", web,
+            self.measure(f"HTTP/1.1, 1 KB, {connections:,} connection{'s'[:connections - 1]}", web,
                          lambda peer: self.http(peer, connections=connections), rounds=2)
         self.measure("HTTP/1.1, 64 KB, 64 connections", web, lambda peer: self.http(peer, path="/bytes/65536"), rounds=2)
         self.measure("HTTP/1.1, 10 MB, 8 connections", web,
@@ -140,7 +144,6 @@ class Bench:
         rate = 4000
         self.measure(f"one hop at {rate}/s, open loop", web,
                      lambda peer: self.http(peer, rate=rate, connections=128, seconds=self.seconds * 2), rounds=2)
-        self.idle("memory, one idle connection", web)
 
     def is_served(self, peer):
         try:
