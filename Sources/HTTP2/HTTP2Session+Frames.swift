@@ -69,6 +69,9 @@ extension HTTP2Session {
     if role == .server, frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
       let stream = open(id: id)
       nghttp2_session_set_stream_user_data(session, id, Unmanaged.passUnretained(stream).toOpaque())
+      // Streams take turns, frame by frame: a large response does not hold up the others, whatever its client asks for.
+      var turns = nghttp2_extpri(urgency: UInt32(NGHTTP2_EXTPRI_DEFAULT_URGENCY), inc: 1)
+      check(nghttp2_session_change_extpri_stream_priority(session, id, &turns, 1))
       requestFields.begin(&stream.request)
       section = stream
       return 0

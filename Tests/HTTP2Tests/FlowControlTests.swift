@@ -171,6 +171,20 @@ import Testing
     #expect(side.frames().filter { $0.type == 0 }.map(\.payload.count) == [5])
   }
 
+  @Test func `Large responses take turns, whatever priority their clients ask for`() throws {
+    let side = Side.server(settings: [(4, 1_000_000)])
+    side.take(Frame.windowUpdate(0, 1_000_000))
+    for id in [1, 3, 5] as [UInt32] { side.take(Frame.headers(id, Frame.get + [("priority", "u=\(id)")])) }
+    for id in [1, 3, 5] as [Int32] {
+      let stream = try #require(side.recorder.streams[id])
+      side.session.respond(stream, response(200), ends: false)
+      _ = side.write(stream, bytes(100_000))
+    }
+    let turns = side.frames().filter { $0.type == 0 }.prefix(9).map(\.stream)
+    #expect(Set(turns.prefix(3)) == [1, 3, 5])
+    #expect(Set(turns.suffix(3)) == [1, 3, 5])
+  }
+
   @Test func `Padding counts against the window and is given back at once`() {
     let side = Side.server(limits: limits(stream: 1000, connection: 65_535))
     side.take(Frame.headers(1, Frame.post, flags: Frame.endHeaders))
