@@ -50,6 +50,8 @@ final class HTTP2DownstreamConnection: ClientConnection, TimerHandler {
   func adopt(_ state: ServingState) {
     for request in requests { request.exchange.adoptIfIdle(state) }
     for request in spare { request.exchange.adoptIfIdle(state) }
+    // Its workload has left this node: the caller learns so at once, and not by its next request.
+    if let peer = caller.peer, state.inboundTarget(serverName: peer.serverName) == nil { drain() }
   }
 
   func drain() {
