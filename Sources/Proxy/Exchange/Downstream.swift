@@ -104,7 +104,7 @@ protocol ClientConnection: AnyObject {
   /// Lets go of an old state: a connection that waits must not keep it alive.
   func adopt(_ state: ServingState)
   /// Since when nothing of worth has gone on: no request is under way, or one comes too slowly. Nil when it is busy.
-  var idleSince: Instant? { get }
+  var evictableSince: Instant? { get }
   /// The listener goes: what is under way is finished, and the client told to connect elsewhere.
   func drain()
   func close()

@@ -353,9 +353,10 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     worker.remove(self)
   }
 
-  var idleSince: Instant? {
+  var evictableSince: Instant? {
     if phase == .exchange { return !decoder.isComplete && exchange.bodyIsTooSlow ? exchange.began : nil }
-    return phase == .head || phase == .handshake || phase == .lingering ? waitsSince : nil
+    let mayGo = phase == .head && caller.port.listener.kind != .meshInbound
+    return mayGo || phase == .handshake || phase == .lingering ? waitsSince : nil
   }
 
   private func releaseInputIfIdle() {

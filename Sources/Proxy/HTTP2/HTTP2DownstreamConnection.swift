@@ -44,6 +44,9 @@ final class HTTP2DownstreamConnection: ClientConnection, TimerHandler {
     if caller.port.isDraining || worker.isDraining { drain() }
   }
 
+  /// Other nodes keep theirs: a request may be on its way on any of them.
+  var evictableSince: Instant? { requests.isEmpty && caller.port.listener.kind != .meshInbound ? idleSince : nil }
+
   func process() { flush() }
   func flush() { carrier?.flush() }
 

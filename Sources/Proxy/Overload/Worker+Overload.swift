@@ -3,7 +3,7 @@ import Transport
 
 extension ClientConnection {
   /// Connections that do not tell are not closed to make room.
-  var idleSince: Instant? { nil }
+  var evictableSince: Instant? { nil }
 }
 
 // Which clients a worker takes, and which it lets go for others.
@@ -26,7 +26,7 @@ extension Worker {
     evictionAllowedAt = loop.now + OverloadLimits.evictionPause
     var idle: [(since: Instant, connection: any ClientConnection)] = []
     for connection in clientConnections {
-      if let since = connection.idleSince { idle.append((since, connection)) }
+      if let since = connection.evictableSince { idle.append((since, connection)) }
     }
     idle.sort { $0.since < $1.since }
     for (_, connection) in idle.prefix(max(1, idle.count / OverloadLimits.evictionShare)) {
