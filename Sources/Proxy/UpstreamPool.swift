@@ -5,7 +5,19 @@ import Transport
 
 /// What connections are shared by: never across source identities, endpoints or kinds of security.
 struct UpstreamKey: Hashable {
-  enum Security: Hashable { case plain, mesh, origination }
+  enum Security: Hashable {
+    case plain, mesh
+    /// With all that it was opened with: what one cluster's settings admit, another's may not.
+    case origination(serverName: String, tls: UpstreamTLS)
+
+    init(_ security: UpstreamSecurity) {
+      switch security {
+      case .plain: self = .plain
+      case .mesh: self = .mesh
+      case .origination(let serverName, let tls): self = .origination(serverName: serverName, tls: tls)
+      }
+    }
+  }
   /// A number for the source workload; −1 where the identity does not matter (an application on this node).
   var source: Int32
   var endpoint: UInt64

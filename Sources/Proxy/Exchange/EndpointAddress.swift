@@ -15,7 +15,7 @@ struct EndpointAddress {
   /// - Parameter source: the calling workload, an index into the snapshot's local workloads.
   init(_ endpoint: Endpoint, in cluster: Cluster, source: Int?, _ state: ServingState) {
     let reach = EndpointReach(
-      endpoint, cluster.tls, cluster.protocol, cluster.connectionPool.http2, source: source, state)
+      endpoint, of: cluster.host, cluster.tls, cluster.protocol, cluster.connectionPool.http2, source: source, state)
     key = reach.key
     speaksHTTP2 = reach.speaksHTTP2
     if key.security == .mesh, let mesh = endpoint.mesh {
@@ -36,7 +36,8 @@ struct EndpointReach {
   var speaksHTTP2: Bool
 
   init(
-    _ endpoint: Endpoint, _ tls: UpstreamTLS, _ protocol: PortProtocol, _ http2: ConnectionPoolPolicy.HTTP2Use, source: Int?,
+    _ endpoint: Endpoint, of host: @autoclosure () -> String, _ tls: UpstreamTLS, _ protocol: PortProtocol,
+    _ http2: ConnectionPoolPolicy.HTTP2Use, source: Int?,
     _ state: ServingState
   ) {
     if !endpoint.isLocal, endpoint.mesh != nil, tls.usesMeshIdentity {
@@ -44,8 +45,8 @@ struct EndpointReach {
       key = UpstreamKey(source: number ?? -1, endpoint: endpoint.key, security: .mesh)
       speaksHTTP2 = true
     } else {
-      let isPlain = endpoint.isLocal || !tls.originates
-      key = UpstreamKey(source: -1, endpoint: endpoint.key, security: isPlain ? .plain : .origination)
+      let security = endpoint.isLocal || !tls.originates ? .plain : UpstreamSecurity(tls, host: host())
+      key = UpstreamKey(source: -1, endpoint: endpoint.key, security: UpstreamKey.Security(security))
       speaksHTTP2 = `protocol`.isHTTP2 || http2 == .always
     }
   }

@@ -291,9 +291,11 @@ extension Exchange {
 
   private func connect(to endpoint: Endpoint, in cluster: ClusterIndex) {
     var reach = EndpointReach(
-      endpoint, snapshot.clusters[cluster].tls, snapshot.clusters[cluster].protocol,
+      endpoint, of: snapshot.clusters[cluster].host, snapshot.clusters[cluster].tls, snapshot.clusters[cluster].protocol,
       snapshot.clusters[cluster].connectionPool.http2, source: sourceLocal, state)
     if snapshot.clusters[cluster].connectionPool.http2 == .likeClient, caller.isHTTP2 { reach.speaksHTTP2 = true }
+    // gRPC is HTTP/2, where the port says nothing.
+    if isGRPC, snapshot.clusters[cluster].protocol == .auto { reach.speaksHTTP2 = true }
     if reuse(&reach.key, http2: reach.speaksHTTP2) { return }
     let target = snapshot.clusters[cluster]
     let address = EndpointAddress(endpoint, in: target, source: sourceLocal, state)
