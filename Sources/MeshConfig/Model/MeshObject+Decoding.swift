@@ -201,3 +201,8 @@ extension MeshObject {
 public struct CanonicalError: Error, Hashable, Sendable {
   public let reason: String
 }
+
+extension MeshObject {
+  /// Whether the mesh acts on the object; otherwise it is only kept.
+  public var isEnforced: Bool { Enforcement.consequence(of: spec) == nil }
+}

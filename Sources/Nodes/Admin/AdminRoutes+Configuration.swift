@@ -58,7 +58,7 @@ extension AdminRoutes {
     return report
   }
 
-  func objects(_ query: QueryParameters) throws -> [StoredObjectInfo] {
+  func objects(_ query: QueryParameters) async throws -> [StoredObjectInfo] {
     var wanted: ObjectKind?
     if let text = query["kind"] {
       guard let kind = ObjectKind(named: text) else {
@@ -67,6 +67,7 @@ extension AdminRoutes {
       }
       wanted = kind
     }
+    let status = await gatewayStatus()
     return node.cluster.view.control.sortedObjects.compactMap { key, stored in
       guard let object = try? MeshObject.decode(canonical: stored.bytes) else { return nil }
       if let wanted, object.key.kind != wanted { return nil }
@@ -76,9 +77,24 @@ extension AdminRoutes {
         kind: object.key.kind.documentKind, apiVersion: object.key.kind.apiVersion,
         namespace: object.key.namespace, name: object.key.name, labels: object.meta.labels,
         creationIndex: stored.created.number,
-        resourceVersion: stored.version.number, yaml: object.yaml, json: String(decoding: object.canonical, as: UTF8.self),
-        enforced: true)
+        resourceVersion: stored.version.number, yaml: status?.yaml(of: object) ?? object.yaml,
+        json: status?.json(of: object) ?? String(decoding: object.canonical, as: UTF8.self), enforced: object.isEnforced)
     }
+  }
+
+  /// What the mesh says of Gateway API objects; nil where there are none.
+  private func gatewayStatus() async -> GatewayAPI.Status? {
+    let control = node.cluster.view.control
+    guard control.objects.keys.contains(where: { $0.group == GatewayAPI.group }) else { return nil }
+    let objects = control.sortedObjects.compactMap { _, stored in
+      (try? MeshObject.decode(canonical: stored.bytes, opening: node.cluster.secrets.open)).map {
+        MeshConfig.StoredObject($0, created: stored.created.number)
+      }
+    }
+    let snapshot = await node.snapshots.serving?.snapshot
+    return GatewayAPI.Status(
+      objects: objects, services: snapshot?.services ?? [], domain: snapshot?.settings.domain ?? "cluster.local",
+      address: node.node.address)
   }
 }
 

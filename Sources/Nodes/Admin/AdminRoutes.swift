@@ -25,7 +25,7 @@ struct AdminRoutes {
     case ("GET", "/v1/status"): try Self.json(await status())
     case ("GET", "/v1/certificates"): try Self.json(await certificates())
     case ("GET", "/v1/version"): try Self.json(VersionInfo.current)
-    case ("GET", "/v1/objects"): try Self.json(objects(QueryParameters(request.query)))
+    case ("GET", "/v1/objects"): try await Self.json(objects(QueryParameters(request.query)))
     case ("GET", "/v1/config/listeners"): try Self.json(await listenerConfig())
     case ("GET", "/v1/config/routes"): try Self.json(await routeConfig())
     case ("GET", "/v1/config/clusters"): try Self.json(await clusterConfig())
