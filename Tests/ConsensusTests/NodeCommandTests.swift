@@ -167,6 +167,23 @@ struct RoleTransferTests {
     #expect(lease.epoch(of: .discovery, at: now) == nil)
   }
 
+  @Test func `an epoch that was given back is never acted under again, even when the node stays`() {
+    var lease = RoleLease(local: name("n1"))
+    var table = RoleTable()
+    var effects: [RoleLeaseEffect] = []
+    table[.discovery] = RoleState(holder: name("n1"), epoch: RoleEpoch(1))
+    lease.handle(.roles(table), at: .zero, into: &effects)
+    lease.handle(.leaving, at: .zero, into: &effects)
+    lease.handle(.staying, at: .zero, into: &effects)
+    // The word that it gave the role back may be on its way still: whoever leads may assign the role at any moment.
+    effects = []
+    lease.handle(.roles(table), at: .zero, into: &effects)
+    #expect(effects.isEmpty)
+    table[.discovery] = RoleState(holder: name("n1"), epoch: RoleEpoch(2))
+    lease.handle(.roles(table), at: .zero, into: &effects)
+    #expect(effects == [.renew(RoleRenewal(role: .discovery, epoch: RoleEpoch(2), sentAt: .zero))])
+  }
+
   @Test func `a node that stays again takes roles again`() {
     var lease = RoleLease(local: name("n1"))
     var table = RoleTable()

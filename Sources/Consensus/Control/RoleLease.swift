@@ -77,6 +77,8 @@ public struct RoleLease: Sendable, Equatable {
   public let local: NodeName
   public let settings: RoleSettings
   private var leases: [Lease?] = Role.allCases.map { _ in nil }
+  /// The epoch that was given back last: what says so may still be on its way, so it is never acted under again.
+  private var givenBack: [RoleEpoch?] = Role.allCases.map { _ in nil }
   private var isLeaving = false
 
   private struct Lease: Sendable, Equatable {
@@ -128,7 +130,7 @@ public struct RoleLease: Sendable, Equatable {
       }
       if isOurs, let preferred = state.preferred, preferred != local {
         giveBack(role, into: &effects)
-      } else if isOurs && leases[slot(role)] == nil {
+      } else if isOurs && leases[slot(role)] == nil && givenBack[slot(role)] != state.epoch {
         leases[slot(role)] = Lease(epoch: state.epoch, nextRenewal: now)
       }
     }
@@ -151,6 +153,7 @@ public struct RoleLease: Sendable, Equatable {
   /// Stops acting first, then says so: the next holder cannot have begun.
   private mutating func giveBack(_ role: Role, into effects: inout [RoleLeaseEffect]) {
     guard let lease = leases[slot(role)] else { return }
+    givenBack[slot(role)] = lease.epoch
     if !mutated(.actAfterHandingOver) { leases[slot(role)] = nil }
     if lease.validUntil != nil { effects.append(.lost(role, lease.epoch)) }
     effects.append(.release(role, lease.epoch))
