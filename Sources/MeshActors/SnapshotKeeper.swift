@@ -34,6 +34,8 @@ public actor SnapshotKeeper {
   private let runtime: ProxyRuntime
   private let layout: Layout
   private var decoded = DecodedObjects()
+  /// Keeps what it compiled last, so that a change costs what it touches.
+  private var compiler: SnapshotCompiler
   /// TLS contexts by identity, made anew when a certificate or the trust bundle changes.
   private var material: [SPIFFEID: ProxyIdentities.Workload] = [:]
   private var outboundPorts: [WorkloadKey: UInt16] = [:]
@@ -59,6 +61,7 @@ public actor SnapshotKeeper {
     self.cluster = cluster
     self.runtime = runtime
     self.layout = layout
+    compiler = SnapshotCompiler(settings: layout.settings, id: 1)
     self.remembered = remembered
   }
 
@@ -152,10 +155,9 @@ public actor SnapshotKeeper {
   private func publish() async {
     let view = cluster.view
     let control = controlToServe(view)
-    let (snapshot, findings) = MeshSnapshot.compile(
-      revision: control.revision.number, registryVersion: view.registryVersion,
-      objects: decoded.objects(of: control, secrets: cluster.secrets),
-      workloads: records(view), settings: layout.settings)
+    compiler.replace(objects: decoded.objects(of: control, secrets: cluster.secrets))
+    compiler.replace(workloads: records(view))
+    let (snapshot, findings) = compiler.compile(revision: control.revision.number, registryVersion: view.registryVersion)
     let result = await runtime.publish(
       ProxyState(
         snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot), options: layout.options))
