@@ -94,11 +94,11 @@ func matches(_ match: RouteMatch, _ request: TestRequest, isHTTPS: Bool = false)
 func pattern(_ source: String) throws -> Pattern { try Pattern(source) }
 
 func endpoint(
-  _ key: UInt64, weight: UInt32 = 1, priority: Int = 0, health: EndpointHealth = .healthy
+  _ key: UInt64, weight: UInt32 = 1, priority: Int = 0, health: EndpointHealth = .healthy, locality: String? = nil
 ) -> Endpoint {
   Endpoint(
     key: key, address: "10.0.0.\(key)", port: 9080, workload: nil, isLocal: false, mesh: nil,
-    locality: Locality(parsing: "r/z/\(priority)"), priority: priority, weight: weight, health: health)
+    locality: Locality(parsing: locality ?? "r/z/\(priority)"), priority: priority, weight: weight, health: health)
 }
 
 func cluster(

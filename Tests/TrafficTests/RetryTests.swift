@@ -192,3 +192,36 @@ func `each word of retryOn names its own outcomes`(conditions: RetryConditions, 
 func `grpc-timeout has at most eight digits and a unit`(header: String, expected: Duration?) {
   #expect(RequestTimeouts.grpcTimeout(bytes(header).span) == expected)
 }
+
+// MARK: Executed once
+
+/// An origin that, whatever happens to it, may have executed what it was sent.
+@Test(arguments: [HTTPMethod.post, .patch, .other])
+func `under the default policy what may have been executed is never sent again`(method: HTTPMethod) {
+  var generator = SeededGenerator(seed: 2026)
+  var draws = SeededGenerator(seed: 7)
+  for trial in 0..<100_000 {
+    var executions = 0
+    var input = RetryInput(policy: .istioDefault, outcome: .connectFailed, method: method, now: .seconds(1))
+    tries: for _ in 0..<20 {
+      let outcomes: [(TryOutcome, mayHaveRun: Bool)] = [
+        (.connectFailed, false), (.notProcessed, false), (.reset(isRequestSent: false), false),
+        (.reset(isRequestSent: true), true), (.perTryTimeout, true),
+        (.response(TryResponse(status: UInt16(400 + generator.index(below: 200)))), true),
+        (.response(TryResponse(status: 200, grpcStatus: UInt8(generator.index(below: 17)))), true),
+      ]
+      let (outcome, mayHaveRun) = outcomes[generator.index(below: outcomes.count)]
+      if mayHaveRun { executions += 1 }
+      input.outcome = outcome
+      switch RetryDecision(input, draws: &draws) {
+      case .giveUp: break tries
+      case .repick: input.repicksDone += 1
+      case .retry: input.retriesDone += 1
+      }
+    }
+    if executions > 1 {
+      Issue.record("trial \(trial): executed \(executions) times")
+      return
+    }
+  }
+}
