@@ -95,7 +95,8 @@ final class OverloadGuard: Sendable {
 
   /// Whether idle connections should go before the next client comes.
   var isNearlyFull: Bool {
-    connections.load(ordering: .relaxed) >= connectionsMax.load(ordering: .relaxed) / 100 * OverloadLimits.strainPercent
+    let limit = Double(connectionsMax.load(ordering: .relaxed))
+    return Double(connectionCount) >= limit * Double(OverloadLimits.strainPercent) / 100
   }
 
   var connectionCount: Int { connections.load(ordering: .relaxed) }

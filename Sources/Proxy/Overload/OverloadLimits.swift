@@ -22,7 +22,7 @@ public struct OverloadLimits: Sendable, Hashable {
   static let descriptorReserve = 512
   /// Between two looks at memory.
   static let interval: Duration = .milliseconds(250)
-  /// Between two times that idle connections are looked for.
+  /// Before idle connections are looked for again, after there were none.
   static let evictionPause: Duration = .milliseconds(10)
   /// Idle connections that go at once, as a part of all: looking through all of them is worth it then.
   static let evictionShare = 16

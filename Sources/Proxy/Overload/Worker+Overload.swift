@@ -11,11 +11,12 @@ extension Worker {
   /// Whether a new client is taken. When the node is full, clients that have been idle longest make room (slowloris).
   func admits(_ peer: SocketAddress, descriptor: Int32) -> Bool {
     if overload.isNearlyFull { evictIdle() }
-    switch overload.admission(from: peer.ip, descriptor: descriptor) {
-    case .admitted: return true
-    case .sourceFull: break
-    case .full: evictIdle()
+    var admission = overload.admission(from: peer.ip, descriptor: descriptor)
+    if admission == .full {
+      evictIdle()
+      admission = overload.admission(from: peer.ip, descriptor: descriptor)
     }
+    if admission == .admitted { return true }
     counters.connectionsRefused += 1
     return false
   }
@@ -23,10 +24,13 @@ extension Worker {
   /// Closes a share of the connections that are idle, those first that have been so longest.
   func evictIdle() {
     guard loop.now >= evictionAllowedAt else { return }
-    evictionAllowedAt = loop.now + OverloadLimits.evictionPause
     var idle: [(since: Instant, connection: any ClientConnection)] = []
     for connection in clientConnections {
       if let since = connection.evictableSince { idle.append((since, connection)) }
+    }
+    guard !idle.isEmpty else {
+      evictionAllowedAt = loop.now + OverloadLimits.evictionPause
+      return
     }
     idle.sort { $0.since < $1.since }
     for (_, connection) in idle.prefix(max(1, idle.count / OverloadLimits.evictionShare)) {
