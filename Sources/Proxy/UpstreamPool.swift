@@ -90,7 +90,13 @@ extension Worker {
 
 /// The idle connections of one worker, newest first: an application that closes idle connections closes the oldest.
 final class UpstreamPool {
-  private var idle: [UpstreamKey: [HTTP1Upstream]] = [:]
+  private var idle: [UpstreamKey: Shelf] = [:]
+
+  /// The idle connections of one key. A class: taking one and giving it back changes no dictionary, which would allocate.
+  private final class Shelf {
+    var connections: [HTTP1Upstream] = []
+  }
+
   /// How long peers kept idle connections open, as far as they were seen to close one.
   private var closedAfter: [UpstreamKey: Duration] = [:]
   private(set) var count = 0
@@ -100,12 +106,13 @@ final class UpstreamPool {
   /// An idle connection, if one is left that its peer has not closed.
   func take(_ key: UpstreamKey, now: Instant, mustBeFresh: Bool) -> HTTP1Upstream? {
     // A request that must not be done twice stays off connections that this peer is about to close.
-    if mustBeFresh, let life = closedAfter[key], let newest = idle[key]?.last,
+    if mustBeFresh, let life = closedAfter[key], let newest = idle[key]?.connections.last,
       now - newest.idleSince + ProxyLimits.closeMargin >= life
     {
       return nil
     }
-    while let connection = idle[key]?.popLast() {
+    guard let shelf = idle[key] else { return nil }
+    while let connection = shelf.connections.popLast() {
       count -= 1
       if mustBeFresh || now - connection.idleSince > ProxyLimits.idleCheckAfter, connection.isStale() {
         learnClose(key, after: now - connection.idleSince)
@@ -123,22 +130,31 @@ final class UpstreamPool {
     closedAfter[key] = min(closedAfter[key] ?? idle, idle)
   }
 
+  private func shelf(for key: UpstreamKey) -> Shelf {
+    if let known = idle[key] { return known }
+    let shelf = Shelf()
+    idle[key] = shelf
+    return shelf
+  }
+
   func give(_ connection: HTTP1Upstream) {
-    let there = idle[connection.key]?.count ?? 0
-    guard there < ProxyLimits.idleUpstreamsPerKey, count < ProxyLimits.idleUpstreams else {
+    let shelf = shelf(for: connection.key)
+    guard shelf.connections.count < ProxyLimits.idleUpstreamsPerKey, count < ProxyLimits.idleUpstreams else {
       connection.close()
       return
     }
     count += 1
     connection.startIdleTimer()
-    idle[connection.key, default: []].append(connection)
+    shelf.connections.append(connection)
   }
 
   func remove(_ connection: HTTP1Upstream) {
-    guard let index = idle[connection.key]?.firstIndex(where: { $0 === connection }) else { return }
-    idle[connection.key]?.remove(at: index)
+    guard let shelf = idle[connection.key], let index = shelf.connections.firstIndex(where: { $0 === connection }) else {
+      return
+    }
+    shelf.connections.remove(at: index)
     count -= 1
-    if idle[connection.key]?.isEmpty == true { idle[connection.key] = nil }
+    if shelf.connections.isEmpty { idle[connection.key] = nil }
   }
 
   func hasConnections(_ key: UpstreamKey) -> Bool { open[key] != nil }
@@ -146,13 +162,14 @@ final class UpstreamPool {
   func closed(_ key: UpstreamKey) {
     guard let left = open[key] else { return }
     open[key] = left > 1 ? left - 1 : nil
+    if left <= 1 { idle[key] = nil }
   }
 
   /// The idle connection that was used longest ago, to make room for another.
   func takeOldest(_ key: UpstreamKey) -> HTTP1Upstream? {
-    guard idle[key]?.isEmpty == false else { return nil }
+    guard let shelf = idle[key], !shelf.connections.isEmpty else { return nil }
     count -= 1
-    return idle[key]?.removeFirst()
+    return shelf.connections.removeFirst()
   }
 
   func removeAll() -> [HTTP1Upstream] {
@@ -160,6 +177,6 @@ final class UpstreamPool {
       idle = [:]
       count = 0
     }
-    return idle.values.flatMap { $0 }
+    return idle.values.flatMap(\.connections)
   }
 }
