@@ -130,6 +130,7 @@ import Testing
     ),
     ("Simulation", ["Primitives", "Membership", "Consensus"]),
     ("Fuzz", ["Primitives", "HTTPCodec", "HTTP2", "FuzzTargets", "Glibc"]),
+    ("Load", ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux", "Glibc"]),
     ("Rolling", ["Glibc", "Synchronization", "FoundationEssentials"]),
   ]
 
