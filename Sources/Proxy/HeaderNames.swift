@@ -24,6 +24,7 @@ enum Names {
   static let grpcMessage = name(.grpcMessage)
 
   static let forwardedHTTP = line(.forwardedProto, "http")
+  static let forwardedHTTPS = line(.forwardedProto, "https")
   static let serverEnvoy = line(.server, "envoy")
   static let serverIstioEnvoy = line(.server, "istio-envoy")
 

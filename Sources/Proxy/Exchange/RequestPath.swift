@@ -98,7 +98,7 @@ extension Exchange {
       head.headers.remove(.requestID)
       head.headers.remove(.forwardedClientCert)
       appendForwardedFor()
-      head.headers.set(Names.forwardedHTTP)
+      head.headers.set(caller.isTLS ? Names.forwardedHTTPS : Names.forwardedHTTP)
     } else if inbound == nil {
       head.headers.remove(.forwardedClientCert)
     }
