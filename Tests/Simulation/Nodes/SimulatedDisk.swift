@@ -19,7 +19,7 @@ public struct SimulatedDisk: Sendable {
   public mutating func write(_ persistence: Persistence) {
     raft.write(persistence)
     if let target = healUntil, (raft.entries.last?.index ?? raft.snapshot?.position.index ?? .zero) >= target {
-      healUntil = nil
+      raft.healUntil = nil
     }
   }
 
