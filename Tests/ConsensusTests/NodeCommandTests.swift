@@ -137,10 +137,10 @@ struct NodeCommandTests {
     _ = try bench.apply(.addGossipKey(GossipKey(id: 2, bytes: [UInt8](repeating: 2, count: 32))))
     _ = try bench.apply(.transferRole(.discovery, to: name("n4")))
     #expect(try ControlState(restoring: bench.state.snapshot()) == bench.state)
-    // Version 1 ended before the configuration and the counts of tokens, keys, postures and preferences.
+    // Version 1 ended before the configuration and the counts of tokens, keys, postures, preferences and revisions.
     var plain = ControlBench()
     try plain.assignRoles()
-    var bytes = Array(plain.state.snapshot().dropLast(Digest.byteCount + 6))
+    var bytes = Array(plain.state.snapshot().dropLast(Digest.byteCount + 7))
     bytes[0] = 1
     #expect(try ControlState(restoring: bytes + SHA256.digest(of: bytes).bytes) == plain.state)
   }
