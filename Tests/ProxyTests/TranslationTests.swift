@@ -156,7 +156,10 @@ enum RawHTTP2 {
   }
 
   @Test func `a body shorter than HTTP/2 announced is seen as cut by HTTP/1, never as complete`() async throws {
-    let origin = Origin { origin, wire in origin.record(Array(wire.receiveAll().utf8)) }
+    let origin = Origin { origin, wire in
+      origin.record(Array(wire.receiveAll().utf8))
+      origin.permit()
+    }
     let mesh = TestMesh(endpoints: [TestMesh.endpoint(origin.port)])
     let (outcome, _) = try await mesh.run { port in
       let wire = Wire.connect(port: port)
@@ -167,7 +170,7 @@ enum RawHTTP2 {
       origin.awaitConnection()
       wire.send(RawHTTP2.frame(0, 1, 1, Array("6".utf8)))
       let outcome = RawHTTP2.outcome(wire)
-      while origin.requests.isEmpty { if wire.hasBytes(within: 5) { break } }
+      origin.awaitPermission()
       return outcome
     }
     #expect(outcome == "reset")

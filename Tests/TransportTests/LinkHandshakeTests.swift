@@ -204,7 +204,9 @@ private func refusal(_ effects: [LinkHandshake.Effect]) -> LinkHandshake.Refusal
   func damaged(_ seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let good = try Sides(caller: .init(), host: .init(name: "host")).caller.hello.body
-    for count in 0..<good.count where count % 20 == Int(seed) {
+    // An older version's Hello ends before the token's mark and the clock; it is whole.
+    let older = good.count - 9
+    for count in 0..<good.count where count % 20 == Int(seed) && count != older {
       var sides = try Sides(caller: .init(), host: .init(name: "host"))
       let frame = Frame(kind: .hello, lane: .urgent, body: Array(good.prefix(count)))
       #expect(refusal(sides.judge(frame))?.code == .malformedHello)
