@@ -74,6 +74,7 @@ public actor LocalWorkloads {
     /// Grows with every change, so that an older answer never replaces a newer one.
     public var version: UInt64
     public var outboundPorts: [WorkloadKey: UInt16]
+    public var forwards: [WorkloadKey: [PortForward]]
     /// The identities, each with the workload that shows that this node hosts it.
     public var accounts: [AccountKey: WorkloadKey]
   }
@@ -86,7 +87,9 @@ public actor LocalWorkloads {
         namespace: entry.registration.namespace, serviceAccount: entry.registration.serviceAccount)
       if entry.health != .leaving || accounts[account] == nil { accounts[account] = key }
     }
-    return Needs(version: version, outboundPorts: entries.mapValues(\.outboundPort), accounts: accounts)
+    return Needs(
+      version: version, outboundPorts: entries.mapValues(\.outboundPort),
+      forwards: entries.mapValues(\.registration.forwards), accounts: accounts)
   }
 
   /// Takes a workload in. It is published as `starting` until its first health check succeeds. The token ends it.
@@ -99,6 +102,10 @@ public actor LocalWorkloads {
     }
     guard entries.count < Self.entriesMax else {
       throw MeshError(.tooLarge, "this node fronts \(Self.entriesMax) workloads already")
+    }
+    for forward in registration.forwards where !isFree(forward.port) {
+      throw MeshError(
+        .conflict, "port \(forward.port) of \(cluster.local.address.host) is in use; choose another for --forward")
     }
     nextToken &+= 1
     let token = nextToken

@@ -40,6 +40,7 @@ public actor SnapshotKeeper {
   private var material: [SPIFFEID: ProxyIdentities.Workload] = [:]
   private var outboundPorts: [WorkloadKey: UInt16] = [:]
   private var outboundPortsVersion: UInt64 = 0
+  private var forwards: [WorkloadKey: [PortForward]] = [:]
   /// What is served while the cluster's own word is not to be had: the last state of an earlier life.
   private var remembered: ControlState?
   public private(set) var serving: Serving?
@@ -118,6 +119,7 @@ public actor SnapshotKeeper {
     if local.version >= outboundPortsVersion {
       outboundPortsVersion = local.version
       outboundPorts = local.outboundPorts
+      forwards = local.forwards
     }
     await refresh()
   }
@@ -206,7 +208,12 @@ public actor SnapshotKeeper {
       add(.gateway(port: gateway.port), gateway.port, on: gateway.bind)
     }
     for workload in snapshot.localWorkloads {
-      if let port = workload.outboundPort { add(.outbound(workload: snapshot.workloads[workload.workload].key), port) }
+      let facts = snapshot.workloads[workload.workload]
+      if let port = workload.outboundPort { add(.outbound(workload: facts.key), port) }
+      guard let namespace = try? DNSLabel(facts.namespace), let name = try? DNSLabel(facts.name) else { continue }
+      for forward in forwards[WorkloadKey(namespace: namespace, name: name)] ?? [] {
+        add(.forward(workload: facts.key, host: forward.host, port: forward.target), forward.port)
+      }
     }
     return listeners
   }

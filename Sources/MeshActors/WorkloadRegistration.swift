@@ -15,10 +15,13 @@ public struct WorkloadRegistration: Sendable, Hashable {
   public var healthCheck: HealthCheck
   /// The outbound port the application was told before, if any.
   public var outboundPort: UInt16?
+  /// Ports of this node that lead to hosts of the mesh, whatever is spoken on them.
+  public var forwards: [PortForward]
 
   public init(
     name: DNSLabel, namespace: DNSLabel, service: DNSLabel, serviceAccount: DNSLabel, labels: [WorkloadRow.Label],
-    address: String, port: WorkloadRow.Port, weight: UInt32, healthCheck: HealthCheck, outboundPort: UInt16?
+    address: String, port: WorkloadRow.Port, weight: UInt32, healthCheck: HealthCheck, outboundPort: UInt16?,
+    forwards: [PortForward] = []
   ) {
     self.name = name
     self.namespace = namespace
@@ -30,9 +33,24 @@ public struct WorkloadRegistration: Sendable, Hashable {
     self.weight = weight
     self.healthCheck = healthCheck
     self.outboundPort = outboundPort
+    self.forwards = forwards
   }
 
   public var key: WorkloadKey { WorkloadKey(namespace: namespace, name: name) }
+}
+
+/// A port that a workload's node opens for it: connections go to a host and port by the mesh's rules, as opaque bytes.
+public struct PortForward: Sendable, Hashable {
+  public var port: UInt16
+  /// Lower case; IPv6 without brackets.
+  public var host: String
+  public var target: UInt16
+
+  public init(port: UInt16, host: String, target: UInt16) {
+    self.port = port
+    self.host = host
+    self.target = target
+  }
 }
 
 /// Names a workload of this node.

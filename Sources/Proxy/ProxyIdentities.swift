@@ -9,16 +9,13 @@ public struct ProxyIdentities: Sendable {
   public struct Workload: Sendable {
     public var server: TLSContext
     public var client: TLSContext
-    /// For connections that are not HTTP.
-    public var tcpClient: TLSContext
 
     /// - Parameters:
     ///   - identity: the workload's certificate chain and key.
     ///   - bundle: whom it trusts, in both directions.
     public init(identity: TLSIdentity, bundle: TrustBundle) throws(TLSError) {
-      server = try .server(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names + [MeshProtocol.tcp])
+      server = try .server(identity: identity, trust: .members(bundle), protocols: MeshProtocol.accepted)
       client = try .client(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
-      tcpClient = try .client(identity: identity, trust: .members(bundle), protocols: [MeshProtocol.tcp])
     }
   }
 
@@ -32,6 +29,8 @@ enum MeshProtocol {
   static let names = ["h2"]
   /// Istio's name for bytes that are not looked into.
   static let tcp = "istio"
+  /// What the mesh port takes.
+  static let accepted = names + [tcp]
 }
 
 /// The contexts a state needs, made once when it is built.
@@ -40,7 +39,6 @@ struct TLSMaterial: Sendable {
   let inbound: TLSContext?
   /// By index of the local workload.
   let clients: [TLSContext?]
-  let tcpClients: [TLSContext?]
   /// For servers outside the mesh, by what the DestinationRule says; a failure stays one until the next state.
   private let originations: [Origination: Result<TLSContext, TLSError>]
   /// The files that the originations were made of.
@@ -66,7 +64,6 @@ struct TLSMaterial: Sendable {
         ? identities.workloads[snapshot.workloads[local.workload].key] : nil
     }
     clients = own.map { $0?.client }
-    tcpClients = own.map { $0?.tcpClient }
     let servers: [(key: [UInt8], value: TLSContext)] = inboundNames.compactMap { name in
       own[name.value].map { (name.key, $0.server) }
     }
@@ -98,7 +95,7 @@ struct TLSMaterial: Sendable {
     guard let first = servers.first else { return nil }
     let byName = ByteTable(servers)
     return try? .server(
-      identity: nil, trust: first.value.trust, protocols: MeshProtocol.names, selectByName: { byName[$0] })
+      identity: nil, trust: first.value.trust, protocols: MeshProtocol.accepted, selectByName: { byName[$0] })
   }
 
   private static func origination(_ tls: UpstreamTLS, protocols: [String]) -> Result<TLSContext, TLSError>? {

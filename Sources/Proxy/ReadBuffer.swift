@@ -81,6 +81,12 @@ struct OutputBuffer {
     if bytes.capacity > ProxyLimits.outputKeptBytes { bytes = [] } else { bytes.removeAll(keepingCapacity: true) }
   }
 
+  /// What is pending, which is somebody else's to write now.
+  mutating func takeAll() -> [UInt8] {
+    defer { removeAll() }
+    return Array(bytes[sent...])
+  }
+
   /// Writes what it can. `.bytes` when all is out, `.wouldBlock` when some is left, else the failure.
   mutating func flush(to stream: borrowing ByteStream) -> IOResult {
     while sent < bytes.count {

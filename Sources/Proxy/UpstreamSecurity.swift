@@ -58,9 +58,9 @@ extension UpstreamTLS {
 }
 
 extension Worker {
-  /// Begins to connect, with the security asked for. `forTCP`: what goes through is not HTTP.
+  /// Begins to connect, with the security asked for.
   func upstreamStream(
-    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState, forTCP: Bool = false, http2: Bool = false
+    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState, http2: Bool = false
   ) throws(ProxyError.ConnectFailure) -> ByteStream {
     let socket: Socket
     do throws(SystemError) {
@@ -72,8 +72,7 @@ extension Worker {
       switch security {
       case .plain: return ByteStream(socket)
       case .mesh(let route, let source):
-        let clients = forTCP ? state.tls.tcpClients : state.tls.clients
-        guard let source, clients.indices.contains(source), let context = clients[source] else {
+        guard let source, state.tls.clients.indices.contains(source), let context = state.tls.clients[source] else {
           throw TLSError.configuration("the workload has no certificate yet")
         }
         return try ByteStream(socket, context, serverName: route.serverName, expecting: .members([route.identity]))

@@ -154,6 +154,22 @@ import Testing
     #expect(try ratings(changed.port).firstTwoRatings().first == .integer(3))
   }
 
+  @Test func `a database is reached through the proxy, whose answer and the greeting may come together`() throws {
+    let server = try FakeServer { stream in
+      guard let request = try? stream.read(until: .soon) else { return }
+      let isTunnel = String(decoding: request, as: UTF8.self).hasPrefix("CONNECT mysqldb:3306 HTTP/1.1\r\n")
+      try? stream.write(
+        Array("HTTP/1.1 \(isTunnel ? 200 : 400) x\r\n\r\n".utf8) + Self.greeting("mysql_native_password"), until: .soon)
+      for answer in [Self.packet(2, Self.ok), Self.rows(["5", "4"])] {
+        guard let bytes = try? stream.read(until: .soon), !bytes.isEmpty else { return }
+        try? stream.write(answer, until: .soon)
+      }
+    }
+    let variables = ["MYSQL_DB_HOST": "mysqldb", "MYSQL_DB_PASSWORD": "secret", "http_proxy": "127.0.0.1:\(server.port)"]
+    let ratings = try MySQLRatings(environment: Environment(variables), timeout: .seconds(10))
+    #expect(try ratings.firstTwoRatings().second == .integer(4))
+  }
+
   @Test func `a connect error is a 200, a query error a 500`() throws {
     let refusal = [0xFF, 0x15, 0x04] + Array("#28000Access denied".utf8)
     let closed = try Listener(address: "127.0.0.1", port: 0).port

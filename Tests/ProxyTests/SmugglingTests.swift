@@ -22,7 +22,7 @@ import Testing
     ("A11", "GET / HTTP/1.1\r\nHost: reviews\r\n" + String(repeating: "X: 1\r\n", count: 101) + "\r\n", 431),
     ("A13", "GET / HTTP/1.1\r\n\r\n", 400), ("A13 twice", "GET / HTTP/1.1\r\nHost: reviews\r\nHost: reviews\r\n\r\n", 400),
     ("A15", "GET / HTTP/1.1\r\nHost: reviews\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\na", 400),
-    ("A16", "CONNECT reviews:80 HTTP/1.1\r\nHost: reviews:80\r\n\r\n", 405),
+    ("A16", "CONNECT reviews:80 HTTP/1.1\r\nHost: reviews:80\r\n\r\n", 404),
     ("B8", "GET / HTTP/1.1\r\nHost: reviews\r\nConnection: content-length\r\nContent-Length: 1\r\n\r\na", 400),
     ("E2", "GET /a#b HTTP/1.1\r\nHost: reviews\r\n\r\n", 400),
     ("E8", "GET / HTTP/1.1\r\nHost: reviews\r\nX: a\0b\r\n\r\n", 400),

@@ -15,6 +15,8 @@ struct TestMesh {
   var connectionPool = ConnectionPoolPolicy(connectTimeout: .seconds(2))
   var revision: UInt64 = 1
   var gateway: GatewayListener?
+  var gateways: [GatewayListener] = []
+  var tcp: [TCPRouteTable] = []
   var locals: [LocalWorkload]?
   var fallback = RouteTable.Fallback.notFound
 
@@ -84,7 +86,7 @@ struct TestMesh {
       localLocality: Locality(parsing: ""))
     let client = LocalWorkload(
       workload: 0, identity: Self.identity("client"), address: "127.0.0.1", ports: [], outbound: 0, outboundPort: nil,
-      isGateway: gateway != nil, health: .healthy)
+      isGateway: gateway != nil || !gateways.isEmpty, health: .healthy)
     return MeshSnapshot(
       revision: revision, registryVersion: 1, settings: settings,
       services: [
@@ -92,7 +94,7 @@ struct TestMesh {
           host: "reviews.default.svc.cluster.local", name: "reviews", namespace: "default", origin: .kubernetesService,
           ports: [Service.Port(number: 80, name: "http", protocol: .http)])
       ], clusters: clusters ?? [cluster()], workloads: workloads, outbound: [table()], localWorkloads: locals ?? [client],
-      gateways: gateway.map { [$0] } ?? [])
+      gateways: gateway.map { [$0] } ?? gateways, tcp: tcp)
   }
 
   func state(_ options: ProxyOptions = ProxyOptions()) -> ProxyState {

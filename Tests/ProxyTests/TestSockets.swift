@@ -151,6 +151,7 @@ final class Origin: Sendable {
 
   /// What connections have received, in order of `record`.
   var requests: [String] { recorded.withLock { $0.map { String(decoding: $0, as: UTF8.self) } } }
+  var recordedBytes: [[UInt8]] { recorded.withLock { $0 } }
   var connections: Int { accepted.withLock { $0 } }
 
   init(_ script: @escaping @Sendable (Origin, Wire) -> Void) {

@@ -1,13 +1,15 @@
 import Primitives
 
-/// A TCP connection to a database that is read in exact lengths, with one deadline for everything.
+/// A TCP connection to a database, through the mesh where the process has a proxy; read in exact lengths, with one deadline
+/// for everything.
 final class DatabaseConnection {
   private let stream: TCPStream
   private let deadline: Instant
-  private var buffer: [UInt8] = []
+  private var buffer: [UInt8]
 
-  init(host: String, port: UInt16, deadline: Instant) throws(CallError) {
-    stream = try TCPStream.connect(host: host, port: port, until: deadline)
+  init(host: String, port: UInt16, through proxies: Proxies, deadline: Instant) throws(CallError) {
+    let proxy = proxies.proxy(host: host, isEncrypted: false)
+    (stream, buffer) = try TCPStream.connect(host: host, port: port, through: proxy, until: deadline)
     self.deadline = deadline
   }
 

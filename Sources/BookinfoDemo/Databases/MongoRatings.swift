@@ -4,6 +4,7 @@ import Primitives
 struct MongoRatings: RatingsDatabase {
   let host: String
   let port: UInt16
+  let proxies: Proxies
   let timeout: Duration
 
   /// Reads `MONGO_DB_URL`, such as `mongodb://mongodb:27017/test`.
@@ -19,13 +20,14 @@ struct MongoRatings: RatingsDatabase {
     }
     host = String(parts[0])
     self.port = UInt16(port)
+    proxies = try Proxies(environment: environment)
     self.timeout = timeout
   }
 
   func firstTwoRatings() throws(RatingsDatabaseError) -> (first: JSON, second: JSON) {
     let connection: DatabaseConnection
     do {
-      connection = try DatabaseConnection(host: host, port: port, deadline: .now() + timeout)
+      connection = try DatabaseConnection(host: host, port: port, through: proxies, deadline: .now() + timeout)
     } catch {
       throw RatingsDatabaseError(
         status: 500, message: "could not connect to ratings database", reason: "\(host):\(port): \(error)")

@@ -6,6 +6,7 @@ struct MySQLRatings: RatingsDatabase {
   let port: UInt16
   let user: String
   let password: String
+  let proxies: Proxies
   let timeout: Duration
 
   init(environment: Environment, timeout: Duration = .seconds(10)) throws(UsageError) {
@@ -13,6 +14,7 @@ struct MySQLRatings: RatingsDatabase {
     port = try environment.port("MYSQL_DB_PORT") ?? 3306
     user = environment.nonEmpty("MYSQL_DB_USER") ?? "root"
     password = environment["MYSQL_DB_PASSWORD"] ?? ""
+    proxies = try Proxies(environment: environment)
     self.timeout = timeout
   }
 
@@ -20,7 +22,8 @@ struct MySQLRatings: RatingsDatabase {
   func firstTwoRatings() throws(RatingsDatabaseError) -> (first: JSON, second: JSON) {
     var session: MySQLSession
     do {
-      session = MySQLSession(try DatabaseConnection(host: host, port: port, deadline: .now() + timeout))
+      session = MySQLSession(
+        try DatabaseConnection(host: host, port: port, through: proxies, deadline: .now() + timeout))
       try session.logIn(user: user, password: password, database: "test")
     } catch {
       throw RatingsDatabaseError(

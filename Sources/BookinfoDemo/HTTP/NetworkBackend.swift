@@ -28,28 +28,10 @@ struct NetworkBackend: Backend {
       let stream = try TCPStream.connect(host: call.host, port: call.port, until: deadline)
       return call.isEncrypted ? try TLSStream(over: stream, host: call.host, until: deadline) : stream
     }
-    let stream = try TCPStream.connect(host: proxy.host, port: proxy.port, until: deadline)
-    guard call.isEncrypted else { return stream }
-    try openTunnel(stream, to: "\(call.host):\(call.port)", until: deadline)
-    return try TLSStream(over: stream, host: call.host, until: deadline)
-  }
-
-  /// CONNECT (RFC 9110 9.3.6): after a 200 the proxy's connection leads to the target.
-  private func openTunnel(_ stream: TCPStream, to target: String, until deadline: Instant) throws(CallError) {
-    var head = ResponseHead()
-    do {
-      try stream.write(Array("CONNECT \(target) HTTP/1.1\r\nhost: \(target)\r\n\r\n".utf8), until: deadline)
-      var parser = ResponseParser()
-      var bytes: [UInt8] = []
-      while try parser.parse(bytes.span, from: 0, answering: .connect, into: &head) == nil {
-        let more = try stream.read(until: deadline)
-        guard !more.isEmpty else { throw StreamError.broken("the proxy ended the connection") }
-        bytes += more
-      }
-    } catch {
-      throw CallError(error, while: "asking the proxy for a tunnel")
-    }
-    guard head.status / 100 == 2 else { throw .refusedByProxy(status: head.status) }
+    guard call.isEncrypted else { return try TCPStream.connect(host: proxy.host, port: proxy.port, until: deadline) }
+    // Nothing can have come early: in TLS the client speaks first.
+    let tunnel = try TCPStream.connect(host: call.host, port: call.port, through: proxy, until: deadline)
+    return try TLSStream(over: tunnel.stream, host: call.host, until: deadline)
   }
 
   // MARK: Asking
@@ -88,7 +70,7 @@ struct NetworkBackend: Backend {
 }
 
 extension CallError {
-  fileprivate init(_ error: any Error, while stage: String) {
+  init(_ error: any Error, while stage: String) {
     self =
       switch error {
       case let error as CallError: error

@@ -105,6 +105,9 @@ extension WorkloadRegistration {
     }
     let address = request.address ?? nodeAddress
     guard IPAddress(address) != nil else { throw AdminFailure(code: "invalid", message: "'\(address)' is not an IP address") }
+    for forward in request.forwards ?? [] where forward.port == 0 || forward.target == 0 || forward.host.isEmpty {
+      throw AdminFailure(code: "invalid", message: "a forward needs a port, a host and the host's port")
+    }
     guard request.port > 0 else { throw AdminFailure(code: "invalid", message: "the port must not be 0") }
     var labels = request.labels.sorted { $0.key < $1.key }.map { WorkloadRow.Label(key: $0.key, value: $0.value) }
     if request.labels["app"] == nil { labels.append(WorkloadRow.Label(key: "app", value: request.service)) }
@@ -116,7 +119,8 @@ extension WorkloadRegistration {
       port: WorkloadRow.Port(
         name: request.portName ?? request.protocol, servicePort: request.servicePort, port: request.port,
         appProtocol: known.rawValue),
-      weight: request.weight, healthCheck: try HealthCheck(request), outboundPort: request.outboundPort)
+      weight: request.weight, healthCheck: try HealthCheck(request), outboundPort: request.outboundPort,
+      forwards: (request.forwards ?? []).map { PortForward(port: $0.port, host: $0.host.lowercased(), target: $0.target) })
   }
 }
 

@@ -242,6 +242,20 @@ public struct WorkloadRequest: Codable, Sendable, Hashable {
   public var healthFailures: Int?
   /// The outbound port it had before, so that `http_proxy` stays true over a restart of the node.
   public var outboundPort: UInt16?
+  /// Ports that the node opens for it, each leading to a host and port of the mesh.
+  public var forwards: [Forward]?
+
+  public struct Forward: Codable, Sendable, Hashable {
+    public var port: UInt16
+    public var host: String
+    public var target: UInt16
+    public init(port: UInt16, host: String, target: UInt16) {
+      self.port = port
+      self.host = host
+      self.target = target
+    }
+  }
+
   public init(service: String, version: String, port: UInt16, namespace: String, protocol: String) {
     self.service = service
     self.version = version

@@ -29,6 +29,8 @@ protocol Downstream: AnyObject {
   func flush()
   /// After the head of a response that switches protocols: what comes and goes now is the body of a tunnel.
   func beginTunnel()
+  /// Gives up the whole connection, which after a CONNECT carries nothing else; nil where it carries other requests.
+  func giveSocket() -> SocketEnd?
 
   /// Something moved: the stream idle timeout starts anew.
   func touch()
@@ -93,6 +95,16 @@ extension Caller {
     let index = state.snapshot.gateways.firstIndex { $0.port == number && (server.isEmpty || $0.server == server) }
     lastGateway = (state.generation, index)
     return index
+  }
+
+  /// Whether a request is for a host of another server than the one whose certificate the client was shown: its policies
+  /// are not this connection's (RFC 9110 15.5.20).
+  func isMisdirected(_ host: [UInt8], _ gateway: Int, _ snapshot: MeshSnapshot) -> Bool {
+    guard !server.isEmpty, !snapshot.gateways[gateway].serverNames.contains(where: { $0.admits(host) }) else { return false }
+    let port = snapshot.gateways[gateway].port
+    return snapshot.gateways.contains { other in
+      other.port == port && other.server != server && other.serverNames.contains { $0.admits(host) }
+    }
   }
 }
 

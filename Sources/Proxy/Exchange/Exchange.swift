@@ -48,6 +48,9 @@ final class Exchange {
   /// A cookie of the balancer's own, for the response.
   var setCookie: [UInt8]?
 
+  /// The request was a CONNECT, and what follows it is forwarded as it is.
+  var tunnel: TunnelEnd?
+
   // The current try.
   var upstream: (any Upstream)?
   /// It goes to another node, by mTLS.

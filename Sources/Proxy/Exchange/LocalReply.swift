@@ -18,6 +18,10 @@ struct ProxyReply {
     self.closes = closes
   }
 
+  /// For another server of the gateway's port.
+  static let misdirected = ProxyReply(
+    LocalReply(status: 421, body: "", flags: .noRouteFound, details: "misdirected_request"))
+
   init(_ error: ProxyError, isRetried: Bool = false, closes: Bool = false) {
     self.init(LocalReply(error, isRetried: isRetried), closes: closes)
     if error == .notProcessed { fields.append((Names.notProcessed, Names.yes)) }

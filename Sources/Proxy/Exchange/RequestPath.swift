@@ -15,6 +15,7 @@ extension Exchange {
     worker.counters.requests += 1
     guard worker.overload.level < .overloaded else { return reply(.overloaded) }
     guard identify() else { return }
+    if head.method == .connect { return openTunnel() }
     normalise()
     guard authorise() else { return reply(.accessDenied(policy: nil)) }
     guard passesRateLimit(of: inbound?.localWorkload ?? (isGateway ? sourceLocal : nil)) else { return }
@@ -27,12 +28,6 @@ extension Exchange {
   private func identify() -> Bool {
     isGRPC = callsGRPC
     if !isGRPC, isGateway, head.method == .post { beginWeb() }
-    if head.method == .connect {
-      reply(
-        ProxyReply(
-          LocalReply(status: 405, body: "", flags: .downstreamProtocolError, details: "connect_not_configured"), closes: true))
-      return false
-    }
     if caller.port.isMeshInbound {
       guard let peer = caller.peer, let target = state.inboundTarget(serverName: peer.serverName) else {
         reply(.notProcessed)
@@ -149,6 +144,9 @@ extension Exchange {
     guard inbound == nil else { return beginTry() }
     if isGateway {
       guard let gateway = caller.gateway(in: state) else { return reply(.noRoute) }
+      guard !caller.isMisdirected(Array(head.headers.bytes[head.host]), gateway, snapshot) else {
+        return reply(ProxyReply.misdirected)
+      }
       plan = Router.route(head, in: snapshot.gateways[gateway], isHTTPS: caller.isTLS, draws: &worker.draws)
       facts = snapshot.gateways[gateway].table.facts(of: plan)
     } else {
@@ -309,6 +307,7 @@ extension Exchange {
 
   /// Moves request body bytes as far as the upstream, or the replay buffer, has room.
   func pumpRequestBody() {
+    if let tunnel { return tunnel.moved() }
     guard !isPumping else {
       mustPumpAgain = true
       return
@@ -368,6 +367,7 @@ extension Exchange {
 
   /// Body bytes from the client.
   func requestBody(_ bytes: UnsafeBufferPointer<UInt8>) {
+    if let tunnel { return tunnel.received(bytes) }
     requestBodyBytes += UInt64(bytes.count)
     client?.touch()
     if let web { return web.decode(bytes).withUnsafeBufferPointer { takeBody($0) } }

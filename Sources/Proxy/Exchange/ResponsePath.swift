@@ -102,7 +102,7 @@ extension Exchange: UpstreamObserver {
     if client.pendingOutput >= ProxyLimits.outputHighWater { upstream?.pause() }
   }
 
-  func clientCanTakeMore() { upstream?.resume() }
+  func clientCanTakeMore() { if let tunnel { tunnel.moved() } else { upstream?.resume() } }
 
   func upstreamEnded(trailers: HeaderBlock?) {
     guard phase == .responding || phase == .tunnel, let client else { return }
@@ -398,6 +398,7 @@ extension Exchange: UpstreamObserver {
   /// The client went away: what works for it stops, and its place is free.
   func clientGone() {
     guard phase != .idle else { return }
+    if let tunnel { return tunnel.gone() }
     dropUpstream()
     if phase != .tunnel {
       flags.insert(.downstreamConnectionTermination)

@@ -277,6 +277,24 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     if let received { worker.readBuffers.give(received) }
   }
 
+  /// After a CONNECT: what was read behind it goes along, and what was not written yet comes before the answer.
+  func giveSocket() -> SocketEnd? {
+    if timer != .none { worker.loop.cancel(timer) }
+    timer = .none
+    if let registration { worker.loop.deregister(registration) }
+    registration = nil
+    phase = .closed
+    exchange.client = nil
+    worker.remove(self)
+    let received = input.map { Array($0.bytes) } ?? []
+    if let input { worker.readBuffers.give(input) }
+    input = nil
+    let end = SocketEnd(stream.handOver(), early: received, address: caller.address, loop: worker.loop)
+    end.answersConnect = true
+    end.greeting = output.takeAll()
+    return end
+  }
+
   private func noticeClientGone() {
     if decoder.isComplete || !canRead { close() }
   }

@@ -150,6 +150,8 @@ final class HTTP2Downstream: Downstream {
 
   func beginTunnel() {}
 
+  func giveSocket() -> SocketEnd? { nil }
+
   func touch() {
     movedAt = connection.worker.loop.now
     connection.watchForIdleStreams()

@@ -13,6 +13,9 @@ final class HTTP2Upstream: Upstream, TurnHandler {
   private var waitingHead: RequestHead?
   private var openedAt = Instant.zero
   private var requestIsWhole = false
+  /// After a CONNECT each side ends for itself.
+  private var isTunnel = false
+  private var tunnelAnswerHasEnded = false
 
   /// The session asked to stop writing until it says `canWrite`.
   private var isFull = false
@@ -40,6 +43,8 @@ final class HTTP2Upstream: Upstream, TurnHandler {
     self.observer = observer
     use &+= 1
     requestIsWhole = false
+    isTunnel = false
+    tunnelAnswerHasEnded = false
     isFull = false
     isCongested = false
     isPaused = false
@@ -69,6 +74,7 @@ final class HTTP2Upstream: Upstream, TurnHandler {
     }
     self.stream = stream
     requestIsWhole = ends
+    isTunnel = head.method == .connect
     connection.streamOpened()
   }
 
@@ -90,6 +96,7 @@ final class HTTP2Upstream: Upstream, TurnHandler {
   func end(trailers: HeaderBlock?) {
     requestIsWhole = true
     if let stream { session.end(stream, trailers: trailers) }
+    if tunnelAnswerHasEnded { release() }
   }
 
   var pendingOutput: Int { isFull ? ProxyLimits.outputHighWater : stream?.pending ?? 0 }
@@ -163,6 +170,10 @@ final class HTTP2Upstream: Upstream, TurnHandler {
   private func finish(trailers: HeaderBlock?) {
     guard let observer else { return }
     connection.touch(observer)
+    if isTunnel, !requestIsWhole {
+      tunnelAnswerHasEnded = true
+      return observer.upstreamEnded(trailers: nil)
+    }
     if !requestIsWhole, let stream { session.reset(stream, .cancel) }
     release()
     observer.upstreamEnded(trailers: trailers)

@@ -43,6 +43,19 @@ struct GatewayContexts: Sendable {
   /// Index into the snapshot's gateways.
   private(set) var listenerByContext: [ObjectIdentifier: Int] = [:]
   private var contexts: [Key: Result<TLSContext, TLSError>] = [:]
+  private var choosers: [UInt16: Chooser] = [:]
+
+  /// The context that connections to a port begin with: the name asked for decides. It holds the keys of session tickets.
+  private struct Chooser: Sendable {
+    var patterns: [ServerNamePattern]
+    var contexts: [TLSContext]
+    var context: TLSContext?
+
+    func chooses(among others: [(pattern: ServerNamePattern, context: TLSContext)]) -> Bool {
+      patterns == others.map(\.pattern) && zip(contexts, others).allSatisfy { $0 === $1.context }
+    }
+  }
+
   /// Why servers cannot shake hands, by `GatewayListener.server`.
   private(set) var failures: [String: TLSError] = [:]
 
@@ -60,7 +73,12 @@ struct GatewayContexts: Sendable {
       case .failure(let error): failures[listener.server] = error
       }
     }
-    for (number, servers) in terminating { ports[number]?.context = Self.chooser(servers, snapshot) }
+    for (number, servers) in terminating {
+      let sorted = Self.sorted(servers, snapshot)
+      let known = old?.choosers[number].flatMap { $0.chooses(among: sorted) ? $0 : nil }
+      choosers[number] = known ?? Self.chooser(sorted)
+      ports[number]?.context = choosers[number]?.context
+    }
   }
 
   private mutating func context(
@@ -74,17 +92,19 @@ struct GatewayContexts: Sendable {
     return made
   }
 
-  /// The context that connections begin with: the name asked for decides.
-  private static func chooser(_ servers: [(index: Int, context: TLSContext)], _ snapshot: MeshSnapshot) -> TLSContext? {
-    var patterns: [(pattern: ServerNamePattern, context: TLSContext)] = []
-    for (index, context) in servers {
-      patterns += snapshot.gateways[index].serverNames.map { ($0, context) }
-    }
-    patterns.sort { ServerNamePattern.isMoreSpecific($0.pattern, $1.pattern) }
-    let sorted = patterns
-    return try? .server(
+  /// The most specific name first.
+  private static func sorted(
+    _ servers: [(index: Int, context: TLSContext)], _ snapshot: MeshSnapshot
+  ) -> [(pattern: ServerNamePattern, context: TLSContext)] {
+    servers.flatMap { server in snapshot.gateways[server.index].serverNames.map { ($0, server.context) } }
+      .sorted { ServerNamePattern.isMoreSpecific($0.pattern, $1.pattern) }
+  }
+
+  private static func chooser(_ sorted: [(pattern: ServerNamePattern, context: TLSContext)]) -> Chooser {
+    let context: TLSContext? = try? .server(
       identity: nil, trust: .nobody, protocols: [], minimum: .tls12,
       selectByName: { name in sorted.first { $0.pattern.admits(name) }?.context })
+    return Chooser(patterns: sorted.map(\.pattern), contexts: sorted.map(\.context), context: context)
   }
 
   private static func make(

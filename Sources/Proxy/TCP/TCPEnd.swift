@@ -16,6 +16,9 @@ protocol TCPEnd: AnyObject {
   var hasMore: Bool { get }
   /// Takes a prefix of the bytes.
   func write(_ bytes: UnsafeRawBufferPointer) -> IOResult
+  /// Bytes that the other side is owed before those of the relay.
+  var greeting: [UInt8] { get }
+  func greetingIsOut()
   /// Looks at the beginning without taking it; nil when the connection has ended or cannot be looked at.
   func peekHello() -> ClientHello.Outcome?
   /// The connection goes on: what asked for it is answered, where it waits for an answer.
@@ -32,6 +35,11 @@ protocol TCPEnd: AnyObject {
   /// The other side's address, for logs.
   var addressText: String { get }
   var localAddressText: String { get }
+}
+
+extension TCPEnd {
+  var greeting: [UInt8] { [] }
+  func greetingIsOut() {}
 }
 
 /// Told that an end may be read or written again. Spurious calls are allowed.
@@ -55,6 +63,9 @@ final class SocketEnd: TCPEnd, EventHandler {
   private let loop: EventLoop
   private var phase: Phase
   private var registration: Registration?
+  /// The client waits for the answer to a CONNECT.
+  var answersConnect = false
+  var greeting: [UInt8] = []
   /// Bytes that were read before this end had the connection.
   private var early: ArraySlice<UInt8>
   private let address: SocketAddress
@@ -133,9 +144,22 @@ final class SocketEnd: TCPEnd, EventHandler {
     return HelloPeek.read(stream.descriptor, after: early)
   }
 
-  func accept() {}
+  func greetingIsOut() { greeting = [] }
 
-  func refuse(_ refusal: TCPForwarding.Refusal) {}
+  func accept() {
+    guard answersConnect else { return }
+    answersConnect = false
+    greeting += Array("HTTP/1.1 200 Connection Established\r\n\r\n".utf8)
+  }
+
+  func refuse(_ refusal: TCPForwarding.Refusal) {
+    guard answersConnect else { return }
+    answersConnect = false
+    let head =
+      "HTTP/1.1 \(refusal.status) \(StatusReason.phrase(Int(refusal.status)))\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    // A socket on which next to nothing was written has room for it.
+    _ = (greeting + Array(head.utf8)).withUnsafeBytes { stream.write($0) }
+  }
 
   func write(_ bytes: UnsafeRawBufferPointer) -> IOResult { stream.write(bytes) }
 

@@ -92,8 +92,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
       phase = .peeking
       timer = worker.loop.schedule(after: state.options.handshakeTimeout, self)
       client.observer = self
-      client.accept()
-      return peek()
+      return beginPeeking()
     }
     route()
   }
@@ -102,6 +101,16 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   private func authorise() -> Bool { true }
 
   // MARK: Server name
+
+  /// A client of CONNECT says nothing before it is answered.
+  private func beginPeeking() {
+    client.accept()
+    let greeting = client.greeting
+    guard greeting.isEmpty || greeting.withUnsafeBytes({ client.write($0) }) == .bytes(greeting.count) else { return close() }
+    client.greetingIsOut()
+    client.flush()
+    peek()
+  }
 
   func endReady(_ end: any TCPEnd) { if phase == .peeking { peek() } }
 
@@ -167,12 +176,12 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     attempts += 1
     if case .inbound(let target) = errand.way {
       let workload = snapshot.localWorkloads[target.localWorkload]
-      return connect(to: workload.address, target.port, .plain)
+      return connect(.plain(workload.address, target.port))
     }
     guard let cluster, let clusterState else { return refuse(.noCluster) }
     if cluster.discovery == .originalDestination {
       guard count(clusterState, cluster) else { return refuse(.overflow) }
-      return connect(to: String(decoding: errand.request.host, as: UTF8.self), errand.request.port, .plain)
+      return connect(.plain(String(decoding: errand.request.host, as: UTF8.self), errand.request.port))
     }
     let request = PickRequest(hash: Self.hash(caller, cluster), tried: tried)
     guard case .endpoint(let chosen) = clusterState.balancer.pick(request, now: now, draws: &worker.draws),
@@ -184,8 +193,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     clusterState.balancer.started(chosen)
     isStarted = true
     tried.append(chosen.key)
-    let address = EndpointAddress(found, in: cluster, source: errand.sourceLocal, state)
-    connect(to: address.host, address.port, address.security)
+    connect(EndpointAddress(found, in: cluster, source: errand.sourceLocal, state))
   }
 
   /// Takes one of the cluster's connections; counted once for all tries.
@@ -203,32 +211,32 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     return hash
   }
 
-  private func connect(to host: String, _ port: UInt16, _ security: UpstreamSecurity) {
+  private func connect(_ target: EndpointAddress) {
     worker.counters.upstreamConnects += 1
     timer = worker.loop.schedule(after: cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout, self)
-    if let address = IPAddress(host) { return connect(to: .ip(address, port: port), security) }
+    if let address = IPAddress(target.host) { return connect(target, to: .ip(address, port: target.port)) }
     let attempt = attempts
     let bound = LoopBound(self, on: worker.loop)
-    let known = worker.resolver.addresses(of: host, now: now) { addresses in
+    let known = worker.resolver.addresses(of: target.host, now: now) { addresses in
       bound.loop.post {
         let forwarding = bound.value
         guard forwarding.phase == .connecting, forwarding.attempts == attempt, forwarding.server == nil else { return }
-        forwarding.resolved(addresses, port, security)
+        forwarding.resolved(addresses, target)
       }
     }
-    if let known { resolved(known, port, security) }
+    if let known { resolved(known, target) }
   }
 
-  private func resolved(_ addresses: [IPAddress], _ port: UInt16, _ security: UpstreamSecurity) {
+  private func resolved(_ addresses: [IPAddress], _ target: EndpointAddress) {
     guard !addresses.isEmpty else { return connectFailed(.dns) }
-    connect(to: .ip(addresses[attempts % addresses.count], port: port), security)
+    connect(target, to: .ip(addresses[attempts % addresses.count], port: target.port))
   }
 
-  private func connect(to address: SocketAddress, _ security: UpstreamSecurity) {
+  private func connect(_ target: EndpointAddress, to address: SocketAddress) {
     // A connection to the proxy's own port, passed through, would come back for ever.
     if cluster?.discovery == .originalDestination, worker.listens(at: address) { return connectFailed(.unreachable) }
     do throws(ProxyError.ConnectFailure) {
-      let end = try worker.connectEnd(to: address, security, state, cluster?.connectionPool.keepAlive, for: self)
+      let end = try worker.connectEnd(target, to: address, state, for: self)
       upstreamAddressText = end.addressText
       server = end
     } catch {

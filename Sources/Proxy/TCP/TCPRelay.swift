@@ -75,6 +75,7 @@ final class TCPRelay: TCPEndObserver, TurnHandler {
   /// Begins; `preamble` goes to the server in front of the client's bytes, for example a PROXY header.
   func start(preamble: [UInt8] = []) {
     up.held = preamble
+    down.held = client.greeting
     client.observer = self
     server.observer = self
     pump()

@@ -12,6 +12,7 @@ extension Command {
       examples:
         mesh-node run --service backend --version v1 --port 9000 -- python3 -m http.server 9000 --bind 127.0.0.1
         mesh-node run --service reviews --version v2 --port 9083 --service-port 9080 --node n2 -- ./reviews
+        mesh-node run --service ratings --version v2 --port 9080 --forward 3306=mysqldb:3306 -- ./ratings
       """,
     options: [
       .value("service", "NAME", "the service it stands behind (label app)"),
@@ -25,6 +26,8 @@ extension Command {
       .value("service-account", "NAME", "the account its identity names (default: default)"),
       .value("name", "NAME", "name of the workload (default: SERVICE-VERSION)"),
       .value("label", "KEY=VALUE", "a further label; repeatable"),
+      .value(
+        "forward", "PORT=HOST:PORT", "open PORT on the node for connections to HOST:PORT, whatever they speak; repeatable"),
       .value("weight", "N", "share of traffic relative to others (default: 1)"),
       .value("health-path", "PATH", "HTTP path that answers 200 when it is healthy (default: TCP connect)"),
       .value("health-grpc", "SERVICE", "ask by the gRPC health protocol for this service; '' asks for the server"),
@@ -70,12 +73,27 @@ extension WorkloadRequest {
     healthSuccesses = Int(try arguments.number("health-successes", default: 1, in: 1...1000))
     healthFailures = Int(try arguments.number("health-failures", default: 2, in: 1...1000))
     weight = UInt32(try arguments.number("weight", default: 1, in: 1...10_000))
+    forwards = try arguments.allValues("forward").map(Self.forward)
     for text in arguments.allValues("label") {
       guard let separator = text.firstIndex(of: "="), separator != text.startIndex else {
         throw UsageError("--label is KEY=VALUE, not '\(text)'")
       }
       labels[String(text[..<separator])] = String(text[text.index(after: separator)...])
     }
+  }
+}
+
+extension WorkloadRequest {
+  /// `3306=mysqldb:3306`
+  fileprivate static func forward(_ text: String) throws(UsageError) -> Forward {
+    let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+    guard parts.count == 2, let colon = parts[1].lastIndex(of: ":"), colon != parts[1].startIndex,
+      let port = parseDecimal(parts[0].utf8, max: 65_535), port > 0,
+      let target = parseDecimal(parts[1][parts[1].index(after: colon)...].utf8, max: 65_535), target > 0
+    else { throw UsageError("--forward is PORT=HOST:PORT, like 3306=mysqldb:3306, not '\(text)'") }
+    var host = parts[1][..<colon]
+    if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+    return Forward(port: UInt16(port), host: String(host), target: UInt16(target))
   }
 }
 
