@@ -1,4 +1,5 @@
 import Glibc
+import HTTPCodec
 import Transport
 
 /// Bytes received and not yet used: one block of memory, filled at its end and used from its start.
@@ -75,6 +76,15 @@ struct OutputBuffer {
 
   var pending: Int { bytes.count - sent }
   var isEmpty: Bool { sent == bytes.count }
+
+  /// Appends bytes of an HTTP/1 message's body, as a chunk where its head announced chunks (RFC 9112 7.1).
+  mutating func appendBody(_ body: UnsafeBufferPointer<UInt8>, chunked: Bool) {
+    if chunked {
+      ChunkedEncoder.write(body.span, into: &bytes)
+    } else {
+      bytes.append(contentsOf: body)
+    }
+  }
 
   mutating func removeAll() {
     sent = 0

@@ -169,7 +169,6 @@ import Testing
   static let longFiles: [String: String] = [
     "Sources/MeshConfig/Snapshot/RouteTable.swift": "the values of one compiled route, read together",
     "Sources/Proxy/HTTP1/HTTP1Downstream.swift": "one connection's states, kept in one place",
-    "Sources/Proxy/HTTP1/HTTP1Upstream.swift": "one connection's states, kept in one place",
     "Sources/Transport/Links/LinkDriver.swift": "one link's handling on its loop, kept in one place",
     "Tests/Simulation/RaftCluster.swift": "one simulated cluster with its faults, kept in one place",
   ]

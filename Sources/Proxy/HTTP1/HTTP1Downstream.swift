@@ -426,11 +426,7 @@ extension HTTP1Downstream: Downstream {
   }
 
   func write(_ body: UnsafeBufferPointer<UInt8>) {
-    if isChunked {
-      ChunkedEncoder.write(body.span, into: &output.bytes)
-    } else {
-      output.bytes.append(contentsOf: body)
-    }
+    output.appendBody(body, chunked: isChunked)
   }
 
   func end(trailers: HeaderBlock?) {

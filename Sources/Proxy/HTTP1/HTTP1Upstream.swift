@@ -97,11 +97,7 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   }
 
   func write(_ body: UnsafeBufferPointer<UInt8>) {
-    if isChunked {
-      ChunkedEncoder.write(body.span, into: &output.bytes)
-    } else {
-      output.bytes.append(contentsOf: body)
-    }
+    output.appendBody(body, chunked: isChunked)
   }
 
   func end(trailers: HeaderBlock?) {
