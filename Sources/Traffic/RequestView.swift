@@ -30,6 +30,8 @@ public struct RequestContext: Hashable, Sendable {
   public var port: UInt16
   /// Whether the client's connection is TLS (`https`) or plaintext.
   public var isHTTPS: Bool
+  /// The service that the connection was opened for, in lower case; nil where the request's own host says it.
+  public var host: [UInt8]?
 
   public init(port: UInt16, isHTTPS: Bool = false) {
     self.port = port

@@ -34,7 +34,8 @@ public enum Router {
   ) -> (virtualHost: Int, route: RouteReference?)? {
     guard let portIndex = table.index(ofPort: context.port) else { return nil }
     return request.withBytes { bytes in
-      guard let index = table.ports[portIndex].virtualHost(for: bytes.extracting(request.host)) else { return nil }
+      let named = context.host.map { table.ports[portIndex].virtualHost(for: $0.span) }
+      guard let index = named ?? table.ports[portIndex].virtualHost(for: bytes.extracting(request.host)) else { return nil }
       let routes = table.ports[portIndex].virtualHosts[index].routes
       for routeIndex in routes.indices {
         guard let match = routes[routeIndex].match(request, context, bytes) else { continue }

@@ -41,6 +41,12 @@ public enum TCPRouter {
     return port.services[service].protocol == .tls || port.services[service].protocol == .https
   }
 
+  /// Whether the service asked for may speak HTTP, by declaration or for want of one.
+  public static func mayCarryHTTP(_ request: TCPRequest, in table: TCPRouteTable) -> Bool {
+    guard let port = table.port(request.port), let service = port.hosts[request.host] else { return false }
+    return port.services[service].protocol.isHTTP
+  }
+
   /// For a client of the mesh: its rules by server name, those of the service, and at last what is done with strangers.
   public static func route(
     _ request: TCPRequest, in table: TCPRouteTable, fallback: RouteTable.Fallback, draws: inout SeededGenerator
