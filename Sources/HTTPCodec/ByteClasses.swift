@@ -103,8 +103,34 @@ extension [UInt8] {
     unsafe span.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
   }
 
+  /// Appends a field line with its CRLF, growing once.
+  mutating func appendLine(name: Span<UInt8>, value: Span<UInt8>) {
+    append(addingCapacity: name.count + value.count + 4) { line in
+      line.append(copying: name)
+      line.append(0x3A)
+      line.append(0x20)
+      line.append(copying: value)
+      line.append(0x0D)
+      line.append(0x0A)
+    }
+  }
+
   mutating func append(_ text: StaticString) {
     text.withUTF8Buffer { unsafe append(contentsOf: $0) }
+  }
+}
+
+extension OutputSpan<UInt8> {
+  mutating func append(copying span: Span<UInt8>) {
+    unsafe withUnsafeMutableBufferPointer { buffer, initialized in
+      unsafe span.withUnsafeBufferPointer { source in
+        guard let from = source.baseAddress, let to = buffer.baseAddress, buffer.count - initialized >= source.count else {
+          return
+        }
+        unsafe (to + initialized).update(from: from, count: source.count)
+        initialized += source.count
+      }
+    }
   }
 }
 

@@ -12,28 +12,23 @@ extension HeaderBlock {
     name: Span<UInt8>, value: Span<UInt8>, limits: MessageLimits, allowUnderscores: Bool
   ) throws(MessageError) -> KnownHeader {
     guard fields.count < limits.fields else { throw MessageError(.tooManyFields, status: 431) }
-    guard name.count <= Int(UInt16.max), Bytes.isToken(name) else { throw MessageError(.malformedFieldName) }
+    guard !name.isEmpty, name.count <= Int(UInt16.max) else { throw MessageError(.malformedFieldName) }
     var hash = HeaderName.hashSeed
     for i in name.indices {
       let byte = name[i]
-      if byte >= 0x41, byte <= 0x5A { throw MessageError(.malformedFieldName) }
+      // A token, and in lower case already (RFC 9113 8.2.1).
+      guard byte == ByteClass.lowercasedToken[Int(byte)], byte != 0 else { throw MessageError(.malformedFieldName) }
       if byte == 0x5F, !allowUnderscores { throw MessageError(.underscoreInName) }
       hash = HeaderName.hashed(hash, byte)
     }
     try Self.checkDecoded(value)
     let known = KnownHeaderTable.shared.find(name, hash: hash)
     let start = bytes.count
-    bytes.append(name)
-    bytes.append(0x3A)
-    bytes.append(0x20)
-    let valueStart = bytes.count
-    bytes.append(value)
-    let valueEnd = bytes.count
-    bytes.append(0x0D)
-    bytes.append(0x0A)
+    bytes.appendLine(name: name, value: value)
+    let valueStart = start + name.count + 2
     append(
       HeaderField(
-        line: start..<bytes.count, nameLength: name.count, value: valueStart..<valueEnd, known: known, hash: hash))
+        line: start..<bytes.count, nameLength: name.count, value: valueStart..<(bytes.count - 2), known: known, hash: hash))
     return known
   }
 
