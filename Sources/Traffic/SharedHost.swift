@@ -85,12 +85,13 @@ public final class SharedHost: Sendable {
     switch result {
     case .response(let status):
       clear(2)
-      if (502...504).contains(status) {
+      let isListed = policy.errorCodes.isEmpty || policy.errorCodes.contains(status)
+      if isListed, (502...504).contains(status) {
         if reaches(1, policy.consecutiveGatewayErrors) { return .consecutiveGatewayErrors }
       } else {
         clear(1)
       }
-      guard status >= 500 else {
+      guard policy.errorCodes.isEmpty ? status >= 500 : isListed else {
         clear(0)
         return nil
       }
@@ -117,7 +118,9 @@ public final class SharedHost: Sendable {
     withCounter(counter) { if $0.load(ordering: .relaxed) != 0 { $0.store(0, ordering: .relaxed) } }
   }
 
-  private func withCounter<Result>(_ counter: Int, _ body: (borrowing Atomic<Int>) -> Result) -> Result {
+  private func withCounter<Result>(_ counter: Int, _ body: (borrowing Atomic<Int>) -> Result)
+    -> Result
+  {
     switch counter {
     case 0: body(serverErrors)
     case 1: body(gatewayErrors)
@@ -131,7 +134,8 @@ public final class SharedHost: Sendable {
     let longest = max(policy.baseEjectionTime, TrafficLimits.ejectionTimeMax)
     let time = min(longest, policy.baseEjectionTime * min(count, TrafficLimits.ejectionFactorMax))
     let until = max(1, (now + time).nanoseconds)
-    guard ejectedUntil.compareExchange(expected: 0, desired: until, ordering: .relaxed).exchanged else { return false }
+    guard ejectedUntil.compareExchange(expected: 0, desired: until, ordering: .relaxed).exchanged
+    else { return false }
     ejections.wrappingAdd(1, ordering: .relaxed)
     for counter in 0..<3 { clear(counter) }
     return true
@@ -154,8 +158,12 @@ public final class SharedHost: Sendable {
     let old = coolsUntil.load(ordering: .relaxed)
     guard old <= now.nanoseconds else { return }
     let failures = connectFailures.load(ordering: .relaxed)
-    let pause = min(TrafficLimits.connectCooldownMax, TrafficLimits.connectCooldownBase * (1 << min(failures, 16)))
-    if coolsUntil.compareExchange(expected: old, desired: (now + pause).nanoseconds, ordering: .relaxed).exchanged {
+    let pause = min(
+      TrafficLimits.connectCooldownMax, TrafficLimits.connectCooldownBase * (1 << min(failures, 16))
+    )
+    if coolsUntil.compareExchange(
+      expected: old, desired: (now + pause).nanoseconds, ordering: .relaxed
+    ).exchanged {
       connectFailures.wrappingAdd(1, ordering: .relaxed)
     }
   }

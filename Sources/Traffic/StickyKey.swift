@@ -20,7 +20,8 @@ public enum StickyKey: Hashable, Sendable {
 
   /// - Parameter sourceAddress: the client's IP address without port, in bytes.
   public init(
-    _ request: some RequestView, _ key: LoadBalancerPolicy.HashKey, sourceAddress: [UInt8], draws: inout SeededGenerator
+    _ request: some RequestView, _ key: LoadBalancerPolicy.HashKey, sourceAddress: [UInt8],
+    draws: inout SeededGenerator
   ) {
     switch key {
     case .sourceAddress: self = .hash(StableHash.hash(sourceAddress.span))
@@ -32,14 +33,15 @@ public enum StickyKey: Hashable, Sendable {
       }
     case .queryParameter(let name):
       self = request.withBytes { bytes in
-        guard let query = request.query, let value = QueryParameter.first(name, in: query, bytes) else { return .absent }
+        guard let query = request.query, let value = QueryParameter.first(name, in: query, bytes)
+        else { return .absent }
         return .hash(StableHash.hash(bytes.extracting(value)))
       }
-    case .cookie(let name, let path, let ttl):
+    case .cookie(let name, let path, let ttl, let attributes):
       if let hash = Self.cookieHash(name, of: request) {
         self = .hash(hash)
       } else if let ttl {
-        self = Self.cookie(name: name, path: path, ttl: ttl, draws: &draws)
+        self = Self.cookie(name: name, path: path, ttl: ttl, attributes, draws: &draws)
       } else {
         self = .absent
       }
@@ -60,7 +62,8 @@ public enum StickyKey: Hashable, Sendable {
           if end - start > name.count, bytes[start + name.count] == 0x3D,
             Bytes.hasPrefix(bytes.extracting(start..<end), name.span)
           {
-            return StableHash.hash(bytes.extracting(unquoted((start + name.count + 1)..<end, bytes)))
+            return StableHash.hash(
+              bytes.extracting(unquoted((start + name.count + 1)..<end, bytes)))
           }
           start = end + 1
         }
@@ -71,11 +74,14 @@ public enum StickyKey: Hashable, Sendable {
 
   /// The range without the double quotes around it.
   private static func unquoted(_ range: Range<Int>, _ bytes: Span<UInt8>) -> Range<Int> {
-    guard range.count >= 2, bytes[range.lowerBound] == 0x22, bytes[range.upperBound - 1] == 0x22 else { return range }
+    guard range.count >= 2, bytes[range.lowerBound] == 0x22, bytes[range.upperBound - 1] == 0x22
+    else { return range }
     return (range.lowerBound + 1)..<(range.upperBound - 1)
   }
 
-  private static func cookie(name: [UInt8], path: String, ttl: Duration, draws: inout SeededGenerator) -> StickyKey {
+  private static func cookie(
+    name: [UInt8], path: String, ttl: Duration, _ attributes: [String], draws: inout SeededGenerator
+  ) -> StickyKey {
     var value: [UInt8] = []
     value.appendHex(draws.next() | 1 << 63)
     var cookie = name
@@ -84,7 +90,10 @@ public enum StickyKey: Hashable, Sendable {
     cookie.append(0x22)
     if ttl > .zero { cookie.append(contentsOf: "; Max-Age=\(ttl.components.seconds)".utf8) }
     if !path.isEmpty { cookie.append(contentsOf: "; Path=\(path)".utf8) }
-    cookie.append(contentsOf: "; HttpOnly".utf8)
+    for attribute in attributes { cookie.append(contentsOf: "; \(attribute)".utf8) }
+    if !attributes.contains(where: { $0.lowercased() == "httponly" }) {
+      cookie.append(contentsOf: "; HttpOnly".utf8)
+    }
     return .newCookie(hash: StableHash.hash(value.span), setCookie: cookie)
   }
 }

@@ -34,6 +34,8 @@ public enum TrafficLimits {
   public static let backoffMaxFactor = 10
   /// Bytes of a rewritten path: a request line must still fit into what servers accept.
   public static let rewrittenPathBytesMax = 16 * 1024
+  /// Bytes of a header value that is made of parts of a message; a longer one is left out.
+  public static let headerValueBytesMax = 8 * 1024
   /// Mirrors of one route that a plan can name.
   public static let mirrorsMax = 32
   /// Routes, matches and endpoints an explanation lists before it only counts them.

@@ -15,10 +15,14 @@ struct ServiceCatalog {
     let subjectAltNames: [String]
     /// Endpoints that other objects of the configuration put behind it.
     let written: [WrittenEndpoint]
+    /// Which endpoints the service wants to be preferred.
+    let distribution: TrafficDistribution?
 
     init(
-      service: Service, targets: [IntOrString?], source: Source, exportTo: Set<String>, created: UInt64,
-      subjectAltNames: [String], written: [WrittenEndpoint] = []
+      service: Service, targets: [IntOrString?], source: Source, exportTo: Set<String>,
+      created: UInt64,
+      subjectAltNames: [String], written: [WrittenEndpoint] = [],
+      distribution: TrafficDistribution? = nil
     ) {
       self.service = service
       self.targets = targets
@@ -27,6 +31,7 @@ struct ServiceCatalog {
       self.created = created
       self.subjectAltNames = subjectAltNames
       self.written = written
+      self.distribution = distribution
     }
 
     var id: ServiceID { ServiceID(host: service.host, namespace: service.namespace) }
@@ -50,7 +55,9 @@ struct ServiceCatalog {
     var kept: [Entry] = []
     for entry in found {
       // The first of a (host, namespace) pair owns it: Service, then the oldest ServiceEntry, then registrations.
-      if let last = kept.last, last.service.host == entry.service.host, last.service.namespace == entry.service.namespace {
+      if let last = kept.last, last.service.host == entry.service.host,
+        last.service.namespace == entry.service.namespace
+      {
         continue
       }
       kept.append(entry)
@@ -70,10 +77,12 @@ struct ServiceCatalog {
     for (index, entry) in kept.enumerated() {
       let namespace = entry.service.namespace
       if entry.service.origin != .serviceEntry {
-        names[WorkloadBook.ServiceName(namespace: namespace, name: entry.service.name), default: []].append(index)
+        names[WorkloadBook.ServiceName(namespace: namespace, name: entry.service.name), default: []]
+          .append(index)
       }
       if let label = entry.selector.min(by: { $0.key < $1.key }) {
-        let value = WorkloadBook.LabelValue(namespace: namespace, key: label.key, value: label.value)
+        let value = WorkloadBook.LabelValue(
+          namespace: namespace, key: label.key, value: label.value)
         selectors[value, default: []].append(index)
       }
     }
@@ -85,18 +94,25 @@ struct ServiceCatalog {
   func services(of record: WorkloadRecord) -> [Int] {
     var found: Set<Int> = []
     if let name = record.service {
-      found.formUnion(byName[WorkloadBook.ServiceName(namespace: record.namespace, name: name)] ?? [])
+      found.formUnion(
+        byName[WorkloadBook.ServiceName(namespace: record.namespace, name: name)] ?? [])
     }
     for (key, value) in record.labels {
       let label = WorkloadBook.LabelValue(namespace: record.namespace, key: key, value: value)
-      for index in bySelector[label] ?? [] where EndpointCompiler.selects(entries[index], record) { found.insert(index) }
+      for index in bySelector[label] ?? [] where EndpointCompiler.selects(entries[index], record) {
+        found.insert(index)
+      }
     }
     return found.sorted()
   }
 
   private static func precedes(_ a: Entry, _ b: Entry) -> Bool {
-    if a.service.host != b.service.host { return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8) }
-    if a.service.namespace != b.service.namespace { return a.service.namespace < b.service.namespace }
+    if a.service.host != b.service.host {
+      return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8)
+    }
+    if a.service.namespace != b.service.namespace {
+      return a.service.namespace < b.service.namespace
+    }
     return (a.service.origin.rank, a.created) < (b.service.origin.rank, b.created)
   }
 
@@ -104,7 +120,9 @@ struct ServiceCatalog {
   func index(ofHost host: String, seenFrom namespace: String) -> Int? {
     guard let range = byHost[host] else { return nil }
     return range.filter { isVisible($0, from: namespace) }.min { a, b in
-      let own = (entries[a].service.namespace == namespace, entries[b].service.namespace == namespace)
+      let own = (
+        entries[a].service.namespace == namespace, entries[b].service.namespace == namespace
+      )
       if own.0 != own.1 { return own.0 }
       let left = (entries[a].service.origin.rank, entries[a].created, a)
       return left < (entries[b].service.origin.rank, entries[b].created, b)
@@ -123,7 +141,9 @@ struct ServiceCatalog {
     return result
   }
 
-  private func isVisible(_ index: Int, from namespace: String) -> Bool { Visibility.allows(entries[index].exportTo, namespace) }
+  private func isVisible(_ index: Int, from namespace: String) -> Bool {
+    Visibility.allows(entries[index].exportTo, namespace)
+  }
 
   // MARK: Where services come from
 
@@ -135,23 +155,32 @@ struct ServiceCatalog {
       let names = exported.split(separator: ",").map { String($0.filter { $0 != " " }) }
       let ports = service.ports.filter { !$0.isUDP }
       let compiled = Service(
-        host: "\(stored.key.name).\(namespace).svc.\(settings.domain)", name: stored.key.name, namespace: namespace,
+        host: "\(stored.key.name).\(namespace).svc.\(settings.domain)", name: stored.key.name,
+        namespace: namespace,
         origin: .kubernetesService,
         ports: ports.map {
-          let spoken = ProtocolSelection.select(appProtocol: $0.appProtocol, name: $0.name, number: $0.port)
+          let spoken = ProtocolSelection.select(
+            appProtocol: $0.appProtocol, name: $0.name, number: $0.port)
           return Service.Port(number: $0.port, name: $0.name, protocol: spoken)
         }, addresses: service.clusterIPs)
       return [
         Entry(
-          service: compiled, targets: ports.map(\.targetPort), source: .workloads(selector: service.selector),
-          exportTo: Visibility.resolve(names, own: namespace), created: stored.created, subjectAltNames: [])
+          service: compiled, targets: ports.map(\.targetPort),
+          source: .workloads(selector: service.selector),
+          exportTo: Visibility.resolve(
+            names, own: namespace, byDefault: settings.exportTo.services), created: stored.created,
+          subjectAltNames: [],
+          distribution: TrafficDistribution(stored.object.meta, service.trafficDistribution))
       ]
-    case .serviceEntry(let entry): return entry.hosts.map { Self.entry(host: $0.lowercased(), entry, stored) }
+    case .serviceEntry(let entry):
+      return entry.hosts.map { Self.entry(host: $0.lowercased(), entry, stored, settings) }
     default: return []
     }
   }
 
-  private static func entry(host: String, _ entry: ServiceEntry, _ stored: StoredObject) -> Entry {
+  private static func entry(
+    host: String, _ entry: ServiceEntry, _ stored: StoredObject, _ settings: MeshSettings
+  ) -> Entry {
     let ports = entry.ports.filter { $0.protocol != "UDP" }
     let service = Service(
       host: host, name: host, namespace: stored.key.namespace, origin: .serviceEntry,
@@ -160,15 +189,22 @@ struct ServiceCatalog {
         return Service.Port(
           number: $0.number, name: $0.name,
           protocol: ProtocolSelection.select(appProtocol: named, name: $0.name, number: $0.number))
-      }, addresses: entry.addresses.filter { !$0.utf8.contains(0x2F) }, isExternal: entry.location == .meshExternal)
+      }, addresses: entry.addresses.filter { !$0.utf8.contains(0x2F) },
+      isExternal: entry.location == .meshExternal)
     return Entry(
-      service: service, targets: ports.map { port in port.targetPort.map { .int(Int($0)) } }, source: .entry(entry),
-      exportTo: Visibility.resolve(entry.exportTo, own: stored.key.namespace), created: stored.created,
-      subjectAltNames: entry.subjectAltNames)
+      service: service, targets: ports.map { port in port.targetPort.map { .int(Int($0)) } },
+      source: .entry(entry),
+      exportTo: Visibility.resolve(
+        entry.exportTo, own: stored.key.namespace, byDefault: settings.exportTo.services),
+      created: stored.created,
+      subjectAltNames: entry.subjectAltNames,
+      distribution: TrafficDistribution(stored.object.meta, nil))
   }
 
   /// The service that exists because workloads were registered under its name; its ports are the union of their rows'.
-  static func implied(_ name: WorkloadBook.ServiceName, by workloads: [WorkloadRecord], _ settings: MeshSettings) -> Entry? {
+  static func implied(
+    _ name: WorkloadBook.ServiceName, by workloads: [WorkloadRecord], _ settings: MeshSettings
+  ) -> Entry? {
     guard !workloads.isEmpty else { return nil }
     var ports: [UInt16: (port: Service.Port, of: WorkloadRecord)] = [:]
     for record in workloads {
@@ -176,15 +212,34 @@ struct ServiceCatalog {
         let number = port.servicePort ?? port.port
         // Where workloads differ, the first in the order of keys says what the port speaks.
         if let known = ports[number], !record.precedes(known.of) { continue }
-        ports[number] = (Service.Port(number: number, name: port.name, protocol: port.protocol), record)
+        ports[number] = (
+          Service.Port(number: number, name: port.name, protocol: port.protocol), record
+        )
       }
     }
     let sorted = ports.values.map(\.port).sorted { $0.number < $1.number }
     return Entry(
       service: Service(
-        host: "\(name.name).\(name.namespace).svc.\(settings.domain)", name: name.name, namespace: name.namespace,
-        origin: .registration, ports: sorted), targets: sorted.map { _ in nil }, source: .workloads(selector: [:]),
+        host: "\(name.name).\(name.namespace).svc.\(settings.domain)", name: name.name,
+        namespace: name.namespace,
+        origin: .registration, ports: sorted), targets: sorted.map { _ in nil },
+      source: .workloads(selector: [:]),
       exportTo: ["*"], created: .max, subjectAltNames: [])
+  }
+}
+
+/// Preference for near endpoints that a service asks for itself, without outlier detection (Istio, labels and annotations).
+enum TrafficDistribution: String {
+  case close = "PreferClose"
+  case sameZone = "PreferSameZone"
+  case sameNode = "PreferSameNode"
+
+  private static let annotation = "networking.istio.io/traffic-distribution"
+
+  /// By the annotation, or else as Kubernetes' own field says.
+  init?(_ meta: ObjectMeta, _ field: String?) {
+    guard let written = meta.annotations[Self.annotation] ?? field else { return nil }
+    self.init(rawValue: written)
   }
 }
 
@@ -224,8 +279,9 @@ extension Service.Origin {
 
 /// `exportTo` lists (Istio, general rules).
 enum Visibility {
-  /// Namespaces and `*`; `~` becomes the empty set, nothing written everyone.
-  static func resolve(_ exportTo: [String], own: String) -> Set<String> {
+  /// Namespaces and `*`; `~` becomes the empty set. Where nothing is written the mesh's default holds, and without one everyone.
+  static func resolve(_ written: [String], own: String, byDefault: [String] = []) -> Set<String> {
+    let exportTo = written.isEmpty ? byDefault : written
     if exportTo.isEmpty { return ["*"] }
     return Set(exportTo.filter { $0 != "~" }.map { $0 == "." ? own : $0 })
   }

@@ -5,18 +5,23 @@ struct TrafficPolicyCompiler {
   let settings: MeshSettings
 
   /// The blocks in force: subset's port, subset over destination's port, destination's port, destination.
-  static func blocks(_ rule: RuleIndex.Merged?, subset: DestinationRule.Subset?, port: UInt16) -> DestinationRule.Blocks {
+  static func blocks(_ rule: RuleIndex.Merged?, subset: DestinationRule.Subset?, port: UInt16)
+    -> DestinationRule.Blocks
+  {
     let base = atPort(rule?.trafficPolicy, port)
     guard let policy = subset?.trafficPolicy else { return base ?? .none }
     if let own = policy.portLevelSettings.first(where: { $0.port == port }) { return own.blocks }
     return DestinationRule.Blocks(
       loadBalancer: policy.blocks.loadBalancer ?? base?.loadBalancer,
       connectionPool: policy.blocks.connectionPool ?? base?.connectionPool,
-      outlierDetection: policy.blocks.outlierDetection ?? base?.outlierDetection, tls: policy.blocks.tls ?? base?.tls)
+      outlierDetection: policy.blocks.outlierDetection ?? base?.outlierDetection,
+      tls: policy.blocks.tls ?? base?.tls)
   }
 
   /// A port's settings replace the destination's as a whole; absent blocks are not inherited.
-  private static func atPort(_ policy: DestinationRule.TrafficPolicy?, _ port: UInt16) -> DestinationRule.Blocks? {
+  private static func atPort(_ policy: DestinationRule.TrafficPolicy?, _ port: UInt16)
+    -> DestinationRule.Blocks?
+  {
     policy?.portLevelSettings.first { $0.port == port }?.blocks ?? policy?.blocks
   }
 
@@ -32,7 +37,8 @@ struct TrafficPolicyCompiler {
     let compiled: LoadBalancerPolicy.HashKey
     switch key {
     case .header(let name): compiled = .header(Array(name.lowercased().utf8))
-    case .cookie(let name, let path, let ttl): compiled = .cookie(name: Array(name.utf8), path: path, ttl: ttl)
+    case .cookie(let name, let path, let ttl, let attributes):
+      compiled = .cookie(name: Array(name.utf8), path: path, ttl: ttl, attributes: attributes)
     case .sourceAddress: compiled = .sourceAddress
     case .queryParameter(let name): compiled = .queryParameter(Array(name.utf8))
     }
@@ -41,19 +47,23 @@ struct TrafficPolicyCompiler {
   }
 
   func connectionPool(
-    _ written: DestinationRule.ConnectionPool?, budget: DestinationRule.RetryBudget? = nil
+    _ own: DestinationRule.ConnectionPool?, budget: DestinationRule.RetryBudget? = nil
   ) -> ConnectionPoolPolicy {
+    let written = own ?? settings.trafficPolicy?.connectionPool
     // Istio hands only positive limits on; zero leaves the default.
     func limit(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
     var policy = ConnectionPoolPolicy(
-      maxConnections: limit(written?.maxConnections), connectTimeout: written?.connectTimeout ?? settings.connectTimeout,
-      maxPendingRequests: limit(written?.http1MaxPendingRequests), maxRequests: limit(written?.http2MaxRequests),
-      maxRequestsPerConnection: limit(written?.maxRequestsPerConnection), maxRetries: limit(written?.maxRetries),
+      maxConnections: limit(written?.maxConnections),
+      connectTimeout: written?.connectTimeout ?? settings.connectTimeout,
+      maxPendingRequests: limit(written?.http1MaxPendingRequests),
+      maxRequests: limit(written?.http2MaxRequests),
+      maxRequestsPerConnection: limit(written?.maxRequestsPerConnection),
+      maxRetries: limit(written?.maxRetries),
       idleTimeout: written?.httpIdleTimeout ?? written?.tcpIdleTimeout ?? .seconds(3600))
     policy.tcpIdleTimeout = written?.tcpIdleTimeout ?? policy.tcpIdleTimeout
     policy.maxConnectionDuration = written?.maxConnectionDuration
-    policy.keepAlive = written?.keepAlive
-    if written?.upgradesHTTP1 == true { policy.http2 = .always }
+    policy.keepAlive = written?.keepAlive ?? settings.keepAlive
+    if written?.upgradesHTTP1 ?? settings.upgradesHTTP1 { policy.http2 = .always }
     if written?.useClientProtocol == true { policy.http2 = .likeClient }
     policy.retryBudget = budget.map {
       ConnectionPoolPolicy.RetryBudget(percent: $0.percent, minConcurrency: $0.minRetryConcurrency)
@@ -61,39 +71,46 @@ struct TrafficPolicyCompiler {
     return policy
   }
 
-  func outlierDetection(_ written: DestinationRule.OutlierDetection?) -> OutlierPolicy? {
-    guard let written else { return nil }
+  func outlierDetection(_ own: DestinationRule.OutlierDetection?) -> OutlierPolicy? {
+    guard let written = own ?? settings.trafficPolicy?.outlierDetection else { return nil }
     func count(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
-    return OutlierPolicy(
+    var policy = OutlierPolicy(
       consecutive5xx: count(written.consecutive5xxErrors ?? 5),
       consecutiveGatewayErrors: count(written.consecutiveGatewayErrors),
       consecutiveLocalOriginFailures: written.splitExternalLocalOriginErrors
         ? count(written.consecutiveLocalOriginFailures ?? 5) : nil,
-      interval: written.interval ?? .seconds(10), baseEjectionTime: written.baseEjectionTime ?? .seconds(30),
-      maxEjectionPercent: written.maxEjectionPercent ?? 10, minHealthPercent: written.minHealthPercent ?? 0)
+      interval: written.interval ?? .seconds(10),
+      baseEjectionTime: written.baseEjectionTime ?? .seconds(30),
+      maxEjectionPercent: written.maxEjectionPercent ?? 10,
+      minHealthPercent: written.minHealthPercent ?? 0)
+    policy.errorCodes = written.errorCodes
+    return policy
   }
 
   func tls(_ written: DestinationRule.ClientTLS?, entryNames: [String]) -> UpstreamTLS {
-    guard let written else { return .automatic }
+    guard let written else { return settings.usesAutoMTLS ? .automatic : .disabled }
     let names = written.subjectAltNames.isEmpty ? entryNames : written.subjectAltNames
     switch written.mode {
     case .disable: return .disabled
     case .istioMutual: return .istioMutual
     case .simple:
       return .simple(
-        serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates ?? written.missingFile,
+        serverName: written.sni, subjectAltNames: names,
+        caCertificates: written.caCertificates ?? written.missingFile,
         insecureSkipVerify: written.insecureSkipVerify)
     case .mutual:
       return .mutual(
         serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates,
         clientCertificate: written.clientCertificate ?? written.missingFile ?? "",
-        privateKey: written.privateKey ?? written.missingFile ?? "", insecureSkipVerify: written.insecureSkipVerify)
+        privateKey: written.privateKey ?? written.missingFile ?? "",
+        insecureSkipVerify: written.insecureSkipVerify)
     }
   }
 }
 
 extension DestinationRule.Blocks {
-  fileprivate static let none = DestinationRule.Blocks(loadBalancer: nil, connectionPool: nil, outlierDetection: nil, tls: nil)
+  fileprivate static let none = DestinationRule.Blocks(
+    loadBalancer: nil, connectionPool: nil, outlierDetection: nil, tls: nil)
 }
 
 extension DestinationRule.ClientTLS {

@@ -26,10 +26,15 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
     retryBudget = fields.object("retryBudget")
     let tunnel: Tunnel? = fields.object("tunnel")
     let proxyProtocol: ProxyProtocol? = fields.object("proxyProtocol")
-    if tunnel != nil && proxyProtocol != nil { fields.error("tunnel", "tunnel and proxyProtocol exclude each other") }
-    if tunnel != nil { fields.report.notEnforced(fields.path / "tunnel", "connections are not tunnelled") }
+    if tunnel != nil && proxyProtocol != nil {
+      fields.error("tunnel", "tunnel and proxyProtocol exclude each other")
+    }
+    if tunnel != nil {
+      fields.report.notEnforced(fields.path / "tunnel", "connections are not tunnelled")
+    }
     self.proxyProtocol = proxyProtocol.map { $0.version ?? .v1 }
-    let others = portLevelSettings.isEmpty && retryBudget == nil && tunnel == nil && proxyProtocol == nil
+    let others =
+      portLevelSettings.isEmpty && retryBudget == nil && tunnel == nil && proxyProtocol == nil
     if blocks.isEmpty && others && !fields.report.hasErrors {
       fields.error("", "the traffic policy is empty", hint: "leave it out")
     }
@@ -39,7 +44,9 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
     init(_ fields: inout Fields) {
       let name = fields.string("protocol") ?? "CONNECT"
       if name != "CONNECT" && name != "POST" { fields.error("protocol", "must be CONNECT or POST") }
-      if !NameForm.isHost(fields.requiredString("targetHost")) { fields.error("targetHost", "must be a host name") }
+      if !NameForm.isHost(fields.requiredString("targetHost")) {
+        fields.error("targetHost", "must be a host name")
+      }
       _ = fields.requiredPort("targetPort")
     }
   }
@@ -54,7 +61,10 @@ extension DestinationRule.RetryBudget: FieldDecodable {
   init(_ fields: inout Fields) {
     percent = fields.number("percent", in: 0...100) ?? 20
     minRetryConcurrency = fields.int("minRetryConcurrency", in: 0...Int(UInt32.max)) ?? 3
-    _ = fields.duration("budgetInterval", min: .zero)
+    if let interval = fields.duration("budgetInterval", min: .zero), interval > .zero {
+      fields.report.notEnforced(
+        fields.path / "budgetInterval", "the share is taken of the requests under way")
+    }
   }
 }
 
@@ -72,7 +82,9 @@ extension DestinationRule.PortPolicy: FieldDecodable {
     port = (fields.required("port") as PortSelector?)?.number ?? 0
     blocks = DestinationRule.Blocks(shared: &fields)
     if blocks.isEmpty && !fields.report.hasErrors {
-      fields.error("", "the port policy is empty", hint: "write loadBalancer, connectionPool, outlierDetection or tls")
+      fields.error(
+        "", "the port policy is empty",
+        hint: "write loadBalancer, connectionPool, outlierDetection or tls")
     }
   }
 }
@@ -85,7 +97,9 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
     let warmupBlock: Warmup? = fields.object("warmup")
     let older = fields.duration("warmupDurationSecs")
     warmup = warmupBlock?.policy ?? older.map { LoadBalancerPolicy.Warmup(duration: $0) }
-    if older != nil { fields.report.deprecated(fields.path / "warmupDurationSecs", use: "warmup.duration") }
+    if older != nil {
+      fields.report.deprecated(fields.path / "warmupDurationSecs", use: "warmup.duration")
+    }
     if older != nil && warmupBlock != nil {
       fields.error("warmupDurationSecs", "warmup and warmupDurationSecs exclude each other")
     }
@@ -97,10 +111,16 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
       fields.report.notEnforced(fields.path / "backendUtilization", "LEAST_REQUEST applies instead")
     }
     if fields.has("zoneAwareLbSetting") {
-      fields.report.notEnforced(fields.path / "zoneAwareLbSetting", "zones do not change the choice")
-      if locality != nil { fields.error("zoneAwareLbSetting", "zoneAwareLbSetting and localityLbSetting exclude each other") }
+      fields.report.notEnforced(
+        fields.path / "zoneAwareLbSetting", "zones do not change the choice")
+      if locality != nil {
+        fields.error(
+          "zoneAwareLbSetting", "zoneAwareLbSetting and localityLbSetting exclude each other")
+      }
     }
-    if simple == .leastConnections { fields.report.deprecated(fields.path / "simple", use: "LEAST_REQUEST") }
+    if simple == .leastConnections {
+      fields.report.deprecated(fields.path / "simple", use: "LEAST_REQUEST")
+    }
   }
 
   private struct Warmup: FieldDecodable {
@@ -112,7 +132,8 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
       let aggression = fields.number("aggression", in: 0...1_000_000)
       if aggression == 0 { fields.error("aggression", "must be above 0") }
       policy = duration.map {
-        LoadBalancerPolicy.Warmup(duration: $0, minimumPercent: minimum ?? 10, aggression: aggression ?? 1)
+        LoadBalancerPolicy.Warmup(
+          duration: $0, minimumPercent: minimum ?? 10, aggression: aggression ?? 1)
       }
     }
   }
@@ -128,20 +149,30 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
     let maglev: Maglev? = fields.object("maglev")
     let older = fields.int("minimumRingSize", in: 0...8_388_608)
     table =
-      maglev.map { .maglev(size: $0.tableSize) } ?? .ring(minimumSize: max(1, ring?.minimumRingSize ?? older ?? 1024))
-    if older != nil { fields.report.deprecated(fields.path / "minimumRingSize", use: "ringHash.minimumRingSize") }
-    if older != nil && ring != nil { fields.error("minimumRingSize", "minimumRingSize and ringHash exclude each other") }
-    if ring != nil && maglev != nil { fields.error("maglev", "ringHash and maglev exclude each other") }
+      maglev.map { .maglev(size: $0.tableSize) }
+      ?? .ring(minimumSize: max(1, ring?.minimumRingSize ?? older ?? 1024))
+    if older != nil {
+      fields.report.deprecated(fields.path / "minimumRingSize", use: "ringHash.minimumRingSize")
+    }
+    if older != nil && ring != nil {
+      fields.error("minimumRingSize", "minimumRingSize and ringHash exclude each other")
+    }
+    if ring != nil && maglev != nil {
+      fields.error("maglev", "ringHash and maglev exclude each other")
+    }
     let written = [header != nil, cookie != nil, sourceAddress, query != nil].count { $0 }
     if written > 1 { fields.error("", "more than one hash key") }
     if written == 0 && !fields.report.hasErrors {
-      fields.error("", "no hash key", hint: "write httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
+      fields.error(
+        "", "no hash key",
+        hint: "write httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
     }
     if let header {
       key = .header(header)
       if !NameForm.isFieldName(header) { fields.error("httpHeaderName", "not a header name") }
     } else if let cookie {
-      key = .cookie(name: cookie.name, path: cookie.path, ttl: cookie.ttl)
+      key = .cookie(
+        name: cookie.name, path: cookie.path, ttl: cookie.ttl, attributes: cookie.attributes)
     } else if sourceAddress {
       key = .sourceAddress
     } else if let query {
@@ -153,7 +184,9 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
   private struct Ring: FieldDecodable {
     var minimumRingSize: Int?
     /// Envoy's largest ring.
-    init(_ fields: inout Fields) { minimumRingSize = fields.int("minimumRingSize", in: 0...8_388_608) }
+    init(_ fields: inout Fields) {
+      minimumRingSize = fields.int("minimumRingSize", in: 0...8_388_608)
+    }
   }
 
   private struct Maglev: FieldDecodable {
@@ -163,7 +196,9 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
       guard let size = fields.int("tableSize", in: 0...Int(UInt32.max)) else { return }
       tableSize = size
       if size >= 5_000_011 { fields.error("tableSize", "must be below 5000011") }
-      if size < 5_000_011 && !Self.isPrime(size) { fields.error("tableSize", "\(size) is not a prime number") }
+      if size < 5_000_011 && !Self.isPrime(size) {
+        fields.error("tableSize", "\(size) is not a prime number")
+      }
     }
 
     private static func isPrime(_ number: Int) -> Bool {
@@ -181,23 +216,31 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
     var name: String
     var path: String
     var ttl: Duration?
+    var attributes: [String]
     init(_ fields: inout Fields) {
       name = fields.requiredString("name")
       path = fields.string("path") ?? ""
       ttl = fields.duration("ttl", min: .zero)
-      let attributes: [Attribute] = fields.list("attributes")
-      if Set(attributes.map { $0.name.lowercased() }).count < attributes.count {
+      let written: [Attribute] = fields.list("attributes")
+      if Set(written.map { $0.name.lowercased() }).count < written.count {
         fields.error("attributes", "an attribute stands twice")
       }
-      if !attributes.isEmpty { fields.report.notEnforced(fields.path / "attributes", "the cookie is sent without them") }
+      attributes = written.map(\.text)
     }
   }
 
   private struct Attribute: FieldDecodable {
     var name: String
+    /// `name` or `name=value`.
+    var text: String
     init(_ fields: inout Fields) {
       name = fields.requiredString("name")
-      _ = fields.string("value")
+      let value = fields.text("value")
+      let text = value.map { [name] in "\(name)=\($0)" } ?? name
+      self.text = text
+      if text.utf8.contains(where: { $0 < 0x20 || $0 == 0x3B || $0 == 0x2C || $0 >= 0x7F }) {
+        fields.error("name", "an attribute has no ';', ',' or control characters")
+      }
     }
   }
 }
@@ -208,7 +251,8 @@ extension DestinationRule.LocalitySetting: FieldDecodable {
     distribute = fields.list("distribute")
     failover = fields.list("failover")
     failoverPriority = fields.strings("failoverPriority")
-    if [!distribute.isEmpty, !failover.isEmpty, !failoverPriority.isEmpty].count(where: { $0 }) > 1 {
+    if [!distribute.isEmpty, !failover.isEmpty, !failoverPriority.isEmpty].count(where: { $0 }) > 1
+    {
       fields.error("", "only one of distribute, failover and failoverPriority may be written")
     }
   }
@@ -218,7 +262,9 @@ extension DestinationRule.LocalitySetting.Distribution: FieldDecodable {
   init(_ fields: inout Fields) {
     from = fields.requiredString("from")
     to = fields.intMap("to", in: 0...100)
-    if to.isEmpty || to.reduce(0, { $0 + $1.value }) != 100 { fields.error("to", "the weights must add up to 100") }
+    if to.isEmpty || to.reduce(0, { $0 + $1.value }) != 100 {
+      fields.error("to", "the weights must add up to 100")
+    }
   }
 }
 
@@ -227,7 +273,8 @@ extension DestinationRule.LocalitySetting.Failover: FieldDecodable {
     from = fields.requiredString("from")
     to = fields.requiredString("to")
     if from == to && !from.isEmpty { fields.error("to", "a region cannot fail over to itself") }
-    for name in ["from", "to"] where (name == "from" ? from : to).utf8.contains(where: { $0 == 0x2F || $0 == 0x2A }) {
+    for name in ["from", "to"]
+    where (name == "from" ? from : to).utf8.contains(where: { $0 == 0x2F || $0 == 0x2A }) {
       fields.error(name, "must name a region only")
     }
   }
@@ -247,7 +294,7 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
     maxRequestsPerConnection = http?.maxRequestsPerConnection
     maxRetries = http?.maxRetries
     httpIdleTimeout = http?.idleTimeout
-    upgradesHTTP1 = http?.upgradePolicy == .upgrade
+    upgradesHTTP1 = http?.upgradePolicy.flatMap { $0 == .byDefault ? nil : $0 == .upgrade }
     useClientProtocol = http?.useClientProtocol ?? false
     if tcp == nil && http == nil && !fields.report.hasErrors {
       fields.error("", "the connection pool is empty", hint: "write tcp or http")
@@ -265,16 +312,7 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
       connectTimeout = fields.duration("connectTimeout")
       idleTimeout = fields.duration("idleTimeout", min: .zero)
       maxConnectionDuration = fields.duration("maxConnectionDuration")
-      keepAlive = (fields.object("tcpKeepalive") as KeepAlive?)?.policy
-    }
-  }
-
-  private struct KeepAlive: FieldDecodable {
-    var policy = TCPKeepAlive()
-    init(_ fields: inout Fields) {
-      policy.probes = fields.int("probes", in: 0...Int(UInt32.max))
-      policy.time = fields.duration("time")
-      policy.interval = fields.duration("interval")
+      keepAlive = (fields.object("tcpKeepalive") as KeepAliveFields?)?.policy
     }
   }
 
@@ -301,12 +339,16 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
       upgradePolicy = fields.name("h2UpgradePolicy")
       useClientProtocol = fields.bool("useClientProtocol") ?? false
       if fields.count32("maxConcurrentStreams") != nil {
-        fields.report.notEnforced(fields.path / "maxConcurrentStreams", "the node's own limit applies")
+        fields.report.notEnforced(
+          fields.path / "maxConcurrentStreams", "the node's own limit applies")
       }
       let keepAlive: HTTP2KeepAlive? = fields.object("http2KeepAlive")
-      if keepAlive != nil { fields.report.notEnforced(fields.path / "http2KeepAlive", "the node's own interval applies") }
+      if keepAlive != nil {
+        fields.report.notEnforced(fields.path / "http2KeepAlive", "the node's own interval applies")
+      }
       if upgradePolicy == .upgrade && useClientProtocol {
-        fields.error("useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other")
+        fields.error(
+          "useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other")
       }
     }
   }
@@ -321,6 +363,16 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
   }
 }
 
+/// `tcpKeepalive`, of a DestinationRule or of the mesh.
+struct KeepAliveFields: FieldDecodable {
+  var policy = TCPKeepAlive()
+  init(_ fields: inout Fields) {
+    policy.probes = fields.int("probes", in: 0...Int(UInt32.max))
+    policy.time = fields.duration("time")
+    policy.interval = fields.duration("interval")
+  }
+}
+
 extension Fields {
   /// A limit: a non-negative 32-bit number.
   mutating func count32(_ name: String) -> Int? { int(name, in: 0...Int(Int32.max)) }
@@ -331,17 +383,19 @@ extension DestinationRule.OutlierDetection: FieldDecodable {
     consecutive5xxErrors = fields.int("consecutive5xxErrors", in: 0...Int(UInt32.max))
     consecutiveGatewayErrors = fields.int("consecutiveGatewayErrors", in: 0...Int(UInt32.max))
     splitExternalLocalOriginErrors = fields.bool("splitExternalLocalOriginErrors") ?? false
-    consecutiveLocalOriginFailures = fields.int("consecutiveLocalOriginFailures", in: 0...Int(UInt32.max))
+    consecutiveLocalOriginFailures = fields.int(
+      "consecutiveLocalOriginFailures", in: 0...Int(UInt32.max))
     interval = fields.duration("interval")
     baseEjectionTime = fields.duration("baseEjectionTime")
     maxEjectionPercent = fields.int("maxEjectionPercent", in: 0...100)
     minHealthPercent = fields.int("minHealthPercent", in: 0...100)
     if fields.count32("consecutiveErrors") != nil {
-      fields.report.deprecated(fields.path / "consecutiveErrors", use: "consecutive5xxErrors")
+      fields.report.deprecated(
+        fields.path / "consecutiveErrors",
+        use: "consecutive5xxErrors or consecutiveGatewayErrors; this one is not looked at")
     }
-    if !fields.ints("outlierDetectionHttpErrorCodes", in: 100...599).isEmpty {
-      fields.report.notEnforced(fields.path / "outlierDetectionHttpErrorCodes", "5xx statuses count as errors")
-    }
+    errorCodes = fields.ints("outlierDetectionHttpErrorCodes", in: 100...599).map { UInt16($0) }
+      .sorted()
     if consecutiveLocalOriginFailures != nil && !splitExternalLocalOriginErrors {
       fields.error(
         "consecutiveLocalOriginFailures", "needs splitExternalLocalOriginErrors",
@@ -361,7 +415,9 @@ extension DestinationRule.ClientTLS: FieldDecodable {
     subjectAltNames = fields.strings("subjectAltNames")
     sni = fields.text("sni")
     insecureSkipVerify = fields.bool("insecureSkipVerify") ?? false
-    if fields.text("caCrl") != nil { fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are accepted") }
+    if fields.text("caCrl") != nil {
+      fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are accepted")
+    }
     checkCertificates(&fields)
   }
 
@@ -378,16 +434,23 @@ extension DestinationRule.ClientTLS: FieldDecodable {
       }
     case .istioMutual:
       if files || credentialName != nil {
-        fields.error("mode", "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
+        fields.error(
+          "mode",
+          "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
       }
     case .simple, .disable: break
     }
     if credentialName != nil {
-      fields.report.notEnforced(fields.path / "credentialName", "connections fail until certificate files are named instead")
+      fields.report.notEnforced(
+        fields.path / "credentialName", "connections fail until certificate files are named instead"
+      )
     }
     if insecureSkipVerify {
-      fields.report.warning(fields.path / "insecureSkipVerify", "the server is not verified at all: anyone can pose as it")
-    } else if (mode == .simple || mode == .mutual) && caCertificates == nil && credentialName == nil {
+      fields.report.warning(
+        fields.path / "insecureSkipVerify",
+        "the server is not verified at all: anyone can pose as it")
+    } else if (mode == .simple || mode == .mutual) && caCertificates == nil && credentialName == nil
+    {
       fields.report.warning(
         fields.path, "no caCertificates: the server is verified against the system's trust store",
         code: Finding.Code.noVerificationAtDestination)

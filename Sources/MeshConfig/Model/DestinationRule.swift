@@ -27,7 +27,9 @@ public struct DestinationRule: Hashable, Sendable {
     public var outlierDetection: OutlierDetection?
     public var tls: ClientTLS?
 
-    var isEmpty: Bool { loadBalancer == nil && connectionPool == nil && outlierDetection == nil && tls == nil }
+    var isEmpty: Bool {
+      loadBalancer == nil && connectionPool == nil && outlierDetection == nil && tls == nil
+    }
   }
 
   public struct PortPolicy: Hashable, Sendable {
@@ -57,7 +59,8 @@ public struct DestinationRule: Hashable, Sendable {
     public var table: LoadBalancerPolicy.HashTable
     public enum Key: Hashable, Sendable {
       case header(String)
-      case cookie(name: String, path: String, ttl: Duration?)
+      /// `attributes`: further ones of a cookie that is made, each `name` or `name=value`.
+      case cookie(name: String, path: String, ttl: Duration?, attributes: [String])
       case sourceAddress
       case queryParameter(String)
     }
@@ -91,7 +94,8 @@ public struct DestinationRule: Hashable, Sendable {
     public var maxRequestsPerConnection: Int?
     public var maxRetries: Int?
     public var httpIdleTimeout: Duration?
-    public var upgradesHTTP1: Bool
+    /// nil: as the mesh says.
+    public var upgradesHTTP1: Bool?
     public var useClientProtocol: Bool
   }
 
@@ -104,6 +108,8 @@ public struct DestinationRule: Hashable, Sendable {
     public var baseEjectionTime: Duration?
     public var maxEjectionPercent: Int?
     public var minHealthPercent: Int?
+    /// Statuses that count as errors, sorted; empty: 5xx.
+    public var errorCodes: [UInt16]
   }
 
   public struct ClientTLS: Hashable, Sendable {

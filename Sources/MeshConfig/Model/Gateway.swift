@@ -28,7 +28,9 @@ public struct Gateway: Hashable, Sendable {
     case tls = "TLS"
 
     /// Plaintext protocols whose requests are routed.
-    var isPlaintextHTTP: Bool { self == .http || self == .grpc || self == .grpcWeb || self == .http2 }
+    var isPlaintextHTTP: Bool {
+      self == .http || self == .grpc || self == .grpcWeb || self == .http2
+    }
     var needsTLS: Bool { self == .https || self == .tls }
   }
 

@@ -6,6 +6,8 @@ public struct KubernetesService: Hashable, Sendable {
   /// Virtual addresses; `None` is left out.
   public var clusterIPs: [String]
   public var externalName: String?
+  /// `PreferClose`, `PreferSameZone` or `PreferSameNode`.
+  public var trafficDistribution: String?
 
   public struct Port: Hashable, Sendable {
     public var name: String
@@ -26,7 +28,14 @@ extension KubernetesService: FieldDecodable {
     let external = fields.string("externalName")
     externalName = type == "ExternalName" ? external : nil
     if externalName != nil {
-      fields.report.notEnforced(fields.path / "externalName", "the name is not resolved: write a ServiceEntry")
+      fields.report.notEnforced(
+        fields.path / "externalName", "the name is not resolved: write a ServiceEntry")
+    }
+    trafficDistribution = fields.text("trafficDistribution")
+    if fields.text("sessionAffinity") == "ClientIP" {
+      fields.report.notEnforced(
+        fields.path / "sessionAffinity",
+        "each request picks its endpoint: write a DestinationRule with useSourceIp")
     }
     // Kubernetes owns this schema and adds to it; what is not read here does not describe the mesh.
     fields.ignoreOthers()
@@ -41,7 +50,9 @@ extension KubernetesService.Port: FieldDecodable {
     appProtocol = fields.text("appProtocol")
     let transport = fields.string("protocol") ?? "TCP"
     isUDP = transport == "UDP"
-    if !["TCP", "UDP", "SCTP"].contains(transport) { fields.error("protocol", "must be TCP, UDP or SCTP") }
+    if !["TCP", "UDP", "SCTP"].contains(transport) {
+      fields.error("protocol", "must be TCP, UDP or SCTP")
+    }
     fields.ignoreOthers()
   }
 }

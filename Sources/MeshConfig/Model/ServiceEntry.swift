@@ -40,5 +40,6 @@ public struct WorkloadEntry: Hashable, Sendable {
   public var weight: Int
   public var serviceAccount: String
 
-  static let empty = WorkloadEntry(address: "", ports: [], labels: [:], locality: "", weight: 1, serviceAccount: "")
+  static let empty = WorkloadEntry(
+    address: "", ports: [], labels: [:], locality: "", weight: 1, serviceAccount: "")
 }

@@ -28,19 +28,24 @@ public final class MeshSnapshot: Sendable {
   public let changes: SnapshotChanges?
 
   public convenience init(
-    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: [Cluster],
-    workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
+    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service],
+    clusters: [Cluster],
+    workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload],
+    gateways: [GatewayListener],
     tcp: [TCPRouteTable] = []
   ) {
     self.init(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services,
-      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound, localWorkloads: localWorkloads,
+      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound,
+      localWorkloads: localWorkloads,
       gateways: gateways, tcp: tcp, changes: nil)
   }
 
   init(
-    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: ChunkedArray<Cluster>,
-    workloads: WorkloadTable, outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
+    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service],
+    clusters: ChunkedArray<Cluster>,
+    workloads: WorkloadTable, outbound: [RouteTable], localWorkloads: [LocalWorkload],
+    gateways: [GatewayListener],
     tcp: [TCPRouteTable], changes: SnapshotChanges?
   ) {
     self.revision = revision
@@ -80,30 +85,6 @@ public struct SnapshotChanges: Sendable, Hashable {
 public typealias ClusterIndex = Int
 public typealias WorkloadIndex = Int
 
-/// Facts about the mesh and about the node that compiles (Istio's MeshConfig, as far as the data path needs it).
-public struct MeshSettings: Sendable, Hashable {
-  public var cluster: String
-  public var trustDomain: String
-  public var domain = "cluster.local"
-  public var rootNamespace = "istio-system"
-  public var localNode: NodeName
-  public var localAddress: String
-  public var localLocality: Locality
-  public var outboundPolicy = OutboundPolicy.allowAny
-  public var connectTimeout: Duration = .seconds(10)
-  public var defaultRetry = RetryPolicy.istioDefault
-
-  public enum OutboundPolicy: String, Sendable, Hashable { case allowAny, registryOnly }
-
-  public init(cluster: String, trustDomain: String, localNode: NodeName, localAddress: String, localLocality: Locality) {
-    self.cluster = cluster
-    self.trustDomain = trustDomain
-    self.localNode = localNode
-    self.localAddress = localAddress
-    self.localLocality = localLocality
-  }
-}
-
 /// `region/zone/subzone`; empty parts match anything less specific.
 public struct Locality: Sendable, Hashable, Comparable, CustomStringConvertible {
   public var region: String
@@ -111,7 +92,8 @@ public struct Locality: Sendable, Hashable, Comparable, CustomStringConvertible 
   public var subzone: String
 
   public init(parsing text: String) {
-    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(
+      String.init)
     region = parts.first ?? ""
     zone = parts.count > 1 ? parts[1] : ""
     subzone = parts.count > 2 ? parts[2] : ""
@@ -152,7 +134,8 @@ public struct Service: Sendable, Hashable {
     }
   }
   public init(
-    host: String, name: String, namespace: String, origin: Origin, ports: [Port], addresses: [String] = [],
+    host: String, name: String, namespace: String, origin: Origin, ports: [Port],
+    addresses: [String] = [],
     isExternal: Bool = false
   ) {
     self.host = host
@@ -197,7 +180,8 @@ public struct Cluster: Sendable {
   }
 
   public init(
-    name: String, service: Int?, host: String, port: UInt16, subset: String?, protocol: PortProtocol, discovery: Discovery,
+    name: String, service: Int?, host: String, port: UInt16, subset: String?,
+    protocol: PortProtocol, discovery: Discovery,
     endpoints: [Endpoint], loadBalancer: LoadBalancerPolicy, connectionPool: ConnectionPoolPolicy,
     outlierDetection: OutlierPolicy?, tls: UpstreamTLS, destinationRule: String?
   ) {
@@ -239,7 +223,8 @@ public struct Endpoint: Sendable, Hashable {
     get { place.workload }
     set {
       place = Place(
-        key: key, address: address, port: port, workload: newValue, isLocal: isLocal, mesh: mesh, locality: locality)
+        key: key, address: address, port: port, workload: newValue, isLocal: isLocal, mesh: mesh,
+        locality: locality)
     }
   }
   public var isLocal: Bool { place.isLocal }
@@ -263,7 +248,8 @@ public struct Endpoint: Sendable, Hashable {
     public let locality: Locality
 
     public init(
-      key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality
+      key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
+      mesh: MeshRoute?, locality: Locality
     ) {
       self.key = key
       self.address = address
@@ -276,7 +262,8 @@ public struct Endpoint: Sendable, Hashable {
 
     public static func == (a: Place, b: Place) -> Bool {
       a === b
-        || a.key == b.key && a.address == b.address && a.port == b.port && a.workload == b.workload && a.isLocal == b.isLocal
+        || a.key == b.key && a.address == b.address && a.port == b.port && a.workload == b.workload
+          && a.isLocal == b.isLocal
           && a.mesh == b.mesh && a.locality == b.locality
     }
     public func hash(into hasher: inout Hasher) {
@@ -307,11 +294,13 @@ public struct Endpoint: Sendable, Hashable {
   }
 
   public init(
-    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality,
+    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
+    mesh: MeshRoute?, locality: Locality,
     priority: Int, weight: UInt32, health: EndpointHealth
   ) {
     let place = Place(
-      key: key, address: address, port: port, workload: workload, isLocal: isLocal, mesh: mesh, locality: locality)
+      key: key, address: address, port: port, workload: workload, isLocal: isLocal, mesh: mesh,
+      locality: locality)
     self.init(place, priority: priority, weight: weight, health: health)
   }
 }
@@ -335,7 +324,8 @@ public struct LocalWorkload: Sendable, Hashable {
   public var rateLimit: LocalRateLimit?
 
   public init(
-    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port], services: [Int?] = [],
+    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port],
+    services: [Int?] = [],
     outbound: Int, outboundPort: UInt16?, isGateway: Bool, health: EndpointHealth
   ) {
     self.services = services
