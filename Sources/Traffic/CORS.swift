@@ -18,9 +18,7 @@ public enum CORS {
   static func check(_ request: some RequestView, _ policy: CORSPolicy) -> Check {
     request.withBytes { bytes in
       var cursor = 0
-      guard let origin = request.nextHeader(named: Self.origin, from: &cursor) else {
-        return .notCrossOrigin
-      }
+      guard let origin = request.nextHeader(named: Self.origin, from: &cursor) else { return .notCrossOrigin }
       let value = bytes.extracting(origin)
       var isAllowed = false
       for match in policy.allowOrigins where match.matches(value) { isAllowed = true }
@@ -36,18 +34,10 @@ public enum CORS {
   public static func preflightHeaders(
     _ request: some RequestView, _ policy: CORSPolicy
   ) -> [HeaderOperations.Field] {
-    var fields = responseHeaders(request, policy).filter {
-      $0.name != Array("access-control-expose-headers".utf8)
-    }
-    append(
-      "access-control-allow-methods", policy.allowMethods, asked: first(requestMethod, of: request),
-      to: &fields)
-    append(
-      "access-control-allow-headers", policy.allowHeaders,
-      asked: first(requestHeaders, of: request), to: &fields)
-    if let maxAge = policy.maxAge {
-      append("access-control-max-age", String(maxAge.components.seconds), to: &fields)
-    }
+    var fields = responseHeaders(request, policy).filter { $0.name != Array("access-control-expose-headers".utf8) }
+    append("access-control-allow-methods", policy.allowMethods, asked: first(requestMethod, of: request), to: &fields)
+    append("access-control-allow-headers", policy.allowHeaders, asked: first(requestHeaders, of: request), to: &fields)
+    if let maxAge = policy.maxAge { append("access-control-max-age", String(maxAge.components.seconds), to: &fields) }
     return fields
   }
 
@@ -59,12 +49,9 @@ public enum CORS {
     if let origin = first(origin, of: request) {
       fields.append(.init(name: Array("access-control-allow-origin".utf8), value: origin))
     }
-    if policy.allowCredentials == true {
-      append("access-control-allow-credentials", "true", to: &fields)
-    }
+    if policy.allowCredentials == true { append("access-control-allow-credentials", "true", to: &fields) }
     if !policy.exposeHeaders.isEmpty {
-      append(
-        "access-control-expose-headers", policy.exposeHeaders.joined(separator: ","), to: &fields)
+      append("access-control-expose-headers", policy.exposeHeaders.joined(separator: ","), to: &fields)
     }
     return fields
   }
@@ -89,9 +76,7 @@ public enum CORS {
     }
   }
 
-  private static func append(
-    _ name: String, _ value: String, to fields: inout [HeaderOperations.Field]
-  ) {
+  private static func append(_ name: String, _ value: String, to fields: inout [HeaderOperations.Field]) {
     fields.append(.init(name: Array(name.utf8), value: Array(value.utf8)))
   }
 }

@@ -7,9 +7,7 @@ public struct ClusterLoad: Hashable, Sendable {
   public var connections: Int
   public var activeRetries: Int
 
-  public init(
-    activeRequests: Int = 0, pendingRequests: Int = 0, connections: Int = 0, activeRetries: Int = 0
-  ) {
+  public init(activeRequests: Int = 0, pendingRequests: Int = 0, connections: Int = 0, activeRetries: Int = 0) {
     self.activeRequests = activeRequests
     self.pendingRequests = pendingRequests
     self.connections = connections

@@ -14,9 +14,7 @@ struct EarliestDeadline {
   /// - Parameter draws: places the first turns within their period, so that workers do not march in step.
   init(weights: [UInt64], draws: inout SeededGenerator) {
     self.weights = weights.map { Double(max(1, $0)) }
-    for (member, weight) in self.weights.enumerated() {
-      heap.append(Turn(deadline: draws.unit() / weight, member: member))
-    }
+    for (member, weight) in self.weights.enumerated() { heap.append(Turn(deadline: draws.unit() / weight, member: member)) }
     for index in stride(from: heap.count / 2 - 1, through: 0, by: -1) { sink(index) }
   }
 
@@ -32,8 +30,7 @@ struct EarliestDeadline {
     var index = start
     while true {
       var least = index
-      for child in [2 * index + 1, 2 * index + 2]
-      where child < heap.count && isEarlier(child, least) { least = child }
+      for child in [2 * index + 1, 2 * index + 2] where child < heap.count && isEarlier(child, least) { least = child }
       if least == index { return }
       heap.swapAt(index, least)
       index = least

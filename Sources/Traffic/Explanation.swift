@@ -76,10 +76,7 @@ public struct Explanation: Hashable, Sendable, Codable {
 
 extension Explanation {
   /// Explains a request by the same functions that route it. Dice are not rolled: chances are shown as percentages.
-  public init(
-    _ request: some RequestView, _ context: RequestContext, in table: RouteTable,
-    _ snapshot: MeshSnapshot
-  ) {
+  public init(_ request: some RequestView, _ context: RequestContext, in table: RouteTable, _ snapshot: MeshSnapshot) {
     method = request.text(request.methodName)
     target = request.text(request.target)
     authority = request.text(request.authority)
@@ -89,9 +86,7 @@ extension Explanation {
     split = []
     policies = []
     clusters = []
-    guard let found = Router.find(request, context, in: table),
-      let portIndex = table.index(ofPort: context.port)
-    else {
+    guard let found = Router.find(request, context, in: table), let portIndex = table.index(ofPort: context.port) else {
       verdict = Self.verdict(of: table.fallback)
       return
     }
@@ -112,9 +107,7 @@ extension Explanation {
     policies = Self.policies(of: route, request, match: reference.match)
     if case .forward(let destinations) = route.action {
       split = Self.split(destinations)
-      clusters = Set(destinations.compactMap(\.cluster)).sorted().map {
-        ClusterView(snapshot.clusters[$0], snapshot)
-      }
+      clusters = Set(destinations.compactMap(\.cluster)).sorted().map { ClusterView(snapshot.clusters[$0], snapshot) }
     }
   }
 
@@ -133,10 +126,8 @@ extension Explanation {
   private static func split(_ destinations: [WeightedDestination]) -> [Share] {
     let total = destinations.reduce(0.0) { $0 + Double($1.weight) }
     return destinations.map { destination in
-      let percent =
-        destinations.count == 1 ? 100 : total > 0 ? 100 * Double(destination.weight) / total : 0
-      return Share(
-        cluster: destination.clusterName, percent: percent, exists: destination.cluster != nil)
+      let percent = destinations.count == 1 ? 100 : total > 0 ? 100 * Double(destination.weight) / total : 0
+      return Share(cluster: destination.clusterName, percent: percent, exists: destination.cluster != nil)
     }
   }
 
@@ -144,56 +135,42 @@ extension Explanation {
     switch fallback {
     case .passthrough:
       Verdict(
-        kind: .passthrough,
-        sentence: "no virtual host claims this host and port: sent to its own address (ALLOW_ANY)",
+        kind: .passthrough, sentence: "no virtual host claims this host and port: sent to its own address (ALLOW_ANY)",
         status: nil, flags: "-")
-    case .blackHole:
-      verdict(.blackHole, .blackHole, "no virtual host claims this host and port (REGISTRY_ONLY)")
-    case .notFound:
-      verdict(.noRoute, .notFound, "no virtual host of this gateway port claims this host")
+    case .blackHole: verdict(.blackHole, .blackHole, "no virtual host claims this host and port (REGISTRY_ONLY)")
+    case .notFound: verdict(.noRoute, .notFound, "no virtual host of this gateway port claims this host")
     }
   }
 
-  private static func verdict(_ error: ProxyError, _ kind: Verdict.Kind, _ sentence: String)
-    -> Verdict
-  {
+  private static func verdict(_ error: ProxyError, _ kind: Verdict.Kind, _ sentence: String) -> Verdict {
     let reply = LocalReply(error)
     return Verdict(kind: kind, sentence: sentence, status: reply.status, flags: reply.flags.text)
   }
 
   private static func verdict(
-    of route: Route, _ request: some RequestView, _ context: RequestContext,
-    _ reference: RouteReference,
+    of route: Route, _ request: some RequestView, _ context: RequestContext, _ reference: RouteReference,
     _ snapshot: MeshSnapshot
   ) -> Verdict {
     switch route.action {
     case .directResponse(let status, let body):
-      return Verdict(
-        kind: .directResponse, sentence: "answered with \(body.count) bytes", status: status,
-        flags: "-")
+      return Verdict(kind: .directResponse, sentence: "answered with \(body.count) bytes", status: status, flags: "-")
     case .redirect(let redirect):
       var location: [UInt8] = []
-      PathRewriting.appendLocation(
-        of: request, context, route, redirect, match: reference.match, to: &location)
+      PathRewriting.appendLocation(of: request, context, route, redirect, match: reference.match, to: &location)
       let text = String(decoding: location, as: UTF8.self)
-      return Verdict(
-        kind: .redirect, sentence: "redirected to \(text)", status: redirect.status, flags: "-")
+      return Verdict(kind: .redirect, sentence: "redirected to \(text)", status: redirect.status, flags: "-")
     case .forward(let destinations):
       let existing = destinations.compactMap(\.cluster)
       let isGatewayAPI = route.origin?.isGatewayAPI ?? false
       if existing.isEmpty {
         let names = destinations.map(\.clusterName).joined(separator: ", ")
-        return verdict(
-          .noCluster(isGatewayAPI: isGatewayAPI), .noCluster, "no such destination: \(names)")
+        return verdict(.noCluster(isGatewayAPI: isGatewayAPI), .noCluster, "no such destination: \(names)")
       }
       let healthy = existing.contains { cluster in
         let cluster = snapshot.clusters[cluster]
-        return cluster.discovery == .originalDestination
-          || cluster.endpoints.contains { $0.health == .healthy }
+        return cluster.discovery == .originalDestination || cluster.endpoints.contains { $0.health == .healthy }
       }
-      if !healthy {
-        return verdict(.noHealthyUpstream, .forward, "forwarded, but no endpoint is healthy")
-      }
+      if !healthy { return verdict(.noHealthyUpstream, .forward, "forwarded, but no endpoint is healthy") }
       let names = existing.map { snapshot.clusters[$0].name }.joined(separator: ", ")
       return Verdict(kind: .forward, sentence: "forwarded to \(names)", status: nil, flags: "-")
     }
@@ -201,41 +178,25 @@ extension Explanation {
 }
 
 extension Explanation {
-  private static func policies(of route: Route, _ request: some RequestView, match: Int?)
-    -> [Policy]
-  {
+  private static func policies(of route: Route, _ request: some RequestView, match: Int?) -> [Policy] {
     var list: [Policy] = []
-    func add(_ name: String, _ value: String?) {
-      if let value { list.append(Policy(name: name, value: value)) }
-    }
+    func add(_ name: String, _ value: String?) { if let value { list.append(Policy(name: name, value: value)) } }
     add("timeout", route.timeout.map { "\($0.inSeconds) s" } ?? "none")
     add("retries", route.retry.map(text) ?? "none")
     if let fault = route.fault {
-      add(
-        "delay",
-        fault.delayDuration.map { "\($0.inSeconds) s for \(percent(fault.delayPartsPerMillion))" })
+      add("delay", fault.delayDuration.map { "\($0.inSeconds) s for \(percent(fault.delayPartsPerMillion))" })
       add("abort", fault.abort.map { "\(text($0)) for \(percent(fault.abortPartsPerMillion))" })
     }
-    for mirror in route.mirrors {
-      add("mirror", "\(mirror.clusterName) for \(percent(mirror.partsPerMillion))")
-    }
-    add(
-      "path becomes",
-      PathRewriting.path(of: request, route, match: match).map {
-        String(decoding: $0, as: UTF8.self)
-      })
-    add(
-      "authority becomes",
-      route.authority(destination: 0).map { String(decoding: $0, as: UTF8.self) })
+    for mirror in route.mirrors { add("mirror", "\(mirror.clusterName) for \(percent(mirror.partsPerMillion))") }
+    add("path becomes", PathRewriting.path(of: request, route, match: match).map { String(decoding: $0, as: UTF8.self) })
+    add("authority becomes", route.authority(destination: 0).map { String(decoding: $0, as: UTF8.self) })
     add("request headers", text(route.requestHeaders))
     add("response headers", text(route.responseHeaders))
     if route.cors != nil { add("cors", "yes") }
     return list
   }
 
-  private static func percent(_ partsPerMillion: UInt32) -> String {
-    "\(Double(partsPerMillion) / 10_000) %"
-  }
+  private static func percent(_ partsPerMillion: UInt32) -> String { "\(Double(partsPerMillion) / 10_000) %" }
 
   private static func text(_ retry: RetryPolicy) -> String {
     if retry.attempts <= 0 { return "none" }
@@ -254,8 +215,7 @@ extension Explanation {
   private static func text(_ operations: HeaderOperations) -> String? {
     func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
     let words =
-      operations.remove.map { "-\(text($0))" }
-      + operations.set.map { "\(text($0.name))=\(text($0.value))" }
+      operations.remove.map { "-\(text($0))" } + operations.set.map { "\(text($0.name))=\(text($0.value))" }
       + operations.add.map { "+\(text($0.name))=\(text($0.value))" }
     return words.isEmpty ? nil : words.joined(separator: " ")
   }
@@ -273,10 +233,8 @@ extension Explanation.ClusterView {
           snapshot.workloads.indices.contains($0) ? snapshot.workloads[$0] : nil
         }
         return Explanation.EndpointView(
-          address: "\(endpoint.address):\(endpoint.port)",
-          workload: facts.map { "\($0.namespace)/\($0.name)" },
-          node: facts?.node.string, locality: endpoint.locality.description,
-          priority: endpoint.priority,
+          address: "\(endpoint.address):\(endpoint.port)", workload: facts.map { "\($0.namespace)/\($0.name)" },
+          node: facts?.node.string, locality: endpoint.locality.description, priority: endpoint.priority,
           weight: endpoint.weight, health: endpoint.health,
           isEligible: endpoint.health == .healthy || !anyHealthy && endpoint.health == .unreachable)
       }, endpointsNotShown: cluster.endpoints.count - shown.count)

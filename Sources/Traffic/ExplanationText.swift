@@ -16,9 +16,7 @@ extension Explanation {
     if let status = verdict.status { verdictLine += ", status \(status), flags \(verdict.flags)" }
     lines.append(verdictLine)
     for share in split {
-      lines.append(
-        "  \(Self.rounded(share.percent)) % → \(share.cluster)\(share.exists ? "" : " (does not exist)")"
-      )
+      lines.append("  \(Self.rounded(share.percent)) % → \(share.cluster)\(share.exists ? "" : " (does not exist)")")
     }
     for policy in policies { lines.append("\(Self.padded(policy.name, to: 13)) \(policy.value)") }
     for cluster in clusters { lines += Self.lines(cluster) }
@@ -27,12 +25,9 @@ extension Explanation {
 
   private static func lines(_ cluster: ClusterView) -> [String] {
     let rule = cluster.destinationRule.map { ", DestinationRule \($0)" } ?? ""
-    var lines = [
-      "cluster       \(cluster.name): \(cluster.loadBalancer), TLS \(cluster.tls)\(rule)"
-    ]
+    var lines = ["cluster       \(cluster.name): \(cluster.loadBalancer), TLS \(cluster.tls)\(rule)"]
     for endpoint in cluster.endpoints {
-      let place = [endpoint.workload, endpoint.node.map { "on \($0)" }].compactMap(\.self).joined(
-        separator: " ")
+      let place = [endpoint.workload, endpoint.node.map { "on \($0)" }].compactMap(\.self).joined(separator: " ")
       let mark = endpoint.isEligible ? "✓" : "✗"
       lines.append(
         "  \(mark) \(padded(endpoint.address, to: 21)) \(padded(endpoint.health.rawValue, to: 11)) "

@@ -12,8 +12,7 @@ extension RouteMatch {
     case .method: "method is not \(method?.words ?? "")"
     case .authority: "authority is not \(authority?.words ?? "")"
     case .header(let index): "header \(headers[index].words)"
-    case .withoutHeader(let index):
-      "header \(withoutHeaders[index].nameText) must not be \(withoutHeaders[index].match.words)"
+    case .withoutHeader(let index): "header \(withoutHeaders[index].nameText) must not be \(withoutHeaders[index].match.words)"
     case .queryParameter(let index): "query parameter \(queryParameters[index].words)"
     }
   }
@@ -50,10 +49,8 @@ extension RetryConditions {
   /// `retryOn` words, in the order of their bits.
   public var words: [String] {
     let names = [
-      "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure",
-      "envoy-ratelimited", "retriable-4xx",
-      "refused-stream", "retriable-status-codes", "retriable-headers", "cancelled",
-      "deadline-exceeded", "internal",
+      "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "envoy-ratelimited", "retriable-4xx",
+      "refused-stream", "retriable-status-codes", "retriable-headers", "cancelled", "deadline-exceeded", "internal",
       "resource-exhausted", "unavailable",
     ]
     return names.indices.filter { rawValue & (1 << UInt32($0)) != 0 }.map { names[$0] }
@@ -72,10 +69,8 @@ extension LoadBalancerPolicy.Algorithm {
       switch key {
       case .header(let name): "consistentHash header \(String(decoding: name, as: UTF8.self))"
       case .sourceAddress: "consistentHash source address"
-      case .queryParameter(let name):
-        "consistentHash query parameter \(String(decoding: name, as: UTF8.self))"
-      case .cookie(let name, _, _, _):
-        "consistentHash cookie \(String(decoding: name, as: UTF8.self))"
+      case .queryParameter(let name): "consistentHash query parameter \(String(decoding: name, as: UTF8.self))"
+      case .cookie(let name, _, _, _): "consistentHash cookie \(String(decoding: name, as: UTF8.self))"
       }
     }
   }

@@ -18,17 +18,14 @@ final class HashTable: Sendable {
     self.keys = keys
     self.weights = weights
     switch kind {
-    case .ring(let minimumSize):
-      form = .ring(HashRing(keys: keys, weights: weights, minimumSize: minimumSize))
+    case .ring(let minimumSize): form = .ring(HashRing(keys: keys, weights: weights, minimumSize: minimumSize))
     case .maglev(let size): form = .maglev(MaglevTable(keys: keys, weights: weights, size: size))
     }
   }
 
   /// The table of a cluster with a consistent-hash policy; `old` when it would be the same.
   static func of(_ cluster: Cluster, after old: HashTable?) -> HashTable? {
-    guard case .consistentHash(_, let kind) = cluster.loadBalancer.algorithm,
-      !cluster.endpoints.isEmpty
-    else { return nil }
+    guard case .consistentHash(_, let kind) = cluster.loadBalancer.algorithm, !cluster.endpoints.isEmpty else { return nil }
     let keys = cluster.endpoints.map(\.key)
     let weights = cluster.endpoints.map { max(1, $0.weight) }
     if let old, old.kind == kind, old.keys == keys, old.weights == weights { return old }
@@ -54,8 +51,7 @@ struct HashRing: Sendable {
     let smallest = Double(weights.min() ?? 1) / max(1, total)
     // The lightest endpoint gets a whole number of points, and the ring at least `minimumSize` (Envoy, ring_hash_lb.cc).
     let scale = min(
-      (smallest * Double(minimumSize)).rounded(.up) / smallest,
-      Double(max(TrafficLimits.ringPointsMax, keys.count)))
+      (smallest * Double(minimumSize)).rounded(.up) / smallest, Double(max(TrafficLimits.ringPointsMax, keys.count)))
     var points: [(hash: UInt64, host: Int)] = []
     points.reserveCapacity(Int(scale.rounded(.up)) + keys.count)
     var target = 0.0

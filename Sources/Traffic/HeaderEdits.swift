@@ -15,15 +15,12 @@ extension HeaderOperations {
       fields.removeHeader(named: field.name)
       fields.addHeader(named: field.name, value: field.value)
     }
-    for field in add where !Self.namesAuthority(field.name) {
-      fields.addHeader(named: field.name, value: field.value)
-    }
+    for field in add where !Self.namesAuthority(field.name) { fields.addHeader(named: field.name, value: field.value) }
   }
 
   /// The value these operations give to the authority; `set` beats `add`.
   fileprivate var authority: [UInt8]? {
-    let chosen =
-      self.set.last { Self.namesAuthority($0.name) } ?? add.last { Self.namesAuthority($0.name) }
+    let chosen = self.set.last { Self.namesAuthority($0.name) } ?? add.last { Self.namesAuthority($0.name) }
     return chosen?.value
   }
 
@@ -37,8 +34,7 @@ extension Route {
   /// chosen destination's (Istio, VirtualService).
   public func authority(destination: Int) -> [UInt8]? {
     if let authority = rewrite?.authority ?? requestHeaders.authority { return authority }
-    guard case .forward(let destinations) = action, destinations.indices.contains(destination)
-    else { return nil }
+    guard case .forward(let destinations) = action, destinations.indices.contains(destination) else { return nil }
     return destinations[destination].requestHeaders.authority
   }
 }

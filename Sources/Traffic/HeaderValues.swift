@@ -40,9 +40,7 @@ extension HeaderFormat {
 
 extension TimePattern {
   /// Appends a moment in UTC. Without a pattern: `2026-01-31T12:00:00.123Z`.
-  public static func append(
-    _ millisecondsSince1970: UInt64, _ pattern: String?, to out: inout [UInt8]
-  ) {
+  public static func append(_ millisecondsSince1970: UInt64, _ pattern: String?, to out: inout [UInt8]) {
     let time = CivilTime(millisecondsSince1970)
     var text: [UInt8] = []
     forEach(pattern ?? "%Y-%m-%dT%H:%M:%E3SZ") {
@@ -68,10 +66,7 @@ extension TimePattern {
       let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
       let month = (5 * dayOfYear + 2) / 153
       let civilMonth = month < 10 ? month + 3 : month - 9
-      date = (
-        yearOfEra + era * 400 + (civilMonth <= 2 ? 1 : 0), civilMonth,
-        dayOfYear - (153 * month + 2) / 5 + 1
-      )
+      date = (yearOfEra + era * 400 + (civilMonth <= 2 ? 1 : 0), civilMonth, dayOfYear - (153 * month + 2) / 5 + 1)
     }
 
     func text(_ directive: String) -> String {

@@ -8,9 +8,7 @@ public struct HostTicket: Hashable, Sendable {
   public var key: UInt64 { host.key }
   let host: SharedHost
 
-  public static func == (a: HostTicket, b: HostTicket) -> Bool {
-    a.index == b.index && a.key == b.key
-  }
+  public static func == (a: HostTicket, b: HostTicket) -> Bool { a.index == b.index && a.key == b.key }
   public func hash(into hasher: inout Hasher) { hasher.combine(key) }
 }
 
@@ -89,26 +87,21 @@ public final class LoadBalancer {
     let version = load.version
     guard seen != version || now >= levels.validUntil else { return }
     levels = PriorityLevels(
-      endpoints, hosts, minHealthPercent: outliers?.minHealthPercent ?? 0,
-      warmup: policy.warmupInForce, at: now)
+      endpoints, hosts, minHealthPercent: outliers?.minHealthPercent ?? 0, warmup: policy.warmupInForce, at: now)
     seen = version
   }
 
   // MARK: Choosing
 
   public func pick(_ request: PickRequest, now: Instant, draws: inout SeededGenerator) -> Pick {
-    if discovery == .originalDestination || hosts.isEmpty && policy.algorithm == .passthrough {
-      return .originalDestination
-    }
+    if discovery == .originalDestination || hosts.isEmpty && policy.algorithm == .passthrough { return .originalDestination }
     refresh(at: now)
     guard !levels.levels.isEmpty else { return .none }
     let sticky = hashing == nil ? nil : request.hash
     var level = 0
     if levels.levels.count > 1 {
       level = levels.level(taking: Int(sticky.map { $0 % 100 } ?? draws.below(100)))
-      if request.prefersRemote, !request.tried.isEmpty {
-        level = min(level + 1, levels.levels.count - 1)
-      }
+      if request.prefersRemote, !request.tried.isEmpty { level = min(level + 1, levels.levels.count - 1) }
     }
     if let sticky, let host = stickyHost(sticky, level: level) { return ticket(host) }
     var host = choose(in: level, &draws)
@@ -159,22 +152,16 @@ public final class LoadBalancer {
   }
 
   /// Another host than those tried: a few more draws, then whichever is left, nearest priority first; else the one at hand.
-  private func avoid(_ tried: [UInt64], _ drawn: Int, level: Int, _ draws: inout SeededGenerator)
-    -> Int
-  {
+  private func avoid(_ tried: [UInt64], _ drawn: Int, level: Int, _ draws: inout SeededGenerator) -> Int {
     var host = drawn
     for _ in 0..<TrafficLimits.reselectionsMax {
       if !tried.contains(hosts[host].key) { return host }
       host = choose(in: level, &draws)
     }
     if !tried.contains(hosts[host].key) { return host }
-    for candidate in levels.levels[level].members where !tried.contains(hosts[candidate].key) {
-      return candidate
-    }
+    for candidate in levels.levels[level].members where !tried.contains(hosts[candidate].key) { return candidate }
     for other in levels.levels {
-      for candidate in other.members where !tried.contains(hosts[candidate].key) {
-        return candidate
-      }
+      for candidate in other.members where !tried.contains(hosts[candidate].key) { return candidate }
     }
     return host
   }
@@ -199,8 +186,7 @@ public final class LoadBalancer {
   public func reports(at now: Instant) -> [HostReport] {
     refresh(at: now)
     return hosts.map {
-      HostReport(
-        key: $0.key, active: $0.active, isEjected: $0.isEjected, isCooling: $0.rest(at: now) != nil)
+      HostReport(key: $0.key, active: $0.active, isEjected: $0.isEjected, isCooling: $0.rest(at: now) != nil)
     }
   }
 
@@ -212,9 +198,7 @@ extension PriorityLevels.Level {
   /// Turn by turn; by weight when weights differ.
   fileprivate mutating func nextTurn(_ draws: inout SeededGenerator) -> Int {
     guard cumulativeWeights.isEmpty else {
-      if schedule == nil {
-        schedule = EarliestDeadline(weights: members.indices.map(weight), draws: &draws)
-      }
+      if schedule == nil { schedule = EarliestDeadline(weights: members.indices.map(weight), draws: &draws) }
       return schedule?.next() ?? 0
     }
     let now = turn ?? draws.next()
@@ -225,7 +209,5 @@ extension PriorityLevels.Level {
 
 extension LoadBalancerPolicy {
   /// Slow start concerns round robin and least request only (Istio, DestinationRule).
-  fileprivate var warmupInForce: Warmup? {
-    algorithm == .roundRobin || algorithm == .leastRequest ? warmup : nil
-  }
+  fileprivate var warmupInForce: Warmup? { algorithm == .roundRobin || algorithm == .leastRequest ? warmup : nil }
 }

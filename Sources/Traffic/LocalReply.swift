@@ -61,34 +61,23 @@ public struct LocalReply: Hashable, Sendable {
     func reset(_ reason: String, _ flags: ResponseFlags, status: UInt16 = 503) -> LocalReply {
       let when = isRetried ? "retried and the latest reset reason" : "reset reason"
       return LocalReply(
-        status: status,
-        body: "upstream connect error or disconnect/reset before headers. \(when): \(reason)",
-        flags: flags,
+        status: status, body: "upstream connect error or disconnect/reset before headers. \(when): \(reason)", flags: flags,
         details: "upstream_reset_before_response_started{\(Self.token(reason))}")
     }
     switch error {
-    case .noRoute:
-      self.init(status: 404, body: "", flags: .noRouteFound, details: "route_not_found")
+    case .noRoute: self.init(status: 404, body: "", flags: .noRouteFound, details: "route_not_found")
     case .noCluster(let isGatewayAPI):
-      self.init(
-        status: isGatewayAPI ? 500 : 503, body: "", flags: .noClusterFound,
-        details: "cluster_not_found")
+      self.init(status: isGatewayAPI ? 500 : 503, body: "", flags: .noClusterFound, details: "cluster_not_found")
     case .blackHole: self.init(status: 502, body: "", flags: [], details: "direct_response")
     case .noHealthyUpstream:
-      self.init(
-        status: 503, body: "no healthy upstream", flags: .noHealthyUpstream,
-        details: "no_healthy_upstream")
+      self.init(status: 503, body: "no healthy upstream", flags: .noHealthyUpstream, details: "no_healthy_upstream")
     case .requestTimeout:
-      self.init(
-        status: 504, body: "upstream request timeout", flags: .upstreamRequestTimeout,
-        details: "response_timeout")
+      self.init(status: 504, body: "upstream request timeout", flags: .upstreamRequestTimeout, details: "response_timeout")
     case .perTryTimeout:
       self.init(
-        status: 504, body: "upstream request timeout", flags: .upstreamRequestTimeout,
-        details: "upstream_per_try_timeout")
+        status: 504, body: "upstream request timeout", flags: .upstreamRequestTimeout, details: "upstream_per_try_timeout")
     case .connectFailed(let failure):
-      self = reset(
-        Self.text(failure), failure == .dns ? .dnsResolutionFailed : .upstreamConnectionFailure)
+      self = reset(Self.text(failure), failure == .dns ? .dnsResolutionFailed : .upstreamConnectionFailure)
     case .upstreamClosed: self = reset("connection termination", .upstreamConnectionTermination)
     case .upstreamReset: self = reset("remote reset", .upstreamRemoteReset)
     case .overflow:
@@ -101,29 +90,17 @@ public struct LocalReply: Hashable, Sendable {
         status: 403, body: "RBAC: access denied", flags: [],
         details: "rbac_access_denied_matched_policy[\(policy.map(Self.token) ?? "none")]")
     case .rateLimited:
-      self.init(
-        status: 429, body: "local_rate_limited", flags: .rateLimited, details: "local_rate_limited")
+      self.init(status: 429, body: "local_rate_limited", flags: .rateLimited, details: "local_rate_limited")
     case .malformedRequest(let token):
-      self.init(
-        status: 400, body: "Bad Request", flags: .downstreamProtocolError,
-        details: Self.token(token))
+      self.init(status: 400, body: "Bad Request", flags: .downstreamProtocolError, details: Self.token(token))
     case .headersTooLarge:
-      self.init(
-        status: 431, body: "", flags: .downstreamProtocolError, details: "headers_too_large")
+      self.init(status: 431, body: "", flags: .downstreamProtocolError, details: "headers_too_large")
     case .lowVersion:
-      self.init(
-        status: 426, body: "Upgrade Required", flags: .downstreamProtocolError,
-        details: "low_version")
+      self.init(status: 426, body: "Upgrade Required", flags: .downstreamProtocolError, details: "low_version")
     case .bodyTooLarge:
-      self.init(
-        status: 413, body: "Payload Too Large", flags: .downstreamProtocolError,
-        details: "request_payload_too_large")
-    case .notProcessed:
-      self.init(status: 503, body: "", flags: .localReset, details: "workload_not_here")
-    case .streamIdle:
-      self.init(
-        status: 408, body: "stream timeout", flags: .streamIdleTimeout,
-        details: "stream_idle_timeout")
+      self.init(status: 413, body: "Payload Too Large", flags: .downstreamProtocolError, details: "request_payload_too_large")
+    case .notProcessed: self.init(status: 503, body: "", flags: .localReset, details: "workload_not_here")
+    case .streamIdle: self.init(status: 408, body: "stream timeout", flags: .streamIdleTimeout, details: "stream_idle_timeout")
     case .overloaded:
       self.init(status: 503, body: "envoy overloaded", flags: .overloadManager, details: "overload")
       isOverloaded = true
@@ -133,34 +110,26 @@ public struct LocalReply: Hashable, Sendable {
   private init(_ abort: FaultPolicy.Abort) {
     switch abort {
     case .http(let status):
-      self.init(
-        status: status, body: "fault filter abort", flags: .faultInjected,
-        details: "fault_filter_abort")
+      self.init(status: status, body: "fault filter abort", flags: .faultInjected, details: "fault_filter_abort")
     case .grpc(let code):
-      self.init(
-        status: 200, body: "fault filter abort", flags: .faultInjected,
-        details: "fault_filter_abort")
+      self.init(status: 200, body: "fault filter abort", flags: .faultInjected, details: "fault_filter_abort")
       grpcStatus = code
     }
   }
 
   private static func text(_ failure: ProxyError.ConnectFailure) -> String {
     switch failure {
-    case .refused:
-      "remote connection failure, transport failure reason: delayed connect error: Connection refused"
-    case .unreachable:
-      "remote connection failure, transport failure reason: delayed connect error: No route to host"
+    case .refused: "remote connection failure, transport failure reason: delayed connect error: Connection refused"
+    case .unreachable: "remote connection failure, transport failure reason: delayed connect error: No route to host"
     case .timedOut: "connection timeout"
-    case .tls(let reason):
-      "remote connection failure, transport failure reason: TLS_error: \(reason)"
+    case .tls(let reason): "remote connection failure, transport failure reason: TLS_error: \(reason)"
     case .dns: "dns resolution failure"
     }
   }
 
   /// Blanks and what would break a log field become underscores.
   private static func token(_ text: String) -> String {
-    String(
-      decoding: text.utf8.map { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 ? $0 : 0x5F }, as: UTF8.self)
+    String(decoding: text.utf8.map { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 ? $0 : 0x5F }, as: UTF8.self)
   }
 
   /// The `grpc-status` a gRPC client sees for an HTTP status; the reply itself is 200 and its body goes to `grpc-message`.

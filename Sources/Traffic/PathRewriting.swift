@@ -14,23 +14,18 @@ public enum PathRewriting {
       let path = bytes.extracting(request.path)
       let new: [UInt8]?
       switch uri {
-      case .replace(let replacement):
-        new = replacing(path, route.pathMatch(match), with: replacement)
+      case .replace(let replacement): new = replacing(path, route.pathMatch(match), with: replacement)
       case .regex(let pattern, let substitution):
-        new = pattern.replacing(
-          in: path, with: substitution, bytesMax: TrafficLimits.rewrittenPathBytesMax)
+        new = pattern.replacing(in: path, with: substitution, bytesMax: TrafficLimits.rewrittenPathBytesMax)
       }
-      guard let new, new.first == 0x2F, new.count <= TrafficLimits.rewrittenPathBytesMax else {
-        return nil
-      }
+      guard let new, new.first == 0x2F, new.count <= TrafficLimits.rewrittenPathBytesMax else { return nil }
       return new
     }
   }
 
   /// Appends the Location of a redirect: scheme, authority, path and query.
   public static func appendLocation(
-    of request: some RequestView, _ context: RequestContext, _ route: Route,
-    _ redirect: RedirectPolicy, match: Int?,
+    of request: some RequestView, _ context: RequestContext, _ route: Route, _ redirect: RedirectPolicy, match: Int?,
     to out: inout [UInt8]
   ) {
     let scheme = redirect.scheme ?? context.scheme
@@ -46,9 +41,7 @@ public enum PathRewriting {
       if let uri = redirect.uri {
         out.append(contentsOf: uri)
       } else if let prefix = redirect.prefixRewrite {
-        out.append(
-          contentsOf: replacing(
-            bytes.extracting(request.path), route.pathMatch(match), with: prefix))
+        out.append(contentsOf: replacing(bytes.extracting(request.path), route.pathMatch(match), with: prefix))
       } else {
         out.append(bytes.extracting(request.path))
       }
@@ -71,8 +64,7 @@ public enum PathRewriting {
   /// `:80` with http and `:443` with https are left out. Without `port` the request's own port stays only where neither
   /// host nor scheme was replaced.
   private static func appendPort(
-    of request: some RequestView, _ context: RequestContext, _ redirect: RedirectPolicy,
-    scheme: [UInt8], to out: inout [UInt8]
+    of request: some RequestView, _ context: RequestContext, _ redirect: RedirectPolicy, scheme: [UInt8], to out: inout [UInt8]
   ) {
     let isHTTPS = scheme.elementsEqual("https".utf8)
     let port: UInt16?
@@ -89,9 +81,7 @@ public enum PathRewriting {
 
   /// The matched prefix replaced literally, or the whole path for exact, regex and match-less rules. A Gateway API prefix is
   /// replaced on a segment boundary, so `/foo` → `/` maps `/foo/bar` to `/bar`.
-  private static func replacing(_ path: Span<UInt8>, _ match: PathMatch?, with replacement: [UInt8])
-    -> [UInt8]
-  {
+  private static func replacing(_ path: Span<UInt8>, _ match: PathMatch?, with replacement: [UInt8]) -> [UInt8] {
     var new: [UInt8] = []
     switch match {
     case .prefix(let prefix) where path.count >= prefix.count:

@@ -50,8 +50,7 @@ struct PriorityLevels {
 
   /// - Parameter hosts: what is known of `endpoints`, in the same order.
   init(
-    _ endpoints: [Endpoint], _ hosts: [SharedHost], minHealthPercent: Int,
-    warmup: LoadBalancerPolicy.Warmup?, at now: Instant
+    _ endpoints: [Endpoint], _ hosts: [SharedHost], minHealthPercent: Int, warmup: LoadBalancerPolicy.Warmup?, at now: Instant
   ) {
     var ranks = Ranks(endpoints, hosts)
     ranks.panic(below: minHealthPercent)
@@ -70,8 +69,7 @@ struct PriorityLevels {
       guard !members.isEmpty else { continue }
       var level = Level(members: members, share: rank.load)
       level.setWeights(
-        Weights(endpoints, hosts, warmup, now, validUntil: &validUntil).of(
-          members, in: rank, endpoints))
+        Weights(endpoints, hosts, warmup, now, validUntil: &validUntil).of(members, in: rank, endpoints))
       levels.append(level)
     }
     spreadShares()
@@ -115,9 +113,7 @@ private struct Rank {
   /// Percent of all load this priority could take, with the overprovisioning factor; in panic by its size alone.
   var load = 0
 
-  var availability: Int {
-    min(100, usable.count * TrafficLimits.overprovisioningPercent / max(1, present.count))
-  }
+  var availability: Int { min(100, usable.count * TrafficLimits.overprovisioningPercent / max(1, present.count)) }
 }
 
 /// The priorities, nearest first.
@@ -130,9 +126,7 @@ private struct Ranks {
     for priority in Set(endpoints.map(\.priority)).sorted() { all.append(Rank(priority: priority)) }
     let index = Dictionary(all.enumerated().map { ($1.priority, $0) }) { first, _ in first }
     for (host, endpoint) in endpoints.enumerated() {
-      guard endpoint.health != .leaving, endpoint.health != .starting,
-        let rank = index[endpoint.priority]
-      else { continue }
+      guard endpoint.health != .leaving, endpoint.health != .starting, let rank = index[endpoint.priority] else { continue }
       all[rank].present.append(host)
       if endpoint.health == .healthy, !hosts[host].isEjected { all[rank].usable.append(host) }
     }
@@ -156,9 +150,7 @@ private struct Ranks {
   /// Without any healthy endpoint, those whose node is merely out of sight.
   mutating func useUnreachable(_ endpoints: [Endpoint], _ hosts: [SharedHost]) {
     for rank in all.indices {
-      all[rank].usable = all[rank].present.filter {
-        endpoints[$0].health == .unreachable && !hosts[$0].isEjected
-      }
+      all[rank].usable = all[rank].present.filter { endpoints[$0].health == .unreachable && !hosts[$0].isEjected }
       all[rank].load = all[rank].availability
     }
   }
@@ -170,8 +162,7 @@ private struct Weights {
   private let factors: [Int: Double]
 
   init(
-    _ endpoints: [Endpoint], _ hosts: [SharedHost], _ warmup: LoadBalancerPolicy.Warmup?,
-    _ now: Instant,
+    _ endpoints: [Endpoint], _ hosts: [SharedHost], _ warmup: LoadBalancerPolicy.Warmup?, _ now: Instant,
     validUntil: inout Instant
   ) {
     self.warmup = warmup
@@ -198,9 +189,7 @@ private struct Weights {
 
   /// A locality's weight is its share × min(1, 1.4 × the part of it that can be chosen), spread over its endpoints (Envoy,
   /// "locality weighted load balancing").
-  private func byLocality(_ members: [Int], _ own: [UInt64], _ rank: Rank, _ endpoints: [Endpoint])
-    -> [UInt64]
-  {
+  private func byLocality(_ members: [Int], _ own: [UInt64], _ rank: Rank, _ endpoints: [Endpoint]) -> [UInt64] {
     var present: [Locality: Int] = [:]
     var chosen: [Locality: (count: Int, weight: UInt64)] = [:]
     for index in rank.present { present[endpoints[index].locality, default: 0] += 1 }
@@ -211,12 +200,8 @@ private struct Weights {
     return zip(members, own).map { index, weight in
       let locality = endpoints[index].locality
       let here = chosen[locality] ?? (1, weight)
-      let able = min(
-        1,
-        Double(here.count) / Double(max(1, present[locality] ?? here.count))
-          * TrafficLimits.overprovisioning)
-      let share =
-        Double(endpoints[index].localityShare) * able * Double(weight) / Double(max(1, here.weight))
+      let able = min(1, Double(here.count) / Double(max(1, present[locality] ?? here.count)) * TrafficLimits.overprovisioning)
+      let share = Double(endpoints[index].localityShare) * able * Double(weight) / Double(max(1, here.weight))
       return UInt64(max(1, share * Double(TrafficLimits.weightScale)))
     }
   }

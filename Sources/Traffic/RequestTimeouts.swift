@@ -16,9 +16,7 @@ public enum RequestTimeouts {
   }
 
   /// When one try ends: its own limit, never beyond the request's deadline.
-  public static func tryDeadline(from start: Instant, perTry: Duration?, deadline: Instant)
-    -> Instant
-  {
+  public static func tryDeadline(from start: Instant, perTry: Duration?, deadline: Instant) -> Instant {
     positive(perTry).map { min(start + $0, deadline) } ?? deadline
   }
 

@@ -44,9 +44,7 @@ public struct RequestContext: Hashable, Sendable {
 }
 
 extension RequestHead: RequestView {
-  public func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
-    body(headers.bytes.span)
-  }
+  public func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(headers.bytes.span) }
 
   public func nextHeader(named name: [UInt8], from cursor: inout Int) -> Range<Int>? {
     let fields = headers.fields
@@ -54,9 +52,7 @@ extension RequestHead: RequestView {
       let field = fields[cursor]
       cursor += 1
       guard !field.isRemoved, field.name.count == name.count else { continue }
-      if Bytes.equalIgnoringCase(headers.bytes.span.extracting(field.name), lowercased: name.span) {
-        return field.value
-      }
+      if Bytes.equalIgnoringCase(headers.bytes.span.extracting(field.name), lowercased: name.span) { return field.value }
     }
     return nil
   }

@@ -25,10 +25,7 @@ public struct TryResponse: Hashable, Sendable {
   public var isOverloaded: Bool
   public var isRateLimited: Bool
 
-  public init(
-    status: UInt16, grpcStatus: UInt8? = nil, isOverloaded: Bool = false,
-    isRateLimited: Bool = false
-  ) {
+  public init(status: UInt16, grpcStatus: UInt8? = nil, isOverloaded: Bool = false, isRateLimited: Bool = false) {
     self.status = status
     self.grpcStatus = grpcStatus
     self.isOverloaded = isOverloaded
@@ -60,10 +57,8 @@ public struct RetryInput: Hashable, Sendable {
   public var budget: ConnectionPoolPolicy.RetryBudget?
 
   public init(
-    policy: RetryPolicy?, outcome: TryOutcome, method: HTTPMethod, retriesDone: Int = 0,
-    repicksDone: Int = 0,
-    canReplayBody: Bool = true, hasResponseBegun: Bool = false, now: Instant,
-    deadline: Instant = .distantFuture,
+    policy: RetryPolicy?, outcome: TryOutcome, method: HTTPMethod, retriesDone: Int = 0, repicksDone: Int = 0,
+    canReplayBody: Bool = true, hasResponseBegun: Bool = false, now: Instant, deadline: Instant = .distantFuture,
     load: ClusterLoad = ClusterLoad(), maxRetries: Int? = nil
   ) {
     self.policy = policy
@@ -118,14 +113,10 @@ public enum RetryDecision: Hashable, Sendable {
     guard let policy = input.policy, policy.attempts > 0 else { return .giveUp(.noPolicy) }
     if case .response(let response) = input.outcome {
       let mayRetryLimited = policy.conditions.contains(.rateLimited) && !response.isOverloaded
-      if response.isOverloaded || response.isRateLimited && !mayRetryLimited {
-        return .giveUp(.markedByUpstream)
-      }
+      if response.isOverloaded || response.isRateLimited && !mayRetryLimited { return .giveUp(.markedByUpstream) }
     }
     guard policy.lists(input.outcome) else { return .giveUp(.conditionNotListed) }
-    guard input.outcome.isUnsent || input.method.isIdempotent || !policy.isIstioDefault else {
-      return .giveUp(.notIdempotent)
-    }
+    guard input.outcome.isUnsent || input.method.isIdempotent || !policy.isIstioDefault else { return .giveUp(.notIdempotent) }
     guard input.retriesDone < policy.attempts else { return .giveUp(.exhausted) }
     guard input.canReplayBody else { return .giveUp(.bodyNotReplayable) }
     guard
@@ -157,18 +148,14 @@ extension TryOutcome {
 
 extension RetryPolicy {
   /// Istio's default conditions: nothing in them was asked for by the user.
-  var isIstioDefault: Bool {
-    conditions == RetryPolicy.istioDefault.conditions && statusCodes.isEmpty
-  }
+  var isIstioDefault: Bool { conditions == RetryPolicy.istioDefault.conditions && statusCodes.isEmpty }
 
   /// Whether `retryOn` names this outcome (Envoy's meaning of each word).
   func lists(_ outcome: TryOutcome) -> Bool {
     let anyReset: RetryConditions = [.reset, .serverError, .gatewayError]
     switch outcome {
-    case .connectFailed:
-      return !conditions.isDisjoint(with: anyReset.union([.connectFailure, .resetBeforeRequest]))
-    case .notProcessed:
-      return !conditions.isDisjoint(with: anyReset.union([.refusedStream, .resetBeforeRequest]))
+    case .connectFailed: return !conditions.isDisjoint(with: anyReset.union([.connectFailure, .resetBeforeRequest]))
+    case .notProcessed: return !conditions.isDisjoint(with: anyReset.union([.refusedStream, .resetBeforeRequest]))
     case .reset(isRequestSent: false):
       return !conditions.isDisjoint(with: anyReset.union([.connectFailure, .resetBeforeRequest]))
     case .reset(isRequestSent: true), .perTryTimeout: return !conditions.isDisjoint(with: anyReset)

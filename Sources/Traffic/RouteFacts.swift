@@ -23,10 +23,8 @@ extension RouteTable {
     facts.timeout = routes[index].timeout
     facts.perTryTimeout = routes[index].retry?.perTryTimeout
     facts.changesRequest = routes[index].rewrite != nil || !routes[index].requestHeaders.isEmpty
-    facts.changesResponse =
-      !routes[index].responseHeaders.isEmpty || plan.isOriginAllowed && routes[index].cors != nil
-    if case .forward(_, let chosen) = plan.outcome,
-      case .forward(let destinations) = routes[index].action,
+    facts.changesResponse = !routes[index].responseHeaders.isEmpty || plan.isOriginAllowed && routes[index].cors != nil
+    if case .forward(_, let chosen) = plan.outcome, case .forward(let destinations) = routes[index].action,
       destinations.indices.contains(chosen)
     {
       facts.changesRequest = facts.changesRequest || !destinations[chosen].requestHeaders.isEmpty

@@ -16,21 +16,15 @@ extension RouteMatch {
   func failure(
     _ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>
   ) -> MatchFailure? {
-    if let path, !path.matches(bytes.extracting(request.path), ignoringCase: ignorePathCase) {
-      return .path
-    }
+    if let path, !path.matches(bytes.extracting(request.path), ignoringCase: ignorePathCase) { return .path }
     if let scheme, !scheme.matches(context.scheme.span) { return .scheme }
     if let method, !method.matches(bytes.extracting(request.methodName)) { return .method }
     if let authority, !authority.matches(bytes.extracting(request.authority)) { return .authority }
-    for index in headers.indices where !headers[index].matchesHeader(of: request, context, bytes) {
-      return .header(index)
-    }
-    for index in withoutHeaders.indices
-    where !withoutHeaders[index].matchesAbsence(in: request, context, bytes) {
+    for index in headers.indices where !headers[index].matchesHeader(of: request, context, bytes) { return .header(index) }
+    for index in withoutHeaders.indices where !withoutHeaders[index].matchesAbsence(in: request, context, bytes) {
       return .withoutHeader(index)
     }
-    for index in queryParameters.indices
-    where !queryParameters[index].matchesQuery(of: request, bytes) {
+    for index in queryParameters.indices where !queryParameters[index].matchesQuery(of: request, bytes) {
       return .queryParameter(index)
     }
     return nil
@@ -52,23 +46,17 @@ extension PathMatch {
   }
 
   /// Whether `path` starts with the first `count` bytes of `prefix`.
-  private static func starts(
-    _ path: Span<UInt8>, _ prefix: [UInt8], count: Int, _ ignoringCase: Bool
-  ) -> Bool {
+  private static func starts(_ path: Span<UInt8>, _ prefix: [UInt8], count: Int, _ ignoringCase: Bool) -> Bool {
     guard path.count >= count else { return false }
     for index in 0..<count {
       if path[index] == prefix[index] { continue }
-      guard ignoringCase, ASCII.lowercased(path[index]) == ASCII.lowercased(prefix[index]) else {
-        return false
-      }
+      guard ignoringCase, ASCII.lowercased(path[index]) == ASCII.lowercased(prefix[index]) else { return false }
     }
     return true
   }
 
   /// Gateway API: whole segments, a trailing slash in the value ignored.
-  private static func startsWithSegments(
-    _ path: Span<UInt8>, _ prefix: [UInt8], _ ignoringCase: Bool
-  ) -> Bool {
+  private static func startsWithSegments(_ path: Span<UInt8>, _ prefix: [UInt8], _ ignoringCase: Bool) -> Bool {
     let length = prefix.last == 0x2F ? prefix.count - 1 : prefix.count
     guard starts(path, prefix, count: length, ignoringCase) else { return false }
     return path.count == length || path[length] == 0x2F
@@ -106,14 +94,10 @@ extension FieldMatch {
   private func matchesHeader(
     of request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>, ifMissing: Bool
   ) -> Bool {
-    if name.first == 0x3A {
-      return matchesPseudoHeader(of: request, context, bytes, ifMissing: ifMissing)
-    }
+    if name.first == 0x3A { return matchesPseudoHeader(of: request, context, bytes, ifMissing: ifMissing) }
     var cursor = 0
     guard let first = request.nextHeader(named: name, from: &cursor) else { return ifMissing }
-    guard let second = request.nextHeader(named: name, from: &cursor) else {
-      return match.matches(bytes.extracting(first))
-    }
+    guard let second = request.nextHeader(named: name, from: &cursor) else { return match.matches(bytes.extracting(first)) }
     var joined: [UInt8] = []
     joined.append(bytes.extracting(first))
     var next: Range<Int>? = second
@@ -128,22 +112,15 @@ extension FieldMatch {
   private func matchesPseudoHeader(
     of request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>, ifMissing: Bool
   ) -> Bool {
-    if name.elementsEqual(":method".utf8) {
-      return match.matches(bytes.extracting(request.methodName))
-    }
-    if name.elementsEqual(":authority".utf8) {
-      return match.matches(bytes.extracting(request.authority))
-    }
+    if name.elementsEqual(":method".utf8) { return match.matches(bytes.extracting(request.methodName)) }
+    if name.elementsEqual(":authority".utf8) { return match.matches(bytes.extracting(request.authority)) }
     if name.elementsEqual(":scheme".utf8) { return match.matches(context.scheme.span) }
-    return name.elementsEqual(":path".utf8)
-      ? match.matches(bytes.extracting(request.target)) : ifMissing
+    return name.elementsEqual(":path".utf8) ? match.matches(bytes.extracting(request.target)) : ifMissing
   }
 
   /// The first value of the parameter decides, and it is not percent-decoded.
   fileprivate func matchesQuery(of request: some RequestView, _ bytes: Span<UInt8>) -> Bool {
-    guard let query = request.query, let value = QueryParameter.first(name, in: query, bytes) else {
-      return false
-    }
+    guard let query = request.query, let value = QueryParameter.first(name, in: query, bytes) else { return false }
     return match.matches(bytes.extracting(value))
   }
 }

@@ -24,12 +24,8 @@ public enum Router {
     _ request: some RequestView, in gateway: GatewayListener, isHTTPS: Bool,
     draws: inout SeededGenerator
   ) -> RoutePlan {
-    if !isHTTPS, mustUseHTTPS(request, gateway) {
-      return RoutePlan(route: nil, outcome: .redirectToHTTPS)
-    }
-    return route(
-      request, RequestContext(port: gateway.port, isHTTPS: isHTTPS), in: gateway.table,
-      draws: &draws)
+    if !isHTTPS, mustUseHTTPS(request, gateway) { return RoutePlan(route: nil, outcome: .redirectToHTTPS) }
+    return route(request, RequestContext(port: gateway.port, isHTTPS: isHTTPS), in: gateway.table, draws: &draws)
   }
 
   /// Which virtual host claims the request, and which of its routes; nil when no host does.
@@ -39,17 +35,12 @@ public enum Router {
     guard let portIndex = table.index(ofPort: context.port) else { return nil }
     return request.withBytes { bytes in
       let named = context.host.map { table.ports[portIndex].virtualHost(for: $0.span) }
-      guard
-        let index = named ?? table.ports[portIndex].virtualHost(for: bytes.extracting(request.host))
-      else { return nil }
+      guard let index = named ?? table.ports[portIndex].virtualHost(for: bytes.extracting(request.host)) else { return nil }
       let routes = table.ports[portIndex].virtualHosts[index].routes
       for routeIndex in routes.indices {
         guard let match = routes[routeIndex].match(request, context, bytes) else { continue }
         let alternative = match < 0 ? nil : match
-        return (
-          index,
-          RouteReference(port: portIndex, virtualHost: index, route: routeIndex, match: alternative)
-        )
+        return (index, RouteReference(port: portIndex, virtualHost: index, route: routeIndex, match: alternative))
       }
       return (index, nil)
     }
@@ -63,8 +54,7 @@ public enum Router {
     }
   }
 
-  private static func mustUseHTTPS(_ request: some RequestView, _ gateway: GatewayListener) -> Bool
-  {
+  private static func mustUseHTTPS(_ request: some RequestView, _ gateway: GatewayListener) -> Bool {
     if gateway.httpsRedirectHosts.isEmpty { return false }
     let hosts = gateway.httpsRedirectHosts
     return request.withBytes { bytes in
@@ -75,8 +65,7 @@ public enum Router {
 
   /// Reads single fields of the route: copying the whole of it would count references to all of its parts.
   private static func plan(
-    for request: some RequestView, _ routes: [Route], _ reference: RouteReference,
-    draws: inout SeededGenerator
+    for request: some RequestView, _ routes: [Route], _ reference: RouteReference, draws: inout SeededGenerator
   ) -> RoutePlan {
     let index = reference.route
     var plan = RoutePlan(route: reference, outcome: .redirect)
@@ -116,9 +105,7 @@ public enum Router {
   }
 
   /// A lone destination gets everything, whatever its weight.
-  private static func destination(
-    among destinations: [WeightedDestination], draws: inout SeededGenerator
-  ) -> Int {
+  private static func destination(among destinations: [WeightedDestination], draws: inout SeededGenerator) -> Int {
     guard destinations.count > 1 else { return 0 }
     var total: UInt64 = 0
     for destination in destinations { total += UInt64(destination.weight) }
@@ -134,9 +121,7 @@ public enum Router {
   private static func mirrors(_ mirrors: [MirrorPolicy], draws: inout SeededGenerator) -> UInt32 {
     var chosen: UInt32 = 0
     for index in mirrors.indices.prefix(TrafficLimits.mirrorsMax) {
-      if mirrors[index].cluster != nil, Dice.roll(mirrors[index].partsPerMillion, &draws) {
-        chosen |= 1 << UInt32(index)
-      }
+      if mirrors[index].cluster != nil, Dice.roll(mirrors[index].partsPerMillion, &draws) { chosen |= 1 << UInt32(index) }
     }
     return chosen
   }
@@ -163,9 +148,7 @@ extension RouteTable.PortTable {
   /// Exact name first, then the longest wildcard, then `*`.
   func virtualHost(for host: Span<UInt8>) -> Int? {
     if let index = exact[host] { return index }
-    for wildcard in wildcards where HostPattern.hasSuffix(host, wildcard.suffix) {
-      return wildcard.virtualHost
-    }
+    for wildcard in wildcards where HostPattern.hasSuffix(host, wildcard.suffix) { return wildcard.virtualHost }
     return nil
   }
 }
@@ -174,9 +157,7 @@ extension Route {
   /// The index of the first alternative that holds, −1 when there is none to hold, nil when none does.
   func match(_ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>) -> Int? {
     if matches.isEmpty { return -1 }
-    for index in matches.indices where matches[index].failure(request, context, bytes) == nil {
-      return index
-    }
+    for index in matches.indices where matches[index].failure(request, context, bytes) == nil { return index }
     return nil
   }
 }
@@ -187,8 +168,7 @@ enum HostPattern {
   static func matches(_ pattern: String, _ host: Span<UInt8>) -> Bool {
     let bytes = pattern.utf8
     if bytes.first == 0x2A {
-      return bytes.count == 1
-        || host.count >= bytes.count && ends(host, with: bytes.dropFirst(), count: bytes.count - 1)
+      return bytes.count == 1 || host.count >= bytes.count && ends(host, with: bytes.dropFirst(), count: bytes.count - 1)
     }
     return host.count == bytes.count && ends(host, with: bytes, count: bytes.count)
   }
@@ -198,9 +178,7 @@ enum HostPattern {
     suffix.isEmpty || host.count > suffix.count && ends(host, with: suffix, count: suffix.count)
   }
 
-  private static func ends(_ host: Span<UInt8>, with suffix: some Sequence<UInt8>, count: Int)
-    -> Bool
-  {
+  private static func ends(_ host: Span<UInt8>, with suffix: some Sequence<UInt8>, count: Int) -> Bool {
     guard host.count >= count else { return false }
     var index = host.count - count
     for byte in suffix {
@@ -224,10 +202,7 @@ enum Dice {
 extension FaultPlan {
   /// Rolls both dice independently.
   init(_ policy: FaultPolicy, draws: inout SeededGenerator) {
-    delay =
-      policy.delayDuration != nil && Dice.roll(policy.delayPartsPerMillion, &draws)
-      ? policy.delayDuration : nil
-    abort =
-      policy.abort != nil && Dice.roll(policy.abortPartsPerMillion, &draws) ? policy.abort : nil
+    delay = policy.delayDuration != nil && Dice.roll(policy.delayPartsPerMillion, &draws) ? policy.delayDuration : nil
+    abort = policy.abort != nil && Dice.roll(policy.abortPartsPerMillion, &draws) ? policy.abort : nil
   }
 }

@@ -118,9 +118,7 @@ public final class SharedHost: Sendable {
     withCounter(counter) { if $0.load(ordering: .relaxed) != 0 { $0.store(0, ordering: .relaxed) } }
   }
 
-  private func withCounter<Result>(_ counter: Int, _ body: (borrowing Atomic<Int>) -> Result)
-    -> Result
-  {
+  private func withCounter<Result>(_ counter: Int, _ body: (borrowing Atomic<Int>) -> Result) -> Result {
     switch counter {
     case 0: body(serverErrors)
     case 1: body(gatewayErrors)
@@ -134,8 +132,7 @@ public final class SharedHost: Sendable {
     let longest = max(policy.baseEjectionTime, TrafficLimits.ejectionTimeMax)
     let time = min(longest, policy.baseEjectionTime * min(count, TrafficLimits.ejectionFactorMax))
     let until = max(1, (now + time).nanoseconds)
-    guard ejectedUntil.compareExchange(expected: 0, desired: until, ordering: .relaxed).exchanged
-    else { return false }
+    guard ejectedUntil.compareExchange(expected: 0, desired: until, ordering: .relaxed).exchanged else { return false }
     ejections.wrappingAdd(1, ordering: .relaxed)
     for counter in 0..<3 { clear(counter) }
     return true
@@ -158,12 +155,8 @@ public final class SharedHost: Sendable {
     let old = coolsUntil.load(ordering: .relaxed)
     guard old <= now.nanoseconds else { return }
     let failures = connectFailures.load(ordering: .relaxed)
-    let pause = min(
-      TrafficLimits.connectCooldownMax, TrafficLimits.connectCooldownBase * (1 << min(failures, 16))
-    )
-    if coolsUntil.compareExchange(
-      expected: old, desired: (now + pause).nanoseconds, ordering: .relaxed
-    ).exchanged {
+    let pause = min(TrafficLimits.connectCooldownMax, TrafficLimits.connectCooldownBase * (1 << min(failures, 16)))
+    if coolsUntil.compareExchange(expected: old, desired: (now + pause).nanoseconds, ordering: .relaxed).exchanged {
       connectFailures.wrappingAdd(1, ordering: .relaxed)
     }
   }

@@ -21,24 +21,18 @@ public final class SharedLoad: Sendable {
   /// The counts now.
   public var current: ClusterLoad {
     ClusterLoad(
-      activeRequests: requests.load(ordering: .relaxed),
-      pendingRequests: pending.load(ordering: .relaxed),
-      connections: connections.load(ordering: .relaxed),
-      activeRetries: retries.load(ordering: .relaxed))
+      activeRequests: requests.load(ordering: .relaxed), pendingRequests: pending.load(ordering: .relaxed),
+      connections: connections.load(ordering: .relaxed), activeRetries: retries.load(ordering: .relaxed))
   }
 
   // MARK: Circuit breakers
 
   /// Counts one more request; false when `http2MaxRequests` are under way, and nothing is counted: 503 UO.
-  public func beginRequest(_ policy: ConnectionPoolPolicy) -> Bool {
-    Self.take(requests, policy.maxRequests)
-  }
+  public func beginRequest(_ policy: ConnectionPoolPolicy) -> Bool { Self.take(requests, policy.maxRequests) }
   public func endRequest() { requests.wrappingSubtract(1, ordering: .relaxed) }
 
   /// Counts one more request that waits for a connection; false when `http1MaxPendingRequests` wait: 503 UO.
-  public func beginPending(_ policy: ConnectionPoolPolicy) -> Bool {
-    Self.take(pending, policy.maxPendingRequests)
-  }
+  public func beginPending(_ policy: ConnectionPoolPolicy) -> Bool { Self.take(pending, policy.maxPendingRequests) }
   public func endPending() { pending.wrappingSubtract(1, ordering: .relaxed) }
 
   /// Counts one more connection; false when there are `maxConnections`. `isFirst`: a worker without any connection to the
@@ -96,11 +90,9 @@ public final class SharedLoad: Sendable {
   func sweepIfDue(_ hosts: [SharedHost], interval: Duration?, at now: Instant) {
     let due = nextSweep.load(ordering: .relaxed)
     guard now.nanoseconds >= due else { return }
-    let step = UInt64(
-      max(1, max(.milliseconds(1), interval ?? TrafficLimits.sweepInterval).nanosecondsClamped))
+    let step = UInt64(max(1, max(.milliseconds(1), interval ?? TrafficLimits.sweepInterval).nanosecondsClamped))
     let next = (now + .nanoseconds(Int64(clamping: step))).nanoseconds
-    guard nextSweep.compareExchange(expected: due, desired: next, ordering: .relaxed).exchanged
-    else { return }
+    guard nextSweep.compareExchange(expected: due, desired: next, ordering: .relaxed).exchanged else { return }
     let intervals = Int(clamping: 1 + (now.nanoseconds - due) / step)
     for host in hosts where host.sweep(at: now, intervals: intervals) {
       ejected.wrappingSubtract(1, ordering: .relaxed)
@@ -109,9 +101,7 @@ public final class SharedLoad: Sendable {
   }
 
   /// Counts ejections anew after the hosts have changed.
-  func recountEjections(_ hosts: [SharedHost]) {
-    ejected.store(hosts.count { $0.isEjected }, ordering: .relaxed)
-  }
+  func recountEjections(_ hosts: [SharedHost]) { ejected.store(hosts.count { $0.isEjected }, ordering: .relaxed) }
 }
 
 /// What this node knows of the clusters of one snapshot, by index. Clusters and endpoints that stay keep what is known of them.
@@ -132,32 +122,24 @@ public struct LoadTable: Sendable {
     let occurrence: Int
   }
 
-  public init(
-    _ clusters: some Collection<Cluster> = [Cluster](), after old: LoadTable? = nil,
-    now: Instant = .zero
-  ) {
+  public init(_ clusters: some Collection<Cluster> = [Cluster](), after old: LoadTable? = nil, now: Instant = .zero) {
     entries.reserveCapacity(clusters.count)
     indexByName.reserveCapacity(clusters.count)
     for cluster in clusters {
       var name = Name(name: cluster.name, occurrence: 0)
-      while indexByName[name] != nil {
-        name = Name(name: cluster.name, occurrence: name.occurrence + 1)
-      }
+      while indexByName[name] != nil { name = Name(name: cluster.name, occurrence: name.occurrence + 1) }
       indexByName[name] = entries.count
       let known = old?.indexByName[name].flatMap { old?.entries[$0] }
       entries.append(Self.entry(cluster, after: known, now: now))
     }
   }
 
-  public subscript(_ cluster: ClusterIndex) -> Entry? {
-    entries.indices.contains(cluster) ? entries[cluster] : nil
-  }
+  public subscript(_ cluster: ClusterIndex) -> Entry? { entries.indices.contains(cluster) ? entries[cluster] : nil }
 
   private static func entry(_ cluster: Cluster, after old: Entry?, now: Instant) -> Entry {
     let load = old?.load ?? SharedLoad(now: now, interval: cluster.outlierDetection?.interval)
     let hosts = hosts(cluster, after: old, now: now)
-    for (host, endpoint) in zip(hosts, cluster.endpoints) where host.adopt(endpoint.health, at: now)
-    { load.changed() }
+    for (host, endpoint) in zip(hosts, cluster.endpoints) where host.adopt(endpoint.health, at: now) { load.changed() }
     if old != nil { load.recountEjections(hosts) }
     return Entry(load: load, hosts: hosts, hashing: HashTable.of(cluster, after: old?.hashing))
   }

@@ -20,8 +20,7 @@ public enum StickyKey: Hashable, Sendable {
 
   /// - Parameter sourceAddress: the client's IP address without port, in bytes.
   public init(
-    _ request: some RequestView, _ key: LoadBalancerPolicy.HashKey, sourceAddress: [UInt8],
-    draws: inout SeededGenerator
+    _ request: some RequestView, _ key: LoadBalancerPolicy.HashKey, sourceAddress: [UInt8], draws: inout SeededGenerator
   ) {
     switch key {
     case .sourceAddress: self = .hash(StableHash.hash(sourceAddress.span))
@@ -33,8 +32,7 @@ public enum StickyKey: Hashable, Sendable {
       }
     case .queryParameter(let name):
       self = request.withBytes { bytes in
-        guard let query = request.query, let value = QueryParameter.first(name, in: query, bytes)
-        else { return .absent }
+        guard let query = request.query, let value = QueryParameter.first(name, in: query, bytes) else { return .absent }
         return .hash(StableHash.hash(bytes.extracting(value)))
       }
     case .cookie(let name, let path, let ttl, let attributes):
@@ -62,8 +60,7 @@ public enum StickyKey: Hashable, Sendable {
           if end - start > name.count, bytes[start + name.count] == 0x3D,
             Bytes.hasPrefix(bytes.extracting(start..<end), name.span)
           {
-            return StableHash.hash(
-              bytes.extracting(unquoted((start + name.count + 1)..<end, bytes)))
+            return StableHash.hash(bytes.extracting(unquoted((start + name.count + 1)..<end, bytes)))
           }
           start = end + 1
         }
@@ -74,8 +71,7 @@ public enum StickyKey: Hashable, Sendable {
 
   /// The range without the double quotes around it.
   private static func unquoted(_ range: Range<Int>, _ bytes: Span<UInt8>) -> Range<Int> {
-    guard range.count >= 2, bytes[range.lowerBound] == 0x22, bytes[range.upperBound - 1] == 0x22
-    else { return range }
+    guard range.count >= 2, bytes[range.lowerBound] == 0x22, bytes[range.upperBound - 1] == 0x22 else { return range }
     return (range.lowerBound + 1)..<(range.upperBound - 1)
   }
 
@@ -91,9 +87,7 @@ public enum StickyKey: Hashable, Sendable {
     if ttl > .zero { cookie.append(contentsOf: "; Max-Age=\(ttl.components.seconds)".utf8) }
     if !path.isEmpty { cookie.append(contentsOf: "; Path=\(path)".utf8) }
     for attribute in attributes { cookie.append(contentsOf: "; \(attribute)".utf8) }
-    if !attributes.contains(where: { $0.lowercased() == "httponly" }) {
-      cookie.append(contentsOf: "; HttpOnly".utf8)
-    }
+    if !attributes.contains(where: { $0.lowercased() == "httponly" }) { cookie.append(contentsOf: "; HttpOnly".utf8) }
     return .newCookie(hash: StableHash.hash(value.span), setCookie: cookie)
   }
 }

@@ -43,36 +43,27 @@ public enum TCPRouter {
 
   /// Whether the service asked for may speak HTTP, by declaration or for want of one.
   public static func mayCarryHTTP(_ request: TCPRequest, in table: TCPRouteTable) -> Bool {
-    guard let port = table.port(request.port), let service = port.hosts[request.host] else {
-      return false
-    }
+    guard let port = table.port(request.port), let service = port.hosts[request.host] else { return false }
     return port.services[service].protocol.isHTTP
   }
 
   /// For a client of the mesh: its rules by server name, those of the service, and at last what is done with strangers.
   public static func route(
-    _ request: TCPRequest, in table: TCPRouteTable, fallback: RouteTable.Fallback,
-    draws: inout SeededGenerator
+    _ request: TCPRequest, in table: TCPRouteTable, fallback: RouteTable.Fallback, draws: inout SeededGenerator
   ) -> TCPPlan {
     guard let port = table.port(request.port) else { return stranger(fallback) }
     if let name = request.serverName, let route = first(port.serverNames, name, request.address) {
       return plan(route, &draws)
     }
-    guard let index = port.hosts[request.host], port.services.indices.contains(index) else {
-      return stranger(fallback)
-    }
+    guard let index = port.hosts[request.host], port.services.indices.contains(index) else { return stranger(fallback) }
     let service = port.services[index]
     let address = request.address.isEmpty ? service.address : request.address
-    guard let route = service.routes.first(where: { $0.admits(address) }) else {
-      return stranger(fallback)
-    }
+    guard let route = service.routes.first(where: { $0.admits(address) }) else { return stranger(fallback) }
     return plan(route, &draws)
   }
 
   /// At a gateway that ends TLS, or speaks none.
-  public static func route(_ routes: [TCPRoute], address: [UInt8], draws: inout SeededGenerator)
-    -> TCPPlan
-  {
+  public static func route(_ routes: [TCPRoute], address: [UInt8], draws: inout SeededGenerator) -> TCPPlan {
     routes.first { $0.admits(address) }.map { plan($0, &draws) } ?? .noRoute
   }
 
@@ -84,9 +75,7 @@ public enum TCPRouter {
   }
 
   /// The routes stand from the most specific name to the least; the first pattern that has a fitting rule decides.
-  private static func first(_ routes: [ServerNameRoute], _ name: [UInt8], _ address: [UInt8])
-    -> TCPRoute?
-  {
+  private static func first(_ routes: [ServerNameRoute], _ name: [UInt8], _ address: [UInt8]) -> TCPRoute? {
     routes.first { $0.pattern.admits(name) && $0.route.admits(address) }?.route
   }
 
@@ -114,7 +103,5 @@ public enum TCPRouter {
 }
 
 extension TCPRoute {
-  fileprivate func admits(_ address: [UInt8]) -> Bool {
-    subnets.isEmpty || subnets.contains { $0.contains(address) }
-  }
+  fileprivate func admits(_ address: [UInt8]) -> Bool { subnets.isEmpty || subnets.contains { $0.contains(address) } }
 }

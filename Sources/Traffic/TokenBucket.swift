@@ -14,9 +14,7 @@ public struct TokenBucket: Hashable, Sendable {
     tokensMax = UInt64(max(1, policy.maxTokens))
   }
 
-  private var span: UInt64 {
-    nanosecondsPerToken.multipliedReportingOverflow(by: tokensMax).partialValue
-  }
+  private var span: UInt64 { nanosecondsPerToken.multipliedReportingOverflow(by: tokensMax).partialValue }
 
   /// Takes one token: the bucket's next state, or nil when it is empty. A bucket starts with 0, which is full.
   func take(from fullAt: UInt64, at now: Instant) -> UInt64? {
@@ -56,8 +54,7 @@ public final class SharedTokenBucket: Sendable {
     guard Self.isChosen(policy.enabledPartsPerMillion, &draws) else { return true }
     var state = fullAt.load(ordering: .relaxed)
     while let next = bucket.take(from: state, at: now) {
-      let (exchanged, original) = fullAt.compareExchange(
-        expected: state, desired: next, ordering: .relaxed)
+      let (exchanged, original) = fullAt.compareExchange(expected: state, desired: next, ordering: .relaxed)
       if exchanged { return true }
       state = original
     }

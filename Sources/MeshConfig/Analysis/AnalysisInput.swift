@@ -13,9 +13,7 @@ public struct AnalysisInput {
   let certificateProblem: CertificateCheck
 
   /// Namespaces of Kubernetes itself.
-  private static let ignoredNamespaces: Set<String> = [
-    "kube-system", "kube-public", "kube-node-lease", "local-path-storage",
-  ]
+  private static let ignoredNamespaces: Set<String> = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"]
 
   public init(
     rootNamespace: String = "istio-system", domain: String = "cluster.local",
@@ -31,8 +29,7 @@ public struct AnalysisInput {
   /// Nothing is validated; what is no object is left out.
   public mutating func add(_ source: ConfigSource) {
     for document in YAMLParser.parse(source.bytes).documents {
-      let items =
-        document["kind"].flatMap { DocumentTree($0).text }.map { $0.hasSuffix("List") } == true
+      let items = document["kind"].flatMap { DocumentTree($0).text }.map { $0.hasSuffix("List") } == true
       let documents = items ? DocumentTree(document)["items"].items.compactMap(\.node) : [document]
       for document in documents {
         guard let resource = AnalyzedResource(document, source: source.name) else { continue }
@@ -65,9 +62,7 @@ public struct AnalysisInput {
   /// Adds the ingress gateway that every mesh has by default: a workload, and its Service.
   public mutating func addDefaultIngressGateway() {
     guard meshConfig["ingressControllerMode"].text != "OFF" else { return }
-    let ports = [80, 443, 31_400, 15_443].map {
-      "{name: tcp-\($0), port: \($0), targetPort: \($0), protocol: TCP}"
-    }
+    let ports = [80, 443, 31_400, 15_443].map { "{name: tcp-\($0), port: \($0), targetPort: \($0), protocol: TCP}" }
     let text = """
       {apiVersion: v1, kind: Pod, metadata: {name: \(Self.assumedGateway), namespace: \(rootNamespace), \
       labels: {istio: ingressgateway}}}
@@ -85,14 +80,9 @@ public struct AnalysisInput {
         let position = deployment.root.node?.position
       else { continue }
       func text(_ text: String) -> YAMLNode { YAMLNode(.string(text), at: position) }
-      func entry(_ key: String, _ value: YAMLNode) -> YAMLEntry {
-        YAMLEntry(key: key, position: position, value: value)
-      }
-      var metadata = [
-        entry("name", text(deployment.name)), entry("namespace", text(deployment.namespace)),
-      ]
-      for (key, value) in deployment.spec["template"]["metadata"].entries
-      where key == "labels" || key == "annotations" {
+      func entry(_ key: String, _ value: YAMLNode) -> YAMLEntry { YAMLEntry(key: key, position: position, value: value) }
+      var metadata = [entry("name", text(deployment.name)), entry("namespace", text(deployment.namespace))]
+      for (key, value) in deployment.spec["template"]["metadata"].entries where key == "labels" || key == "annotations" {
         if let node = value.node { metadata.append(entry(key, node)) }
       }
       let spec = template.filter { $0.key == "spec" }
@@ -101,11 +91,7 @@ public struct AnalysisInput {
           entry("apiVersion", text("v1")), entry("kind", text("Pod")),
           entry("metadata", YAMLNode(.mapping(metadata), at: position)),
         ] + spec
-      if let resource = AnalyzedResource(
-        YAMLNode(.mapping(pod), at: position), source: deployment.source)
-      {
-        add(resource)
-      }
+      if let resource = AnalyzedResource(YAMLNode(.mapping(pod), at: position), source: deployment.source) { add(resource) }
     }
   }
 
@@ -115,9 +101,7 @@ public struct AnalysisInput {
   func all(_ kind: AnalyzedKind) -> [AnalyzedResource] { byKind[kind] ?? [] }
   var pods: [AnalyzedResource] { all("Pod") }
   /// Whether any workload is known besides the ingress gateway that is assumed.
-  public var hasWorkloads: Bool {
-    pods.contains { !$0.source.isEmpty || $0.name != Self.assumedGateway }
-  }
+  public var hasWorkloads: Bool { pods.contains { !$0.source.isEmpty || $0.name != Self.assumedGateway } }
   private static let assumedGateway = "istio-ingressgateway-dummypod"
 
   /// The object that `name`, or `namespace/name`, means from within a namespace.

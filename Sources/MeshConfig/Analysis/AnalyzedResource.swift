@@ -20,8 +20,7 @@ struct AnalyzedResource {
   /// nil for what is no object.
   init?(_ document: YAMLNode, source: String) {
     let root = DocumentTree(document)
-    guard let kind = root["kind"].text, let version = root["apiVersion"].text,
-      let name = root["metadata"]["name"].text
+    guard let kind = root["kind"].text, let version = root["apiVersion"].text, let name = root["metadata"]["name"].text
     else { return nil }
     self.kind = kind
     let parts = version.split(separator: "/", maxSplits: 1)
@@ -33,8 +32,7 @@ struct AnalyzedResource {
   }
 
   private static func isClusterScoped(_ kind: String) -> Bool {
-    kind == "Namespace" || kind == "Node" || kind == "GatewayClass"
-      || kind == "CustomResourceDefinition"
+    kind == "Namespace" || kind == "Node" || kind == "GatewayClass" || kind == "CustomResourceDefinition"
       || kind.hasSuffix("WebhookConfiguration")
   }
 

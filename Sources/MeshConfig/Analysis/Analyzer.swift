@@ -24,15 +24,12 @@ public struct Analyzer: Sendable {
     self.run = run
   }
 
-  init(_ name: String, _ summary: String, _ run: @escaping Rule) {
-    self.init(name, summary, .configuration, run)
-  }
+  init(_ name: String, _ summary: String, _ run: @escaping Rule) { self.init(name, summary, .configuration, run) }
 
   /// Every analyzer, by name.
   public static let all: [Analyzer] = {
     let groups: [[Analyzer]] = [
-      GatewayAnalysis.analyzers, VirtualServiceAnalysis.analyzers, DestinationAnalysis.analyzers,
-      ServiceAnalysis.analyzers,
+      GatewayAnalysis.analyzers, VirtualServiceAnalysis.analyzers, DestinationAnalysis.analyzers, ServiceAnalysis.analyzers,
       PolicyAnalysis.analyzers, InjectionAnalysis.analyzers, WebhookAnalysis.analyzers,
     ]
     return groups.flatMap { $0 }.sorted { $0.name < $1.name }
@@ -51,14 +48,10 @@ struct AnalysisReport {
   private(set) var findings: [Finding] = []
   private var seen: Set<Finding> = []
 
-  mutating func add(
-    _ message: AnalysisMessage, _ resource: AnalyzedResource, at path: FieldPath = .root,
-    _ reason: String
-  ) {
+  mutating func add(_ message: AnalysisMessage, _ resource: AnalyzedResource, at path: FieldPath = .root, _ reason: String) {
     let position = resource.root.node?.position(of: path)
     let finding = Finding(
-      severity: message.severity, code: message.rawValue, source: resource.source,
-      position: position, object: resource.label,
+      severity: message.severity, code: message.rawValue, source: resource.source, position: position, object: resource.label,
       path: path.description, reason: reason)
     if seen.insert(finding).inserted { findings.append(finding) }
   }
@@ -118,17 +111,12 @@ enum AnalysisMessage: String {
 
   var severity: Finding.Severity {
     switch self {
-    case .referenceNotFound, .conflictingMeshHosts, .conflictingSidecarSelectors,
-      .severalSidecarsWithoutSelector,
-      .portSelectorRequired, .unknownNetworkRegistry, .invalidWebhook, .conflictingGateways,
-      .imageAutoError,
+    case .referenceNotFound, .conflictingMeshHosts, .conflictingSidecarSelectors, .severalSidecarsWithoutSelector,
+      .portSelectorRequired, .unknownNetworkRegistry, .invalidWebhook, .conflictingGateways, .imageAutoError,
       .claimRoutingWithoutAuthentication, .replaceUsedWrongly, .addUsedWrongly, .removeUsedWrongly,
-      .conflictingTelemetrySelectors, .severalTelemetriesWithoutSelector, .invalidGatewayCredential,
-      .subsetSelectsNothing:
+      .conflictingTelemetrySelectors, .severalTelemetriesWithoutSelector, .invalidGatewayCredential, .subsetSelectsNothing:
       .error
-    case .namespaceNotInjected, .portNameConvention, .injectionByDefault,
-      .externalControlPlaneAddress:
-      .info
+    case .namespaceNotInjected, .portNameConvention, .injectionByDefault, .externalControlPlaneAddress: .info
     default: .warning
     }
   }

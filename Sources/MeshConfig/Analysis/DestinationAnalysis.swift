@@ -1,22 +1,14 @@
 /// DestinationRules and ServiceEntries.
 enum DestinationAnalysis {
   static let analyzers = [
+    Analyzer("destinationrule.CaCertificateAnalyzer", "TLS to servers whose certificate nothing verifies", authorities),
+    Analyzer("destinationrule.PodNotSelectedAnalyzer", "subsets without workloads, rules without hosts", .workloads, subsets),
+    Analyzer("serviceentry.ProtocolAddressesAnalyzer", "TCP ports without an address to know them by", addresses),
     Analyzer(
-      "destinationrule.CaCertificateAnalyzer", "TLS to servers whose certificate nothing verifies",
-      authorities),
-    Analyzer(
-      "destinationrule.PodNotSelectedAnalyzer", "subsets without workloads, rules without hosts",
-      .workloads, subsets),
-    Analyzer(
-      "serviceentry.ProtocolAddressesAnalyzer", "TCP ports without an address to know them by",
-      addresses),
-    Analyzer(
-      "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
-      "one host and port with several protocols", protocols),
+      "serviceentry.ConflictingServiceEntryProtocolAnalyzer", "one host and port with several protocols", protocols),
   ]
 
-  @Sendable private static func authorities(_ input: AnalysisInput, _ report: inout AnalysisReport)
-  {
+  @Sendable private static func authorities(_ input: AnalysisInput, _ report: inout AnalysisReport) {
     for rule in input.all("DestinationRule") {
       let policy = rule.spec["trafficPolicy"]
       let hasSelector = rule.spec["workloadSelector"].exists
@@ -29,8 +21,7 @@ enum DestinationAnalysis {
       for (index, port) in policy["portLevelSettings"].items.enumerated() {
         guard let mode = unverified(port["tls"], hasSelector) else { continue }
         report.add(
-          .noVerificationAtPort, rule,
-          at: (.spec / "trafficPolicy" / "portLevelSettings")[index] / "tls",
+          .noVerificationAtPort, rule, at: (.spec / "trafficPolicy" / "portLevelSettings")[index] / "tls",
           "TLS mode \(mode) to \(host) port \(port["port"]["number"].text ?? "") has no caCertificates to verify the server with"
         )
       }
@@ -49,10 +40,8 @@ enum DestinationAnalysis {
     let workloads = input.pods.map { labels(of: $0, input) }
     for rule in input.all("DestinationRule") {
       let name = rule.spec["host"].text ?? ""
-      guard let host = hosts.host(name, from: rule.namespace, exportTo: rule.spec["exportTo"].texts)
-      else {
-        report.add(
-          .unknownRuleHost, rule, at: .spec / "host", "there is no host '\(name)' that it sees")
+      guard let host = hosts.host(name, from: rule.namespace, exportTo: rule.spec["exportTo"].texts) else {
+        report.add(.unknownRuleHost, rule, at: .spec / "host", "there is no host '\(name)' that it sees")
         continue
       }
       for (index, subset) in rule.spec["subsets"].items.enumerated() {
@@ -60,8 +49,7 @@ enum DestinationAnalysis {
         if workloads.contains(where: { Labels.match(selector, $0) }) { continue }
         report.add(
           .subsetSelectsNothing, rule, at: (.spec / "subsets")[index],
-          "no workload has the labels of the subset '\(subset["name"].text ?? "")': \(GatewayAnalysis.text(selector))"
-        )
+          "no workload has the labels of the subset '\(subset["name"].text ?? "")': \(GatewayAnalysis.text(selector))")
       }
     }
   }
@@ -69,13 +57,9 @@ enum DestinationAnalysis {
   /// A workload's labels with those that follow from its node; an empty locality adds none.
   private static func labels(of pod: AnalyzedResource, _ input: AnalysisInput) -> [String: String] {
     var labels = pod.labels
-    guard let name = pod.spec["nodeName"].text, let node = input.find("Node", name, from: "") else {
-      return labels
-    }
+    guard let name = pod.spec["nodeName"].text, let node = input.find("Node", name, from: "") else { return labels }
     labels["kubernetes.io/hostname"] = name
-    let keys = [
-      "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone",
-    ]
+    let keys = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"]
     for key in keys { if let value = node.labels[key], !value.isEmpty { labels[key] = value } }
     return labels
   }
@@ -84,20 +68,16 @@ enum DestinationAnalysis {
     let metadata = input.meshConfig["defaultConfig"]["proxyMetadata"]
     let allocates =
       metadata["ISTIO_META_DNS_CAPTURE"].isTrue
-      && (metadata["ISTIO_META_DNS_AUTO_ALLOCATE"].isTrue
-        || metadata["PILOT_ENABLE_IP_AUTOALLOCATE"].isTrue)
+      && (metadata["ISTIO_META_DNS_AUTO_ALLOCATE"].isTrue || metadata["PILOT_ENABLE_IP_AUTOALLOCATE"].isTrue)
     if allocates { return }
     for entry in input.all("ServiceEntry") {
-      guard !entry.spec["addresses"].exists, entry.status["addresses"].items.isEmpty else {
-        continue
-      }
+      guard !entry.spec["addresses"].exists, entry.status["addresses"].items.isEmpty else { continue }
       for (index, port) in entry.spec["ports"].items.enumerated() {
         let spoken = (port["protocol"].text ?? "").uppercased()
         guard spoken.isEmpty || spoken == "TCP" else { continue }
         report.add(
           .addressesRequired, entry, at: (.spec / "ports")[index],
-          "without addresses, connections to TCP port \(port["number"].text ?? "") cannot be told from others"
-        )
+          "without addresses, connections to TCP port \(port["number"].text ?? "") cannot be told from others")
       }
     }
   }
@@ -124,17 +104,14 @@ enum DestinationAnalysis {
     var reported: Set<String> = []
     for place in order {
       var all = entries[place] ?? []
-      if place.scope != "*" {
-        all += entries[Place(scope: "*", host: place.host, port: place.port)] ?? []
-      }
+      if place.scope != "*" { all += entries[Place(scope: "*", host: place.host, port: place.port)] ?? [] }
       let spoken = Set(all.map(\.spoken))
       guard spoken.count > 1 else { continue }
       let names = Set(all.map(\.resource.fullName)).sorted().joined(separator: ", ")
       for (resource, _) in all where reported.insert(resource.fullName).inserted {
         report.add(
           .conflictingEntryProtocol, resource, at: .spec / "ports",
-          "\(names) give \(place.host):\(place.port) the protocols \(spoken.sorted().joined(separator: ", "))"
-        )
+          "\(names) give \(place.host):\(place.port) the protocols \(spoken.sorted().joined(separator: ", "))")
       }
     }
   }

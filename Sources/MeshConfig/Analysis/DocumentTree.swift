@@ -46,8 +46,6 @@ struct DocumentTree {
   var texts: [String] { items.compactMap(\.text) }
 
   var textMap: [String: String] {
-    Dictionary(entries.compactMap { entry in entry.value.text.map { (entry.key, $0) } }) {
-      first, _ in first
-    }
+    Dictionary(entries.compactMap { entry in entry.value.text.map { (entry.key, $0) } }) { first, _ in first }
   }
 }

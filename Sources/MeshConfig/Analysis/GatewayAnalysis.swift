@@ -1,21 +1,13 @@
 /// Gateways: their workloads, ports, certificates, and each other.
 enum GatewayAnalysis {
   static let analyzers = [
-    Analyzer(
-      "gateway.IngressGatewayPortAnalyzer", "ports that no Service of the gateway's workloads has",
-      .workloads, ports),
-    Analyzer(
-      "gateway.SecretAnalyzer", "credentials that are missing or cannot be used", .workloads,
-      secrets),
-    Analyzer(
-      "gateway.ConflictingGatewayAnalyzer", "servers of the same port, host and workloads",
-      conflicts),
+    Analyzer("gateway.IngressGatewayPortAnalyzer", "ports that no Service of the gateway's workloads has", .workloads, ports),
+    Analyzer("gateway.SecretAnalyzer", "credentials that are missing or cannot be used", .workloads, secrets),
+    Analyzer("gateway.ConflictingGatewayAnalyzer", "servers of the same port, host and workloads", conflicts),
     Analyzer("gateway.CertificateAnalyzer", "one certificate in several gateways", certificates),
   ]
 
-  private static func selector(_ gateway: AnalyzedResource) -> [String: String] {
-    gateway.spec["selector"].textMap
-  }
+  private static func selector(_ gateway: AnalyzedResource) -> [String: String] { gateway.spec["selector"].textMap }
 
   /// `key=value,…` by key, as Kubernetes prints selectors.
   static func text(_ selector: [String: String]) -> String {
@@ -27,9 +19,7 @@ enum GatewayAnalysis {
       let selector = selector(gateway)
       let pods = input.pods.filter { Labels.match(selector, $0.labels) }
       guard !pods.isEmpty else {
-        report.add(
-          .referenceNotFound, gateway, at: .spec / "selector",
-          "no workload has the labels \(text(selector))")
+        report.add(.referenceNotFound, gateway, at: .spec / "selector", "no workload has the labels \(text(selector))")
         continue
       }
       let open = Set(pods.flatMap { openPorts(of: $0, input) })
@@ -46,8 +36,7 @@ enum GatewayAnalysis {
   private static func openPorts(of pod: AnalyzedResource, _ input: AnalysisInput) -> [Int] {
     let services = input.all("Service").filter { service in
       let selector = service.spec["selector"].textMap
-      return service.namespace == pod.namespace && !selector.isEmpty
-        && Labels.match(selector, pod.labels)
+      return service.namespace == pod.namespace && !selector.isEmpty && Labels.match(selector, pod.labels)
     }
     return services.flatMap { $0.spec["ports"].items }.flatMap { port -> [Int] in
       guard (port["protocol"].text ?? "TCP") == "TCP" else { return [] }
@@ -59,23 +48,18 @@ enum GatewayAnalysis {
     for gateway in input.all(.istioGateway) {
       let selector = selector(gateway)
       guard let pod = input.pods.first(where: { Labels.match(selector, $0.labels) }) else {
-        report.add(
-          .referenceNotFound, gateway, at: .spec / "selector",
-          "no workload has the labels \(text(selector))")
+        report.add(.referenceNotFound, gateway, at: .spec / "selector", "no workload has the labels \(text(selector))")
         continue
       }
       for (index, server) in gateway.spec["servers"].items.enumerated() {
         guard let name = server["tls"]["credentialName"].text, !name.isEmpty else { continue }
         let path = (FieldPath.spec / "servers")[index] / "tls" / "credentialName"
         guard let secret = input.find("Secret", name, from: pod.namespace) else {
-          report.add(
-            .referenceNotFound, gateway, at: path, "there is no Secret \(pod.namespace)/\(name)")
+          report.add(.referenceNotFound, gateway, at: path, "there is no Secret \(pod.namespace)/\(name)")
           continue
         }
         if let problem = problem(of: secret, input) {
-          report.add(
-            .invalidGatewayCredential, gateway, at: path,
-            "the Secret \(secret.fullName) cannot be used: \(problem)")
+          report.add(.invalidGatewayCredential, gateway, at: path, "the Secret \(secret.fullName) cannot be used: \(problem)")
         }
       }
     }
@@ -89,9 +73,7 @@ enum GatewayAnalysis {
     }
     let pairs = [("tls.crt", "tls.key"), ("cert", "key")]
     for (certificate, key) in pairs {
-      guard let certificate = value(certificate), let key = value(key), !certificate.isEmpty,
-        !key.isEmpty
-      else { continue }
+      guard let certificate = value(certificate), let key = value(key), !certificate.isEmpty, !key.isEmpty else { continue }
       return input.certificateProblem(certificate)
     }
     return "it has neither tls.crt and tls.key nor cert and key"
@@ -101,15 +83,12 @@ enum GatewayAnalysis {
     let gateways = input.all(.istioGateway)
     for gateway in gateways {
       let own = selector(gateway)
-      let rivals = gateways.filter {
-        $0.fullName != gateway.fullName && sharesWorkloads(own, selector($0), input)
-      }
+      let rivals = gateways.filter { $0.fullName != gateway.fullName && sharesWorkloads(own, selector($0), input) }
       for (index, server) in gateway.spec["servers"].items.enumerated() {
         let port = server["port"]["number"].number ?? 0
         let names = rivals.filter { rival in
           rival.spec["servers"].items.contains { other in
-            (other["port"]["number"].number ?? 0) == port
-              && other["bind"].text ?? "" == server["bind"].text ?? ""
+            (other["port"]["number"].number ?? 0) == port && other["bind"].text ?? "" == server["bind"].text ?? ""
               && !Set(other["hosts"].texts).isDisjoint(with: server["hosts"].texts)
           }
         }.map(\.fullName).sorted()
@@ -123,16 +102,13 @@ enum GatewayAnalysis {
   }
 
   /// Equal selectors, or one within the other with a workload that has the labels of both.
-  private static func sharesWorkloads(
-    _ a: [String: String], _ b: [String: String], _ input: AnalysisInput
-  ) -> Bool {
+  private static func sharesWorkloads(_ a: [String: String], _ b: [String: String], _ input: AnalysisInput) -> Bool {
     if a == b { return true }
     guard Labels.match(a, b) || Labels.match(b, a) else { return false }
     return input.pods.contains { Labels.match(a, $0.labels) && Labels.match(b, $0.labels) }
   }
 
-  @Sendable private static func certificates(_ input: AnalysisInput, _ report: inout AnalysisReport)
-  {
+  @Sendable private static func certificates(_ input: AnalysisInput, _ report: inout AnalysisReport) {
     let gateways = input.all(.istioGateway)
     for gateway in gateways {
       let own = selector(gateway)
@@ -140,12 +116,10 @@ enum GatewayAnalysis {
         // Those whose workloads are among this one's.
         guard own.isEmpty || Labels.match(own, selector(other)) else { continue }
         for (index, server) in gateway.spec["servers"].items.enumerated() {
-          guard other.spec["servers"].items.contains(where: { isSame($0["tls"], server["tls"]) })
-          else { continue }
+          guard other.spec["servers"].items.contains(where: { isSame($0["tls"], server["tls"]) }) else { continue }
           report.add(
             .duplicateCertificate, gateway, at: (.spec / "servers")[index] / "tls",
-            "\(other.fullName) shows the same certificate: clients that keep HTTP/2 connections may get 404"
-          )
+            "\(other.fullName) shows the same certificate: clients that keep HTTP/2 connections may get 404")
         }
       }
     }

@@ -1,14 +1,9 @@
 /// Sidecar injection by Kubernetes: which namespaces and workloads get a proxy, and whether it is the right one.
 enum InjectionAnalysis {
   static let analyzers = [
-    Analyzer(
-      "injection.Analyzer", "namespaces and workloads without a proxy", .kubernetes, injection),
-    Analyzer(
-      "injection.ImageAnalyzer", "proxies of another version than the injector's", .kubernetes,
-      images),
-    Analyzer(
-      "injection.ImageAutoAnalyzer", "image: auto where nothing is injected", .kubernetes,
-      automaticImages),
+    Analyzer("injection.Analyzer", "namespaces and workloads without a proxy", .kubernetes, injection),
+    Analyzer("injection.ImageAnalyzer", "proxies of another version than the injector's", .kubernetes, images),
+    Analyzer("injection.ImageAutoAnalyzer", "image: auto where nothing is injected", .kubernetes, automaticImages),
   ]
 
   static let injectionLabel = "istio-injection"
@@ -19,9 +14,7 @@ enum InjectionAnalysis {
 
   /// The image of the proxy among containers.
   static func proxyImage(in containers: [DocumentTree]) -> String? {
-    containers.first { $0["name"].text == proxyContainer }?["image"].text.flatMap {
-      $0.isEmpty ? nil : $0
-    }
+    containers.first { $0["name"].text == proxyContainer }?["image"].text.flatMap { $0.isEmpty ? nil : $0 }
   }
 
   private static func containers(_ spec: DocumentTree) -> [DocumentTree] {
@@ -51,9 +44,7 @@ enum InjectionAnalysis {
       let written = labels[injectionLabel]
       var marks = written.map { ["\(injectionLabel)=\($0)"] } ?? []
       for label in [revisionLabel, modeLabel] {
-        if let value = labels[label], written == nil || written == "enabled" {
-          marks.append("\(label)=\(value)")
-        }
+        if let value = labels[label], written == nil || written == "enabled" { marks.append("\(label)=\(value)") }
       }
       if marks.count > 1 {
         report.add(
@@ -62,27 +53,20 @@ enum InjectionAnalysis {
       }
       if labels[modeLabel] == "ambient" { continue }
       if (written ?? "").isEmpty && labels[revisionLabel] == nil {
-        let byDefault =
-          values[configMapName(nil)]?["sidecarInjectorWebhook"]["enableNamespacesByDefault"].isTrue
-          ?? false
+        let byDefault = values[configMapName(nil)]?["sidecarInjectorWebhook"]["enableNamespacesByDefault"].isTrue ?? false
         let message: AnalysisMessage = byDefault ? .injectionByDefault : .namespaceNotInjected
         let reason =
-          byDefault
-          ? "proxies are injected by default"
-          : "no proxies are injected: label it \(injectionLabel)=enabled"
+          byDefault ? "proxies are injected by default" : "no proxies are injected: label it \(injectionLabel)=enabled"
         report.add(message, namespace, at: .root / "metadata", reason)
         continue
       }
       if written == "enabled" { injected.insert(namespace.name) }
     }
     for pod in input.pods where injected.contains(pod.namespace) {
-      let wish =
-        pod.labels["sidecar.istio.io/inject"] ?? pod.annotations["sidecar.istio.io/inject"] ?? ""
+      let wish = pod.labels["sidecar.istio.io/inject"] ?? pod.annotations["sidecar.istio.io/inject"] ?? ""
       if wish.lowercased() == "false" || pod.spec["hostNetwork"].isTrue { continue }
       if proxyImage(in: containers(pod.spec)) == nil {
-        report.add(
-          .podMissingProxy, pod,
-          "it has no proxy although its namespace has injection: start it again")
+        report.add(.podMissingProxy, pod, "it has no proxy although its namespace has injection: start it again")
       }
     }
   }
@@ -108,17 +92,14 @@ enum InjectionAnalysis {
       let variant = imageType(of: pod, input)
       for container in containers(pod.spec) where container["name"].text == proxyContainer {
         let shown = container["image"].text ?? ""
-        if shown != image && shown != "\(image)-\(variant)" {
-          mismatched[pod.namespace, default: []].append(pod.name)
-        }
+        if shown != image && shown != "\(image)-\(variant)" { mismatched[pod.namespace, default: []].append(pod.name) }
       }
     }
     for namespace in input.all("Namespace") {
       guard let pods = mismatched[namespace.name] else { continue }
       report.add(
         .imageMismatch, namespace,
-        "the proxies of \(pods.sorted().joined(separator: ", ")) are not those that would be injected: start them again"
-      )
+        "the proxies of \(pods.sorted().joined(separator: ", ")) are not those that would be injected: start them again")
     }
   }
 
@@ -137,30 +118,21 @@ enum InjectionAnalysis {
       return !selector.isEmpty && Labels.match(selector, pod.labels)
     }
     let isPlain: (AnalyzedResource) -> Bool = { $0.spec["selector"]["matchLabels"].textMap.isEmpty }
-    return selected ?? type(in: pod.namespace, where: isPlain) ?? type(
-      in: input.rootNamespace, where: isPlain)
+    return selected ?? type(in: pod.namespace, where: isPlain) ?? type(in: input.rootNamespace, where: isPlain)
       ?? input.meshConfig["defaultConfig"]["image"]["imageType"].text ?? ""
   }
 
-  @Sendable private static func automaticImages(
-    _ input: AnalysisInput, _ report: inout AnalysisReport
-  ) {
+  @Sendable private static func automaticImages(_ input: AnalysisInput, _ report: inout AnalysisReport) {
     func isAutomatic(_ spec: DocumentTree) -> Bool {
-      spec["containers"].items.contains {
-        $0["name"].text == proxyContainer && $0["image"].text == "auto"
-      }
+      spec["containers"].items.contains { $0["name"].text == proxyContainer && $0["image"].text == "auto" }
     }
-    let webhooks = input.all("MutatingWebhookConfiguration").flatMap { $0.root["webhooks"].items }
-      .filter {
-        $0["name"].text?.hasSuffix("istio.io") == true
-      }
+    let webhooks = input.all("MutatingWebhookConfiguration").flatMap { $0.root["webhooks"].items }.filter {
+      $0["name"].text?.hasSuffix("istio.io") == true
+    }
     for pod in input.pods where isAutomatic(pod.spec) {
-      report.add(
-        .imageAutoError, pod,
-        "its proxy has 'image: auto', which only injection replaces: it cannot start")
+      report.add(.imageAutoError, pod, "its proxy has 'image: auto', which only injection replaces: it cannot start")
     }
-    for deployment in input.all("Deployment") where isAutomatic(deployment.spec["template"]["spec"])
-    {
+    for deployment in input.all("Deployment") where isAutomatic(deployment.spec["template"]["spec"]) {
       let name = deployment.namespace.isEmpty ? "default" : deployment.namespace
       let namespaceLabels = input.find("Namespace", name, from: "")?.labels ?? [:]
       let labels = deployment.spec["template"]["metadata"]["labels"].textMap
@@ -169,9 +141,7 @@ enum InjectionAnalysis {
           && WebhookAnalysis.matches(hook["objectSelector"], labels)
       }
       if !isInjected {
-        report.add(
-          .imageAutoWarning, deployment,
-          "its proxy has 'image: auto', but no webhook injects into its workloads")
+        report.add(.imageAutoWarning, deployment, "its proxy has 'image: auto', but no webhook injects into its workloads")
       }
     }
   }

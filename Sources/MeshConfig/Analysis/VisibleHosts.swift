@@ -23,21 +23,15 @@ struct VisibleHosts {
         ports: entry.spec["ports"].items.compactMap { $0["number"].number },
         selector: entry.spec["workloadSelector"]["labels"].textMap)
       for name in entry.spec["hosts"].texts {
-        for scope in Self.scopes(entry.spec["exportTo"].texts, entry.namespace) {
-          add(name, host, entry.namespace, scope)
-        }
+        for scope in Self.scopes(entry.spec["exportTo"].texts, entry.namespace) { add(name, host, entry.namespace, scope) }
       }
     }
     for service in input.all("Service") {
-      let host = Host(
-        ports: service.spec["ports"].items.compactMap { $0["port"].number }, selector: [:])
-      let exported = service.annotations["networking.istio.io/exportTo"]?.split(separator: ",").map
-      { item in
+      let host = Host(ports: service.spec["ports"].items.compactMap { $0["port"].number }, selector: [:])
+      let exported = service.annotations["networking.istio.io/exportTo"]?.split(separator: ",").map { item in
         String(item.drop { $0 == " " }.prefix { $0 != " " })
       }
-      for scope in Self.scopes(exported ?? [], service.namespace) {
-        add(service.name, host, service.namespace, scope)
-      }
+      for scope in Self.scopes(exported ?? [], service.namespace) { add(service.name, host, service.namespace, scope) }
     }
   }
 
@@ -48,8 +42,7 @@ struct VisibleHosts {
   }
 
   private mutating func add(_ name: String, _ host: Host, _ namespace: String, _ scope: String) {
-    let place = Place(
-      scope: scope, host: HostName.resolve(name, namespace: namespace, domain: domain))
+    let place = Place(scope: scope, host: HostName.resolve(name, namespace: namespace, domain: domain))
     hosts[place] = host
     if place.host.hasPrefix("*") { wildcards.append((place, host)) }
   }
@@ -63,8 +56,7 @@ struct VisibleHosts {
     }
     guard !name.isEmpty else { return nil }
     return wildcards.first { wildcard in
-      (wildcard.place.scope == "*" || wildcard.place.scope == namespace)
-        && HostName.covers(wildcard.place.host, resolved)
+      (wildcard.place.scope == "*" || wildcard.place.scope == namespace) && HostName.covers(wildcard.place.host, resolved)
     }?.host
   }
 }

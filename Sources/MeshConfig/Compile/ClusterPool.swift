@@ -60,26 +60,20 @@ struct ClusterPool {
     clusters = ChunkedArray([
       Cluster(
         name: "PassthroughCluster", service: nil, host: "", port: 0, subset: nil, protocol: .auto,
-        discovery: .originalDestination, endpoints: [],
-        loadBalancer: LoadBalancerPolicy(algorithm: .passthrough),
-        connectionPool: policies.connectionPool(nil), outlierDetection: nil, tls: .disabled,
-        destinationRule: nil)
+        discovery: .originalDestination, endpoints: [], loadBalancer: LoadBalancerPolicy(algorithm: .passthrough),
+        connectionPool: policies.connectionPool(nil), outlierDetection: nil, tls: .disabled, destinationRule: nil)
     ])
     slots = [Slot(client: ClientScope(namespace: "", labels: [:]))]
     touched = [Self.passthrough]
   }
 
   /// Envoy's spelling of a destination.
-  static func name(host: String, port: UInt16, subset: String?) -> String {
-    "outbound|\(port)|\(subset ?? "")|\(host)"
-  }
+  static func name(host: String, port: UInt16, subset: String?) -> String { "outbound|\(port)|\(subset ?? "")|\(host)" }
 
   // MARK: Asking
 
   /// The destination for a client; nil when the subset is not defined by the rule in force.
-  mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope)
-    -> ClusterIndex?
-  {
+  mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope) -> ClusterIndex? {
     let rule = rule(forService: service, client: client)
     let definition = subset.flatMap { rule?.subset($0) }
     if subset != nil && definition == nil { return nil }
@@ -117,13 +111,9 @@ struct ClusterPool {
 
   /// Builds what a client may be sent to although no route names it: every port, and every subset of the rule in force.
   mutating func buildAll(service: Int, client: ClientScope) {
-    let subsets = (rule(forService: service, client: client)?.subsets ?? []).map {
-      Optional($0.name)
-    }
+    let subsets = (rule(forService: service, client: client)?.subsets ?? []).map { Optional($0.name) }
     for port in catalog.entries[service].service.ports.indices {
-      for subset in [nil] + subsets {
-        _ = cluster(service: service, port: port, subset: subset, client: client)
-      }
+      for subset in [nil] + subsets { _ = cluster(service: service, port: port, subset: subset, client: client) }
     }
   }
 
@@ -146,14 +136,9 @@ struct ClusterPool {
   }
 
   /// The explicit port, else the only one of the service, else the listener's.
-  private mutating func resolve(_ query: DestinationQuery, _ client: ClientScope)
-    -> DestinationAnswer
-  {
-    guard let service = catalog.index(ofHost: query.host, seenFrom: client.namespace),
-      isVisible(service, to: client)
-    else {
-      let name = Self.name(
-        host: query.host, port: query.port ?? query.listenerPort, subset: query.subset)
+  private mutating func resolve(_ query: DestinationQuery, _ client: ClientScope) -> DestinationAnswer {
+    guard let service = catalog.index(ofHost: query.host, seenFrom: client.namespace), isVisible(service, to: client) else {
+      let name = Self.name(host: query.host, port: query.port ?? query.listenerPort, subset: query.subset)
       return DestinationAnswer(cluster: nil, name: name)
     }
     let ports = catalog.entries[service].service.ports
@@ -162,9 +147,7 @@ struct ClusterPool {
     guard let port = ports.firstIndex(where: { $0.number == number }) else {
       return DestinationAnswer(cluster: nil, name: name)
     }
-    return DestinationAnswer(
-      cluster: cluster(service: service, port: port, subset: query.subset, client: client),
-      name: name)
+    return DestinationAnswer(cluster: cluster(service: service, port: port, subset: query.subset, client: client), name: name)
   }
 
   private func isVisible(_ service: Int, to client: ClientScope) -> Bool {
@@ -173,9 +156,7 @@ struct ClusterPool {
   }
 
   /// Runs `body` and returns with its result every destination it asked for.
-  mutating func recording<Result>(_ body: (inout ClusterPool) -> Result) -> (
-    result: Result, asked: [DestinationQuery]
-  ) {
+  mutating func recording<Result>(_ body: (inout ClusterPool) -> Result) -> (result: Result, asked: [DestinationQuery]) {
     let outer = asked
     asked = []
     let result = body(&self)
@@ -188,8 +169,7 @@ struct ClusterPool {
 
   /// Begins a compilation over another catalog or other rules. What nothing asks for until `sweep` is dropped.
   mutating func begin(
-    catalog: ServiceCatalog, rules: RuleIndex, sidecars: SidecarIndex? = nil,
-    backendTLS: GatewayAPI.BackendTLSTable? = nil
+    catalog: ServiceCatalog, rules: RuleIndex, sidecars: SidecarIndex? = nil, backendTLS: GatewayAPI.BackendTLSTable? = nil
   ) {
     self.catalog = catalog
     self.rules = rules
@@ -234,9 +214,7 @@ struct ClusterPool {
   /// Takes the registry as it is now and builds the clusters of these services again.
   mutating func use(_ book: WorkloadBook, rebuilding services: Set<ServiceID>) {
     endpoints.book = book
-    for service in services {
-      for index in byService[service] ?? [] { build(at: index, service: clusters[index].service) }
-    }
+    for service in services { for index in byService[service] ?? [] { build(at: index, service: clusters[index].service) } }
   }
 
   /// Clusters built or moved since the last call, sorted.
@@ -256,9 +234,7 @@ struct ClusterPool {
     touched.insert(index)
   }
 
-  private func built(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int)
-    -> Cluster
-  {
+  private func built(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int) -> Cluster {
     let servicePort = entry.service.ports[port]
     let subset = slot.key?.subset.flatMap { slot.rule?.subset($0) }
     let blocks = TrafficPolicyCompiler.blocks(slot.rule, subset: subset, port: servicePort.number)
@@ -267,25 +243,20 @@ struct ClusterPool {
     let outlier = policies.outlierDetection(blocks.outlierDetection)
     let locality = LocalityPriority(
       client: endpoints.settings.localLocality, clientLabels: slot.client.labels,
-      setting: blocks.loadBalancer?.locality
-        ?? (entry.distribution == nil ? endpoints.settings.locality : nil),
+      setting: blocks.loadBalancer?.locality ?? (entry.distribution == nil ? endpoints.settings.locality : nil),
       prefersSameNode: entry.distribution == .sameNode)
     let name = Self.name(host: entry.service.host, port: servicePort.number, subset: subset?.name)
     var cluster = Cluster(
-      name: name, service: service, host: entry.service.host, port: servicePort.number,
-      subset: subset?.name,
+      name: name, service: service, host: entry.service.host, port: servicePort.number, subset: subset?.name,
       protocol: servicePort.protocol, discovery: endpoints.discovery(of: entry),
-      endpoints: outlier == nil && entry.distribution == nil
-        ? members.map(\.endpoint) : locality.apply(to: members),
+      endpoints: outlier == nil && entry.distribution == nil ? members.map(\.endpoint) : locality.apply(to: members),
       loadBalancer: policies.loadBalancer(blocks.loadBalancer),
       connectionPool: policies.connectionPool(
-        blocks.connectionPool,
-        budget: subset?.trafficPolicy?.retryBudget ?? slot.rule?.trafficPolicy?.retryBudget),
+        blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? slot.rule?.trafficPolicy?.retryBudget),
       outlierDetection: outlier,
       tls: slot.key?.backendTLS ?? policies.tls(blocks.tls, entryNames: entry.subjectAltNames),
       destinationRule: slot.rule?.name)
-    cluster.proxyProtocol =
-      subset?.trafficPolicy?.proxyProtocol ?? slot.rule?.trafficPolicy?.proxyProtocol
+    cluster.proxyProtocol = subset?.trafficPolicy?.proxyProtocol ?? slot.rule?.trafficPolicy?.proxyProtocol
     return cluster
   }
 }

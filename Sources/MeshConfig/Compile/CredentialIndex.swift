@@ -23,17 +23,13 @@ struct CredentialIndex {
       return Credential(source: .missing("there is no Secret \(name) in namespace \(namespace)"))
     }
     guard let certificate = secret.certificateChain, let key = secret.privateKey else {
-      let reason =
-        secret.isSealed ? "cannot be opened on this node" : "holds no certificate and key"
+      let reason = secret.isSealed ? "cannot be opened on this node" : "holds no certificate and key"
       return Credential(source: .missing("the Secret \(namespace)/\(name) \(reason)"))
     }
     return Credential(
-      source: .material(certificate: certificate, key: key),
-      authorities: secret.authorities ?? authorities(named: name))
+      source: .material(certificate: certificate, key: key), authorities: secret.authorities ?? authorities(named: name))
   }
 
   /// Of the Secret `<name>-cacert`, or of the one named so itself.
-  func authorities(named name: String) -> [UInt8]? {
-    (secrets["\(name)-cacert"] ?? secrets[name])?.authorities
-  }
+  func authorities(named name: String) -> [UInt8]? { (secrets["\(name)-cacert"] ?? secrets[name])?.authorities }
 }

@@ -44,43 +44,27 @@ enum Delegation {
     return merged
   }
 
-  private static func join(_ root: VirtualService.HTTPMatch, _ inner: VirtualService.HTTPMatch)
-    -> VirtualService.HTTPMatch?
-  {
-    guard root.ignoreURICase == inner.ignoreURICase || root.uri == nil || inner.uri == nil else {
-      return nil
-    }
+  private static func join(_ root: VirtualService.HTTPMatch, _ inner: VirtualService.HTTPMatch) -> VirtualService.HTTPMatch? {
+    guard root.ignoreURICase == inner.ignoreURICase || root.uri == nil || inner.uri == nil else { return nil }
     guard let uri = narrower(root.uri, inner.uri), let scheme = narrower(root.scheme, inner.scheme),
-      let method = narrower(root.method, inner.method),
-      let authority = narrower(root.authority, inner.authority),
+      let method = narrower(root.method, inner.method), let authority = narrower(root.authority, inner.authority),
       let headers = join(root.headers, inner.headers),
       let withoutHeaders = join(root.withoutHeaders, inner.withoutHeaders),
       let queryParams = join(root.queryParams, inner.queryParams)
     else { return nil }
     if let port = root.port, inner.port != nil && inner.port != port { return nil }
-    if !root.sourceNamespace.isEmpty && !inner.sourceNamespace.isEmpty
-      && root.sourceNamespace != inner.sourceNamespace
-    {
+    if !root.sourceNamespace.isEmpty && !inner.sourceNamespace.isEmpty && root.sourceNamespace != inner.sourceNamespace {
       return nil
     }
-    if inner.sourceLabels.contains(where: {
-      root.sourceLabels[$0.key] != nil && root.sourceLabels[$0.key] != $0.value
-    }) {
+    if inner.sourceLabels.contains(where: { root.sourceLabels[$0.key] != nil && root.sourceLabels[$0.key] != $0.value }) {
       return nil
     }
-    if !inner.gateways.isEmpty && !root.gateways.isEmpty
-      && !inner.gateways.allSatisfy(root.gateways.contains)
-    {
-      return nil
-    }
+    if !inner.gateways.isEmpty && !root.gateways.isEmpty && !inner.gateways.allSatisfy(root.gateways.contains) { return nil }
     return VirtualService.HTTPMatch(
       name: [root.name, inner.name].filter { !$0.isEmpty }.joined(separator: "-"), uri: uri.value,
-      ignoreURICase: root.ignoreURICase || inner.ignoreURICase, scheme: scheme.value,
-      method: method.value,
-      authority: authority.value, headers: headers, withoutHeaders: withoutHeaders,
-      queryParams: queryParams,
-      port: root.port ?? inner.port,
-      sourceLabels: root.sourceLabels.merging(inner.sourceLabels) { $1 },
+      ignoreURICase: root.ignoreURICase || inner.ignoreURICase, scheme: scheme.value, method: method.value,
+      authority: authority.value, headers: headers, withoutHeaders: withoutHeaders, queryParams: queryParams,
+      port: root.port ?? inner.port, sourceLabels: root.sourceLabels.merging(inner.sourceLabels) { $1 },
       sourceNamespace: inner.sourceNamespace.isEmpty ? root.sourceNamespace : inner.sourceNamespace,
       gateways: inner.gateways.isEmpty ? root.gateways : inner.gateways)
   }
@@ -90,9 +74,7 @@ enum Delegation {
   }
 
   /// The inner condition when it lies within the outer one. Two regular expressions are never compared.
-  private static func narrower(
-    _ root: VirtualService.TextMatch?, _ inner: VirtualService.TextMatch?
-  ) -> Narrowed? {
+  private static func narrower(_ root: VirtualService.TextMatch?, _ inner: VirtualService.TextMatch?) -> Narrowed? {
     guard let root else { return Narrowed(value: inner) }
     guard let inner else { return Narrowed(value: root) }
     switch (root, inner) {
@@ -114,8 +96,7 @@ enum Delegation {
         joined.append(field)
         continue
       }
-      guard let narrowed = narrower(joined[index].value, field.value), let value = narrowed.value
-      else { return nil }
+      guard let narrowed = narrower(joined[index].value, field.value), let value = narrowed.value else { return nil }
       joined[index] = Keyed(key: field.key, value: value)
     }
     return joined

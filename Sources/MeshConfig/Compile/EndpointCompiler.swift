@@ -37,28 +37,21 @@ struct EndpointCompiler {
   // MARK: Mesh workloads
 
   /// Workloads behind a service, by name and by label, in the order of their indices.
-  private func members(of entry: ServiceCatalog.Entry, selector: [String: String])
-    -> [WorkloadIndex]
-  {
+  private func members(of entry: ServiceCatalog.Entry, selector: [String: String]) -> [WorkloadIndex] {
     let service = entry.service
     let selected = book.workloads(in: service.namespace, selector: selector)
     guard service.origin != .serviceEntry else { return selected.sorted() }
-    let named = book.workloads(
-      named: WorkloadBook.ServiceName(namespace: service.namespace, name: service.name))
+    let named = book.workloads(named: WorkloadBook.ServiceName(namespace: service.namespace, name: service.name))
     return selected.isEmpty ? named : named.isEmpty ? selected : Set(named + selected).sorted()
   }
 
-  private func meshEndpoints(_ entry: ServiceCatalog.Entry, selector: [String: String], port: Int)
-    -> [Labelled]
-  {
+  private func meshEndpoints(_ entry: ServiceCatalog.Entry, selector: [String: String], port: Int) -> [Labelled] {
     members(of: entry, selector: selector).compactMap { index in
       let workload = book.entries[index]
       let record = workload.record
       guard let target = Self.target(of: entry, port: port, in: record) else { return nil }
       return Labelled(
-        endpoint: Endpoint(
-          workload.places[target], weight: max(1, record.weight), health: record.health),
-        labels: record.labels
+        endpoint: Endpoint(workload.places[target], weight: max(1, record.weight), health: record.health), labels: record.labels
       )
     }
   }
@@ -69,57 +62,37 @@ struct EndpointCompiler {
     if entry.service.origin != .serviceEntry, record.service == entry.service.name { return true }
     switch entry.source {
     case .workloads(let selector): return !selector.isEmpty && Labels.match(selector, record.labels)
-    case .entry(let written):
-      return written.workloadSelector.map { !$0.isEmpty && Labels.match($0, record.labels) }
-        ?? false
+    case .entry(let written): return written.workloadSelector.map { !$0.isEmpty && Labels.match($0, record.labels) } ?? false
     }
   }
 
   /// Which port of the workload stands behind a service port: the one registered for it, the one of the same name, the
   /// Service's target, or the only one of each.
-  static func target(of entry: ServiceCatalog.Entry, port index: Int, in record: WorkloadRecord)
-    -> Int?
-  {
+  static func target(of entry: ServiceCatalog.Entry, port index: Int, in record: WorkloadRecord) -> Int? {
     let port = entry.service.ports[index]
-    if let declared = record.ports.firstIndex(where: { $0.servicePort == port.number }) {
-      return declared
-    }
-    if !port.name.isEmpty, let named = record.ports.firstIndex(where: { $0.name == port.name }) {
-      return named
-    }
+    if let declared = record.ports.firstIndex(where: { $0.servicePort == port.number }) { return declared }
+    if !port.name.isEmpty, let named = record.ports.firstIndex(where: { $0.name == port.name }) { return named }
     switch entry.targets[index] ?? .int(Int(port.number)) {
-    case .int(let number):
-      if let target = record.ports.firstIndex(where: { Int($0.port) == number }) { return target }
-    case .string(let name):
-      if let target = record.ports.firstIndex(where: { $0.name == name }) { return target }
+    case .int(let number): if let target = record.ports.firstIndex(where: { Int($0.port) == number }) { return target }
+    case .string(let name): if let target = record.ports.firstIndex(where: { $0.name == name }) { return target }
     }
     return entry.service.ports.count == 1 && record.ports.count == 1 ? 0 : nil
   }
 
   // MARK: ServiceEntry endpoints
 
-  private func externalEndpoints(
-    _ entry: ServiceCatalog.Entry, _ written: ServiceEntry, port index: Int
-  ) -> [Labelled] {
+  private func externalEndpoints(_ entry: ServiceCatalog.Entry, _ written: ServiceEntry, port index: Int) -> [Labelled] {
     let port = entry.service.ports[index]
     let byDefault: UInt16
-    if case .int(let number)? = entry.targets[index] {
-      byDefault = UInt16(clamping: number)
-    } else {
-      byDefault = port.number
-    }
+    if case .int(let number)? = entry.targets[index] { byDefault = UInt16(clamping: number) } else { byDefault = port.number }
     if written.endpoints.isEmpty {
       let isDNS = written.resolution == .dns || written.resolution == .dnsRoundRobin
-      let addresses =
-        isDNS ? [entry.service.host] : written.resolution == .fixed ? entry.service.addresses : []
+      let addresses = isDNS ? [entry.service.host] : written.resolution == .fixed ? entry.service.addresses : []
       return addresses.map {
-        Labelled(
-          endpoint: Self.external($0, byDefault, locality: Locality(parsing: ""), weight: 1),
-          labels: [:])
+        Labelled(endpoint: Self.external($0, byDefault, locality: Locality(parsing: ""), weight: 1), labels: [:])
       }
     }
-    return written.endpoints.filter { !$0.address.hasPrefix("unix://") && !$0.address.isEmpty }.map
-    { endpoint in
+    return written.endpoints.filter { !$0.address.hasPrefix("unix://") && !$0.address.isEmpty }.map { endpoint in
       let mapped = endpoint.ports.first { $0.key == port.name }.map { UInt16(clamping: $0.value) }
       return Labelled(
         endpoint: Self.external(
@@ -128,12 +101,9 @@ struct EndpointCompiler {
     }
   }
 
-  static func external(_ address: String, _ port: UInt16, locality: Locality, weight: UInt32)
-    -> Endpoint
-  {
+  static func external(_ address: String, _ port: UInt16, locality: Locality, weight: UInt32) -> Endpoint {
     let place = Endpoint.Place(
-      key: key("external/\(address):\(port)"), address: address, port: port, workload: nil,
-      isLocal: false, mesh: nil,
+      key: key("external/\(address):\(port)"), address: address, port: port, workload: nil, isLocal: false, mesh: nil,
       locality: locality)
     return Endpoint(place, weight: weight, health: .healthy)
   }

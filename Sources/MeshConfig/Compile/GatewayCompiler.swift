@@ -13,11 +13,7 @@ struct GatewayCompiler {
 
   /// Servers that share a port: of one kind.
   struct Listener {
-    enum Kind: String {
-      case http = "HTTP"
-      case tls = "TLS"
-      case tcp = "TCP"
-    }
+    enum Kind: String { case http = "HTTP", tls = "TLS", tcp = "TCP" }
     typealias Item = (gateway: ObjectKey, server: Gateway.Server)
     let kind: Kind
     var gateways: [String] = []
@@ -26,19 +22,13 @@ struct GatewayCompiler {
 
   var credentials: CredentialIndex { CredentialIndex(objects, namespace: workload.namespace) }
 
-  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
-    -> [GatewayListener]
-  {
+  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> [GatewayListener] {
     units.begin()
     defer { units.end() }
     var listeners: [UInt16: Listener] = [:]
     for stored in objects {
-      guard case .gateway(let gateway) = stored.object.spec,
-        Labels.match(gateway.selector, workload.labels)
-      else { continue }
-      for (index, server) in gateway.servers.enumerated() {
-        add(server, index, of: stored.key, to: &listeners, &findings)
-      }
+      guard case .gateway(let gateway) = stored.object.spec, Labels.match(gateway.selector, workload.labels) else { continue }
+      for (index, server) in gateway.servers.enumerated() { add(server, index, of: stored.key, to: &listeners, &findings) }
     }
     var result: [GatewayListener] = []
     for port in listeners.keys.sorted() {
@@ -51,8 +41,7 @@ struct GatewayCompiler {
         continue
       }
       let table = table(listener, port: port, &units, pool: &pool, findings: &findings)
-      let redirects = listener.servers.filter { $0.server.tls?.httpsRedirect == true }.flatMap {
-        item in
+      let redirects = listener.servers.filter { $0.server.tls?.httpsRedirect == true }.flatMap { item in
         item.server.hosts.map { ServerHost($0, namespace: item.gateway.namespace).host }
       }
       result.append(
@@ -65,14 +54,12 @@ struct GatewayCompiler {
 
   /// Ports of the Gateway API's Gateways, where Istio's leave them free.
   func compile(
-    _ topology: GatewayAPI.Topology, beside others: [GatewayListener], pool: inout ClusterPool,
-    findings: inout [Finding]
+    _ topology: GatewayAPI.Topology, beside others: [GatewayListener], pool: inout ClusterPool, findings: inout [Finding]
   ) -> [GatewayListener] {
     let compiler = GatewayAPI.ListenerCompiler(
       topology: topology, settings: settings, localWorkload: localWorkload, workload: workload)
     return compiler.compile(taken: Set(others.map(\.port)), findings: &findings) { target in
-      let query = DestinationQuery(
-        host: target.host, subset: nil, port: target.port, listenerPort: target.port)
+      let query = DestinationQuery(host: target.host, subset: nil, port: target.port, listenerPort: target.port)
       let answer = pool.destination(query, client: client)
       return (answer.cluster, answer.name)
     }
@@ -80,21 +67,17 @@ struct GatewayCompiler {
 
   /// The first class of protocol on a port keeps it; a later server of another class is left out.
   private func add(
-    _ server: Gateway.Server, _ index: Int, of key: ObjectKey,
-    to listeners: inout [UInt16: Listener],
+    _ server: Gateway.Server, _ index: Int, of key: ObjectKey, to listeners: inout [UInt16: Listener],
     _ findings: inout [Finding]
   ) {
     let port = listeningPort(server.port)
-    let kind: Listener.Kind =
-      server.protocol.isPlaintextHTTP ? .http : server.protocol.needsTLS ? .tls : .tcp
+    let kind: Listener.Kind = server.protocol.isPlaintextHTTP ? .http : server.protocol.needsTLS ? .tls : .tcp
     var listener = listeners[port] ?? Listener(kind: kind)
     if listener.kind != kind || kind == .tcp && !listener.servers.isEmpty {
       findings.append(
         Finding(
-          severity: .error, code: Finding.Code.conflictingGateways, object: key.description,
-          path: "spec.servers[\(index)]",
-          reason:
-            "port \(port) is already open for \(listener.kind.rawValue) by \(listener.gateways[0])",
+          severity: .error, code: Finding.Code.conflictingGateways, object: key.description, path: "spec.servers[\(index)]",
+          reason: "port \(port) is already open for \(listener.kind.rawValue) by \(listener.gateways[0])",
           hint: "use another port"))
       return
     }
@@ -107,8 +90,7 @@ struct GatewayCompiler {
   /// A server's port is the port of the gateway's Service when one is known: what is opened is the target port.
   private func listeningPort(_ number: UInt16) -> UInt16 {
     for entry in catalog.entries where entry.service.namespace == workload.namespace {
-      guard case .workloads(let selector) = entry.source, !selector.isEmpty,
-        Labels.match(selector, workload.labels),
+      guard case .workloads(let selector) = entry.source, !selector.isEmpty, Labels.match(selector, workload.labels),
         let index = entry.service.ports.firstIndex(where: { $0.number == number })
       else { continue }
       switch entry.targets[index] {
@@ -120,31 +102,21 @@ struct GatewayCompiler {
     return number
   }
 
-  func table(
-    _ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool,
-    findings: inout [Finding]
-  )
+  func table(_ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
     -> RouteTable
   {
     let compiler = RouteCompiler(settings: settings)
     var rules: [String: [RuleBook.Entry]] = [:]
-    for entry in book.entries {
-      for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) }
-    }
+    for entry in book.entries { for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) } }
     // Every rule set sees the port it was written for: the number in the Gateway.
     let written = listener.servers.first?.server.port ?? port
     let place = RouteCompiler.Place(client: client, gateways: Set(listener.gateways), port: written)
-    let servers =
-      listener.kind == .http ? "" : listener.servers.map(\.server.portName).joined(separator: ",")
+    let servers = listener.kind == .http ? "" : listener.servers.map(\.server.portName).joined(separator: ",")
     let scope = "\(port) \(written) \(listener.gateways.joined(separator: ",")) \(servers)"
     let found = rules.keys.sorted(by: HostName.isMoreSpecific).map { host in
       let entries = rules[host] ?? []
-      let unit = units.unit(
-        "\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client,
-        pool: &pool
-      ) {
-        pool in
-        Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place, pool: &pool) })
+      let unit = units.unit("\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client, pool: &pool) {
+        pool in Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place, pool: &pool) })
       }
       findings += unit.findings
       return unit
@@ -161,8 +133,7 @@ struct GatewayCompiler {
   /// Whether a rule set names the gateway and is seen by it.
   func isBound(_ entry: RuleBook.Entry, to item: Listener.Item) -> Bool {
     entry.gateways.contains("\(item.gateway.namespace)/\(item.gateway.name)")
-      && (Visibility.allows(entry.exportTo, workload.namespace)
-        || Visibility.allows(entry.exportTo, item.gateway.namespace))
+      && (Visibility.allows(entry.exportTo, workload.namespace) || Visibility.allows(entry.exportTo, item.gateway.namespace))
   }
 
   /// The hosts that a rule set and a server have in common.
@@ -208,8 +179,7 @@ struct ServerHost {
 extension RouteMatch {
   /// No condition, or a path condition that every path meets.
   fileprivate var isCatchAll: Bool {
-    guard scheme == nil, method == nil, authority == nil, headers.isEmpty, withoutHeaders.isEmpty,
-      queryParameters.isEmpty
+    guard scheme == nil, method == nil, authority == nil, headers.isEmpty, withoutHeaders.isEmpty, queryParameters.isEmpty
     else { return false }
     switch path {
     case nil: return true

@@ -6,13 +6,7 @@ struct HostIndex<Value: Sendable>: Sendable {
 
   subscript(pattern: String) -> Value? {
     get { pattern.utf8.first == 0x2A ? wildcards[pattern] : exact[pattern] }
-    set {
-      if pattern.utf8.first == 0x2A {
-        wildcards[pattern] = newValue
-      } else {
-        exact[pattern] = newValue
-      }
-    }
+    set { if pattern.utf8.first == 0x2A { wildcards[pattern] = newValue } else { exact[pattern] = newValue } }
   }
 
   /// Values of all patterns that cover `host`, the most specific first, until `body` has an answer.
@@ -28,9 +22,7 @@ struct HostIndex<Value: Sendable>: Sendable {
   func value(covering host: String) -> Value? { first(covering: host) { $0 } }
 
   /// Every pattern, exact names first, the more specific before the less.
-  var patterns: [String] {
-    exact.keys.sorted() + wildcards.keys.sorted(by: HostName.isMoreSpecific)
-  }
+  var patterns: [String] { exact.keys.sorted() + wildcards.keys.sorted(by: HostName.isMoreSpecific) }
   var hasWildcards: Bool { !wildcards.isEmpty }
 }
 

@@ -25,17 +25,13 @@ final class HostUnit: Sendable {
   private static func unresolved(_ routes: [Route]) -> [Finding] {
     var result: [Finding] = []
     for route in routes {
-      guard let origin = route.origin, case .forward(let destinations) = route.action else {
-        continue
-      }
+      guard let origin = route.origin, case .forward(let destinations) = route.action else { continue }
       for destination in destinations where destination.cluster == nil {
         result.append(
           Finding(
             severity: .warning, code: Finding.Code.referenceNotFound,
-            object: "\(origin.kind) \(origin.namespace)/\(origin.name)",
-            path: "spec.http[\(origin.rule)]",
-            reason:
-              "no such service, port or subset: \(destination.clusterName); requests get 503 NC"))
+            object: "\(origin.kind) \(origin.namespace)/\(origin.name)", path: "spec.http[\(origin.rule)]",
+            reason: "no such service, port or subset: \(destination.clusterName); requests get 503 NC"))
       }
     }
     return result
@@ -72,9 +68,7 @@ struct HostUnits {
   }
 
   /// The table of a port as it was, changed where units have changed.
-  mutating func table(_ port: UInt16, _ units: [HostUnit], scope: String = "")
-    -> RouteTable.PortTable
-  {
+  mutating func table(_ port: UInt16, _ units: [HostUnit], scope: String = "") -> RouteTable.PortTable {
     let key = TableKey(scope: scope, port: port)
     let made = tables[key]?.adopting(units) ?? PortUnits(port: port, units: units)
     nextTables[key] = made
@@ -87,17 +81,14 @@ struct HostUnits {
   ///   - scope: what `body` reads of the proxy that may change; units of different scopes are different ones.
   ///   - rules: all else that `body` reads besides what it asks of the pool.
   mutating func unit(
-    _ name: String, domains: [String], scope: String = "", rules: [RuleBook.Entry],
-    client: ClientScope,
+    _ name: String, domains: [String], scope: String = "", rules: [RuleBook.Entry], client: ClientScope,
     pool: inout ClusterPool, _ body: (inout ClusterPool) -> [Route]
   ) -> HostUnit {
     let key = Key(scope: scope, name: name)
     if let unit = known[key], unit.rules.elementsEqual(rules, by: ===), unit.domains == domains {
       // All are asked: asking is what keeps a destination.
       var holds = true
-      for (query, answer) in unit.asked where pool.destination(query, client: client) != answer {
-        holds = false
-      }
+      for (query, answer) in unit.asked where pool.destination(query, client: client) != answer { holds = false }
       if holds {
         next[key] = unit
         return unit
@@ -136,9 +127,7 @@ struct PortUnits {
     guard units.count == self.units.count else { return nil }
     var table = table
     for (index, unit) in units.enumerated() where unit !== self.units[index] {
-      guard unit.name == self.units[index].name, unit.domains == self.units[index].domains else {
-        return nil
-      }
+      guard unit.name == self.units[index].name, unit.domains == self.units[index].domains else { return nil }
       if let place = places[index] { table.virtualHosts[place].routes = unit.routes }
     }
     return PortUnits(units: units, places: places, table: table)

@@ -10,8 +10,7 @@ struct LocalityPriority {
   var prefersSameNode = false
 
   func apply(to endpoints: [EndpointCompiler.Labelled]) -> [Endpoint] {
-    let isPlaced =
-      !client.region.isEmpty || prefersSameNode || !(setting?.failoverPriority.isEmpty ?? true)
+    let isPlaced = !client.region.isEmpty || prefersSameNode || !(setting?.failoverPriority.isEmpty ?? true)
     if setting?.enabled == false || !isPlaced {
       return endpoints.map(\.endpoint)
     }
@@ -35,9 +34,7 @@ struct LocalityPriority {
     if prefersSameNode, labelled.endpoint.isLocal { return -1 }
     let locality = labelled.endpoint.locality
     guard locality.region == client.region else {
-      guard let target = setting?.failover.first(where: { $0.from == client.region })?.to else {
-        return 3
-      }
+      guard let target = setting?.failover.first(where: { $0.from == client.region })?.to else { return 3 }
       return locality.region == target ? 3 : 4
     }
     guard locality.zone == client.zone else { return 2 }
@@ -45,9 +42,7 @@ struct LocalityPriority {
   }
 
   /// `key` compares both sides' values; `key=value` fixes the value the endpoint must have.
-  private static func labelMatches(
-    _ label: String, _ client: [String: String], _ endpoint: [String: String]
-  ) -> Bool {
+  private static func labelMatches(_ label: String, _ client: [String: String], _ endpoint: [String: String]) -> Bool {
     let parts = label.split(separator: "=", maxSplits: 1).map(String.init)
     guard let key = parts.first else { return false }
     let wanted = parts.count == 2 ? parts[1] : client[key]
@@ -57,18 +52,13 @@ struct LocalityPriority {
   /// Splits each percentage over the localities it names, by the weights of their endpoints; localities that are not listed
   /// get nothing (Istio, `applyLocalityWeights`).
   private func distribute(
-    _ endpoints: [EndpointCompiler.Labelled],
-    _ distribution: DestinationRule.LocalitySetting.Distribution
+    _ endpoints: [EndpointCompiler.Labelled], _ distribution: DestinationRule.LocalitySetting.Distribution
   ) -> [Endpoint] {
     var result: [Endpoint] = []
     var taken: Set<UInt64> = []
     for target in distribution.to where target.value > 0 {
-      let members = endpoints.filter {
-        Self.matches(target.key, $0.endpoint.locality) && !taken.contains($0.endpoint.key)
-      }
-      func weight(_ members: [EndpointCompiler.Labelled]) -> UInt64 {
-        members.reduce(0) { $0 + UInt64($1.endpoint.weight) }
-      }
+      let members = endpoints.filter { Self.matches(target.key, $0.endpoint.locality) && !taken.contains($0.endpoint.key) }
+      func weight(_ members: [EndpointCompiler.Labelled]) -> UInt64 { members.reduce(0) { $0 + UInt64($1.endpoint.weight) } }
       let total = max(1, weight(members))
       let ofLocality = Dictionary(grouping: members, by: \.endpoint.locality).mapValues(weight)
       for member in members {
@@ -85,8 +75,6 @@ struct LocalityPriority {
   /// `*`, or parts equal from the left, each of which may be `*`.
   private static func matches(_ pattern: String, _ locality: Locality) -> Bool {
     let parts = pattern.split(separator: "/", omittingEmptySubsequences: false)
-    return zip(parts, [locality.region, locality.zone, locality.subzone]).allSatisfy {
-      $0 == "*" || $0 == $1
-    }
+    return zip(parts, [locality.region, locality.zone, locality.subzone]).allSatisfy { $0 == "*" || $0 == $1 }
   }
 }

@@ -3,9 +3,7 @@ enum MatchCompiler {
   /// nil when the entry can never hold: it asks for a token's claim, of which there is none while tokens are not verified, or
   /// has a pattern that no longer compiles.
   static func compile(_ match: VirtualService.HTTPMatch) -> RouteMatch? {
-    let isClaim: (Keyed<VirtualService.TextMatch>) -> Bool = {
-      $0.key.hasPrefix("@request.auth.claims")
-    }
+    let isClaim: (Keyed<VirtualService.TextMatch>) -> Bool = { $0.key.hasPrefix("@request.auth.claims") }
     if match.headers.contains(where: isClaim) { return nil }
     guard let headers = fields(match.headers, lowercased: true),
       // No request has the claims that these ask to be absent.
@@ -23,9 +21,7 @@ enum MatchCompiler {
       result.path = .regex(pattern)
     case .present, nil: break
     }
-    for (written, path) in [
-      (match.scheme, \RouteMatch.scheme), (match.method, \.method), (match.authority, \.authority),
-    ] {
+    for (written, path) in [(match.scheme, \RouteMatch.scheme), (match.method, \.method), (match.authority, \.authority)] {
       guard let written else { continue }
       guard let compiled = text(written) else { return nil }
       result[keyPath: path] = compiled
@@ -33,15 +29,11 @@ enum MatchCompiler {
     return result
   }
 
-  private static func fields(_ written: [Keyed<VirtualService.TextMatch>], lowercased: Bool)
-    -> [FieldMatch]?
-  {
+  private static func fields(_ written: [Keyed<VirtualService.TextMatch>], lowercased: Bool) -> [FieldMatch]? {
     var result: [FieldMatch] = []
     for field in written {
       guard let compiled = text(field.value) else { return nil }
-      result.append(
-        FieldMatch(
-          name: Array((lowercased ? field.key.lowercased() : field.key).utf8), match: compiled))
+      result.append(FieldMatch(name: Array((lowercased ? field.key.lowercased() : field.key).utf8), match: compiled))
     }
     return result
   }
@@ -78,22 +70,18 @@ struct HeaderCompiler {
     return HeaderCompiler(
       operations: HeaderOperations(
         remove: written.remove.map { Array($0.lowercased().utf8) },
-        set: set.filter { !isAuthority($0.name) }.map(field),
-        add: add.filter { !isAuthority($0.name) }.map(field)),
+        set: set.filter { !isAuthority($0.name) }.map(field), add: add.filter { !isAuthority($0.name) }.map(field)),
       authority: authority.map { Array(unescaped($0).utf8) })
   }
 
   static func response(_ written: VirtualService.Headers.Operations) -> HeaderOperations {
     HeaderOperations(
-      remove: written.remove.map { Array($0.lowercased().utf8) },
-      set: sorted(written.set).map(field),
+      remove: written.remove.map { Array($0.lowercased().utf8) }, set: sorted(written.set).map(field),
       add: sorted(written.add).map(field))
   }
 
   private static func sorted(_ fields: [String: String]) -> [(name: String, value: String)] {
-    fields.map { (name: $0.key.lowercased(), value: $0.value) }.sorted {
-      ($0.name, $0.value) < ($1.name, $1.value)
-    }
+    fields.map { (name: $0.key.lowercased(), value: $0.value) }.sorted { ($0.name, $0.value) < ($1.name, $1.value) }
   }
 
   private static func field(_ pair: (name: String, value: String)) -> HeaderOperations.Field {
@@ -101,9 +89,7 @@ struct HeaderCompiler {
     guard pair.value.utf8.contains(0x25), let format = HeaderFormat(pair.value) else {
       return HeaderOperations.Field(name: name, value: Array(pair.value.utf8))
     }
-    guard let fixed = format.fixed else {
-      return HeaderOperations.Field(name: name, value: [], format: format)
-    }
+    guard let fixed = format.fixed else { return HeaderOperations.Field(name: name, value: [], format: format) }
     return HeaderOperations.Field(name: name, value: fixed)
   }
 

@@ -17,9 +17,7 @@ struct MeshRouteCompiler {
   /// Rules of the mesh that this client sees, by host: the oldest object has it.
   typealias Claims = HostIndex<RuleBook.Entry>
 
-  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
-    -> RouteTable
-  {
+  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> RouteTable {
     let claims = Self.claims(of: book, client: client, scope: scope, &findings)
     let visible = Self.visible(in: catalog, client: client, scope: scope)
     var hosts: [UInt16: [HostUnit]] = [:]
@@ -43,9 +41,7 @@ struct MeshRouteCompiler {
   }
 
   /// Services that are exported to the client and that its Sidecar lets it see.
-  static func visible(in catalog: ServiceCatalog, client: ClientScope, scope: SidecarIndex.Scope?)
-    -> [Int]
-  {
+  static func visible(in catalog: ServiceCatalog, client: ClientScope, scope: SidecarIndex.Scope?) -> [Int] {
     let exported = catalog.visible(from: client.namespace)
     guard let scope else { return exported }
     return exported.filter { index in
@@ -54,9 +50,7 @@ struct MeshRouteCompiler {
     }
   }
 
-  private func isOwn(_ service: Int) -> Bool {
-    catalog.entries[service].service.namespace == client.namespace
-  }
+  private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
 
   static func claims(
     of book: RuleBook, client: ClientScope, scope: SidecarIndex.Scope?, _ findings: inout [Finding]
@@ -72,18 +66,15 @@ struct MeshRouteCompiler {
         if owner === entry { continue }
         findings.append(
           Finding(
-            severity: .error, code: Finding.Code.conflictingMeshHosts,
-            object: entry.key.description, path: "spec.hosts",
-            reason: "ignored for \(host): the older \(owner.key) routes it",
-            hint: "put all rules for a host in one object"))
+            severity: .error, code: Finding.Code.conflictingMeshHosts, object: entry.key.description, path: "spec.hosts",
+            reason: "ignored for \(host): the older \(owner.key) routes it", hint: "put all rules for a host in one object"))
       }
     }
     return claims
   }
 
   private func addHosts(
-    _ service: Int, _ claims: Claims, _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits,
-    _ pool: inout ClusterPool
+    _ service: Int, _ claims: Claims, _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
     let target = catalog.entries[service].service
     let compiler = RouteCompiler(settings: settings)
@@ -95,14 +86,11 @@ struct MeshRouteCompiler {
         continue
       }
       let unit = units.unit(
-        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [],
-        client: client, pool: &pool
+        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool
       ) { pool in
-        let routes =
-          claim.map { compiler.routes($0.http, at: place(port.number), pool: &pool) } ?? []
+        let routes = claim.map { compiler.routes($0.http, at: place(port.number), pool: &pool) } ?? []
         // A rule set that says nothing about this port leaves the service as it is.
-        return routes.isEmpty
-          ? [compiler.defaultRoute(target, port: index, client: client, pool: &pool)] : routes
+        return routes.isEmpty ? [compiler.defaultRoute(target, port: index, client: client, pool: &pool)] : routes
       }
       hosts[port.number, default: []].append(unit)
     }
@@ -113,18 +101,13 @@ struct MeshRouteCompiler {
     _ service: Service, _ port: UInt16, _ domains: [String], _ pool: inout ClusterPool
   ) -> HostUnit? {
     guard let gatewayAPI else { return nil }
-    let compiler = GatewayAPI.MeshRouteCompiler(
-      topology: gatewayAPI, settings: settings, clientNamespace: client.namespace)
-    let routes = compiler.routes(host: service.host, namespace: service.namespace, port: port) {
-      target in
-      let query = DestinationQuery(
-        host: target.host, subset: nil, port: target.port, listenerPort: port)
+    let compiler = GatewayAPI.MeshRouteCompiler(topology: gatewayAPI, settings: settings, clientNamespace: client.namespace)
+    let routes = compiler.routes(host: service.host, namespace: service.namespace, port: port) { target in
+      let query = DestinationQuery(host: target.host, subset: nil, port: target.port, listenerPort: port)
       let answer = pool.destination(query, client: client)
       return (answer.cluster, answer.name)
     }
-    return routes.map {
-      HostUnit(name: "\(service.host):\(port)", domains: domains, routes: $0, rules: [], asked: [])
-    }
+    return routes.map { HostUnit(name: "\(service.host):\(port)", domains: domains, routes: $0, rules: [], asked: []) }
   }
 
   private func place(_ port: UInt16) -> RouteCompiler.Place {
@@ -144,20 +127,14 @@ struct MeshRouteCompiler {
   }
 
   private func addUnregistered(
-    _ claims: Claims, _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]],
-    _ units: inout HostUnits, _ pool: inout ClusterPool
+    _ claims: Claims, _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
     let compiler = RouteCompiler(settings: settings)
     let known = Set(visible.map { catalog.entries[$0].service.host })
     let covering = claims.hasWildcards ? Set(known.flatMap(HostName.wildcards)) : []
     for host in claims.patterns {
-      guard let entry = claims[host], !known.contains(host), !covering.contains(host) else {
-        continue
-      }
-      let unit = units.unit(
-        "\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client,
-        pool: &pool
-      ) {
+      guard let entry = claims[host], !known.contains(host), !covering.contains(host) else { continue }
+      let unit = units.unit("\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client, pool: &pool) {
         pool in compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool)
       }
       if !unit.routes.isEmpty { hosts[Self.unregisteredPort, default: []].append(unit) }

@@ -8,9 +8,7 @@ struct RateLimitCompiler {
     self.rootNamespace = rootNamespace
     var filters: [(namespace: String, filter: EnvoyFilter)] = []
     for object in objects {
-      guard case .envoyFilter(let filter) = object.object.spec,
-        filter.patches.contains(where: { $0.rateLimit != nil })
-      else {
+      guard case .envoyFilter(let filter) = object.object.spec, filter.patches.contains(where: { $0.rateLimit != nil }) else {
         continue
       }
       filters.append((object.key.namespace, filter))
@@ -24,15 +22,12 @@ struct RateLimitCompiler {
 
   func limit(for record: WorkloadRecord) -> LocalRateLimit? {
     var limit: LocalRateLimit?
-    for (namespace, filter) in filters
-    where namespace == rootNamespace || namespace == record.namespace {
+    for (namespace, filter) in filters where namespace == rootNamespace || namespace == record.namespace {
       if let selector = filter.workloadSelector, !Labels.match(selector, record.labels) { continue }
       if !filter.targets.isEmpty { continue }
       for patch in filter.patches {
         guard let found = patch.rateLimit else { continue }
-        let fits =
-          patch.context == "ANY"
-          || patch.context == (record.isGateway ? "GATEWAY" : "SIDECAR_INBOUND")
+        let fits = patch.context == "ANY" || patch.context == (record.isGateway ? "GATEWAY" : "SIDECAR_INBOUND")
         if fits { limit = found }
       }
     }

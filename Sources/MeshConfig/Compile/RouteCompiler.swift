@@ -28,8 +28,7 @@ struct RouteCompiler {
       rewrite = RewritePolicy(uri: rewrite?.uri, authority: authority)
     }
     return Route(
-      name: written.name.isEmpty ? "default" : written.name, origin: rule.origin, matches: matches,
-      action: action,
+      name: written.name.isEmpty ? "default" : written.name, origin: rule.origin, matches: matches, action: action,
       timeout: written.timeout.flatMap { $0 > .zero ? $0 : nil }, retry: retry(written.retries),
       fault: written.fault.flatMap(Self.fault), mirrors: mirrors(rule, at: place, pool: &pool),
       cors: written.corsPolicy.map(Self.cors), rewrite: rewrite, requestHeaders: request.operations,
@@ -37,24 +36,16 @@ struct RouteCompiler {
   }
 
   /// Conditions on where the request enters. `gateways` replaces the object's list and switches the source conditions off.
-  private func applies(_ match: VirtualService.HTTPMatch, _ namespace: String, at place: Place)
-    -> Bool
-  {
+  private func applies(_ match: VirtualService.HTTPMatch, _ namespace: String, at place: Place) -> Bool {
     if let port = match.port, port != place.port { return false }
     if !match.gateways.isEmpty {
-      return match.gateways.contains {
-        place.gateways.contains(GatewayName.resolve($0, namespace: namespace))
-      }
+      return match.gateways.contains { place.gateways.contains(GatewayName.resolve($0, namespace: namespace)) }
     }
-    guard match.sourceNamespace.isEmpty || match.sourceNamespace == place.client.namespace else {
-      return false
-    }
+    guard match.sourceNamespace.isEmpty || match.sourceNamespace == place.client.namespace else { return false }
     return Labels.match(match.sourceLabels, place.client.labels)
   }
 
-  private func action(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool)
-    -> RouteAction?
-  {
+  private func action(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> RouteAction? {
     if let redirect = rule.route.redirect { return .redirect(Self.redirect(redirect)) }
     if let response = rule.route.directResponse {
       return .directResponse(status: UInt16(clamping: response.status), body: response.body)
@@ -68,38 +59,28 @@ struct RouteCompiler {
       let request = HeaderCompiler.request(item.headers.request)
       destinations.append(
         WeightedDestination(
-          cluster: target.cluster, clusterName: target.name,
-          weight: UInt32(clamping: max(1, item.weight)),
-          requestHeaders: request.withAuthority,
-          responseHeaders: HeaderCompiler.response(item.headers.response)))
+          cluster: target.cluster, clusterName: target.name, weight: UInt32(clamping: max(1, item.weight)),
+          requestHeaders: request.withAuthority, responseHeaders: HeaderCompiler.response(item.headers.response)))
     }
     return .forward(destinations)
   }
 
   /// The explicit port, else the only one of the service, else the listener's.
-  func destination(
-    _ written: VirtualService.Destination, _ namespace: String, at place: Place,
-    pool: inout ClusterPool
-  )
+  func destination(_ written: VirtualService.Destination, _ namespace: String, at place: Place, pool: inout ClusterPool)
     -> DestinationAnswer
   {
     let host = HostName.resolve(written.host, namespace: namespace, domain: settings.domain)
     return pool.destination(
-      DestinationQuery(
-        host: host, subset: written.subset, port: written.port, listenerPort: place.port),
-      client: place.client)
+      DestinationQuery(host: host, subset: written.subset, port: written.port, listenerPort: place.port), client: place.client)
   }
 
-  private func mirrors(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool)
-    -> [MirrorPolicy]
-  {
+  private func mirrors(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> [MirrorPolicy] {
     var result: [MirrorPolicy] = []
     for mirror in rule.route.mirrors where mirror.percentage > 0 {
       let target = destination(mirror.destination, rule.namespace, at: place, pool: &pool)
       result.append(
         MirrorPolicy(
-          cluster: target.cluster, clusterName: target.name,
-          partsPerMillion: Self.partsPerMillion(mirror.percentage)))
+          cluster: target.cluster, clusterName: target.name, partsPerMillion: Self.partsPerMillion(mirror.percentage)))
     }
     return result
   }
@@ -110,18 +91,13 @@ struct RouteCompiler {
   }
 
   /// The route of a service that no rule claims: everything to the service.
-  func defaultRoute(_ service: Service, port: Int, client: ClientScope, pool: inout ClusterPool)
-    -> Route
-  {
+  func defaultRoute(_ service: Service, port: Int, client: ClientScope, pool: inout ClusterPool) -> Route {
     let number = service.ports[port].number
     let target = pool.destination(
-      DestinationQuery(host: service.host, subset: nil, port: number, listenerPort: number),
-      client: client)
+      DestinationQuery(host: service.host, subset: nil, port: number, listenerPort: number), client: client)
     return Route(
       name: "default", origin: nil, matches: [],
-      action: .forward([
-        WeightedDestination(cluster: target.cluster, clusterName: target.name, weight: 1)
-      ]), retry: retry(nil))
+      action: .forward([WeightedDestination(cluster: target.cluster, clusterName: target.name, weight: 1)]), retry: retry(nil))
   }
 
   // MARK: Policies that need nothing but what is written
@@ -133,14 +109,11 @@ struct RouteCompiler {
 
   private static func rewrite(_ written: VirtualService.Rewrite) -> RewritePolicy? {
     let authority = written.authority.map { Array($0.utf8) }
-    if let uri = written.uri {
-      return RewritePolicy(uri: .replace(Array(uri.utf8)), authority: authority)
-    }
+    if let uri = written.uri { return RewritePolicy(uri: .replace(Array(uri.utf8)), authority: authority) }
     guard let regex = written.uriRegexRewrite, let pattern = try? Pattern(regex.match) else {
       return authority.map { RewritePolicy(uri: nil, authority: $0) }
     }
-    return RewritePolicy(
-      uri: .regex(pattern, substitution: Array(regex.rewrite.utf8)), authority: authority)
+    return RewritePolicy(uri: .regex(pattern, substitution: Array(regex.rewrite.utf8)), authority: authority)
   }
 
   private static func redirect(_ written: VirtualService.Redirect) -> RedirectPolicy {
@@ -153,8 +126,7 @@ struct RouteCompiler {
     case (nil, nil): port = nil
     }
     return RedirectPolicy(
-      uri: bytes(written.uri), prefixRewrite: bytes(written.prefixRewrite),
-      authority: bytes(written.authority),
+      uri: bytes(written.uri), prefixRewrite: bytes(written.prefixRewrite), authority: bytes(written.authority),
       scheme: bytes(written.scheme), port: port, status: UInt16(clamping: written.redirectCode))
   }
 
@@ -166,8 +138,7 @@ struct RouteCompiler {
       abort = written.abort?.grpcStatus.flatMap(GRPCStatusNames.code).map { .grpc($0) }
     }
     return FaultPolicy(
-      delayDuration: written.delay?.fixedDelay,
-      delayPartsPerMillion: partsPerMillion(written.delay?.percentage ?? 0),
+      delayDuration: written.delay?.fixedDelay, delayPartsPerMillion: partsPerMillion(written.delay?.percentage ?? 0),
       abort: abort, abortPartsPerMillion: partsPerMillion(written.abort?.percentage ?? 0))
   }
 
@@ -176,9 +147,7 @@ struct RouteCompiler {
     let origins = written.allowOrigins.map { $0 == .exact("*") ? .present : $0 }
     return CORSPolicy(
       allowOrigins: origins.compactMap(MatchCompiler.text), allowMethods: written.allowMethods,
-      allowHeaders: written.allowHeaders, exposeHeaders: written.exposeHeaders,
-      maxAge: written.maxAge,
-      allowCredentials: written.allowCredentials,
-      forwardUnmatchedPreflights: written.unmatchedPreflights != .ignore)
+      allowHeaders: written.allowHeaders, exposeHeaders: written.exposeHeaders, maxAge: written.maxAge,
+      allowCredentials: written.allowCredentials, forwardUnmatchedPreflights: written.unmatchedPreflights != .ignore)
   }
 }

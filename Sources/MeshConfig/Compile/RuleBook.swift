@@ -22,8 +22,7 @@ struct RuleBook: Sendable {
     let clientLabelKeys: Set<String>
 
     init(
-      key: ObjectKey, hosts: [String], gateways: [String], exportTo: Set<String>, http: [Rule],
-      tls: [VirtualService.TLSRoute],
+      key: ObjectKey, hosts: [String], gateways: [String], exportTo: Set<String>, http: [Rule], tls: [VirtualService.TLSRoute],
       tcp: [VirtualService.TCPRoute], findings: [Finding] = []
     ) {
       self.key = key
@@ -35,8 +34,7 @@ struct RuleBook: Sendable {
       self.tcp = tcp
       self.findings = findings
       clientLabelKeys = Set(
-        http.flatMap(\.route.match).flatMap(\.sourceLabels.keys)
-          + tcp.flatMap(\.match).flatMap(\.sourceLabels.keys)
+        http.flatMap(\.route.match).flatMap(\.sourceLabels.keys) + tcp.flatMap(\.match).flatMap(\.sourceLabels.keys)
           + tls.flatMap(\.match).flatMap(\.conditions.sourceLabels.keys))
     }
   }
@@ -60,21 +58,17 @@ struct RuleBook: Sendable {
   init(objects: [HeldObject], settings: MeshSettings, previous: RuleBook? = nil) {
     var delegates: [String: (held: HeldObject, service: VirtualService)] = [:]
     for held in objects {
-      guard case .virtualService(let service) = held.stored.object.spec, service.hosts.isEmpty
-      else { continue }
+      guard case .virtualService(let service) = held.stored.object.spec, service.hosts.isEmpty else { continue }
       delegates["\(held.stored.key.namespace)/\(held.stored.key.name)"] = (held, service)
     }
     var entries: [Entry] = []
     var sources: [ObjectKey: (stamps: [UInt64], entry: Entry)] = [:]
     for held in objects {
-      guard case .virtualService(let service) = held.stored.object.spec, !service.hosts.isEmpty
-      else { continue }
+      guard case .virtualService(let service) = held.stored.object.spec, !service.hosts.isEmpty else { continue }
       let key = held.stored.key
       var stamps = [held.stamp]
       for route in service.http {
-        if let delegate = route.delegate {
-          stamps.append(delegates[Self.name(delegate, from: key)]?.held.stamp ?? 0)
-        }
+        if let delegate = route.delegate { stamps.append(delegates[Self.name(delegate, from: key)]?.held.stamp ?? 0) }
       }
       let entry: Entry
       if let known = previous?.sources[key], known.stamps == stamps {
@@ -95,8 +89,7 @@ struct RuleBook: Sendable {
   }
 
   private static func entry(
-    _ key: ObjectKey, _ service: VirtualService,
-    _ delegates: [String: (held: HeldObject, service: VirtualService)],
+    _ key: ObjectKey, _ service: VirtualService, _ delegates: [String: (held: HeldObject, service: VirtualService)],
     _ settings: MeshSettings
   ) -> Entry {
     var rules: [Rule] = []
@@ -110,27 +103,21 @@ struct RuleBook: Sendable {
       guard let target = delegates[name],
         Visibility.allows(
           Visibility.resolve(
-            target.service.exportTo, own: target.held.stored.key.namespace,
-            byDefault: settings.exportTo.virtualServices),
+            target.service.exportTo, own: target.held.stored.key.namespace, byDefault: settings.exportTo.virtualServices),
           key.namespace)
       else {
         findings.append(
           Finding(
             severity: .warning, code: Finding.Code.referenceNotFound, object: key.description,
-            path: "spec.http[\(index)].delegate",
-            reason: "the delegate \(name) is not found, so this route is left out"))
+            path: "spec.http[\(index)].delegate", reason: "the delegate \(name) is not found, so this route is left out"))
         continue
       }
       rules += merge(route, target.service, target.held.stored.key)
     }
     return Entry(
-      key: key,
-      hosts: service.hosts.map {
-        HostName.resolve($0, namespace: key.namespace, domain: settings.domain)
-      },
+      key: key, hosts: service.hosts.map { HostName.resolve($0, namespace: key.namespace, domain: settings.domain) },
       gateways: GatewayName.resolve(service.gateways, namespace: key.namespace),
-      exportTo: Visibility.resolve(
-        service.exportTo, own: key.namespace, byDefault: settings.exportTo.virtualServices),
+      exportTo: Visibility.resolve(service.exportTo, own: key.namespace, byDefault: settings.exportTo.virtualServices),
       http: rules, tls: service.tls, tcp: service.tcp,
       findings: findings)
   }
@@ -139,9 +126,7 @@ struct RuleBook: Sendable {
     RouteOrigin(kind: key.kind.rawValue, namespace: key.namespace, name: key.name, rule: rule)
   }
 
-  private static func merge(
-    _ root: VirtualService.HTTPRoute, _ delegate: VirtualService, _ key: ObjectKey
-  ) -> [Rule] {
+  private static func merge(_ root: VirtualService.HTTPRoute, _ delegate: VirtualService, _ key: ObjectKey) -> [Rule] {
     delegate.http.enumerated().compactMap { index, route in
       Delegation.merge(root: root, delegate: route).map {
         Rule(route: $0, namespace: key.namespace, origin: origin(key, index))

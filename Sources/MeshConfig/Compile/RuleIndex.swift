@@ -21,8 +21,7 @@ struct RuleIndex: Sendable {
       subsets = draft.subsets
       let policies = [draft.trafficPolicy] + draft.subsets.map(\.trafficPolicy)
       usesClientLabels = policies.contains { policy in
-        let blocks =
-          [policy?.blocks] + (policy?.portLevelSettings.map { Optional($0.blocks) } ?? [])
+        let blocks = [policy?.blocks] + (policy?.portLevelSettings.map { Optional($0.blocks) } ?? [])
         return blocks.contains { !($0?.loadBalancer?.locality?.failoverPriority.isEmpty ?? true) }
       }
     }
@@ -83,10 +82,7 @@ struct RuleIndex: Sendable {
       let rules = members[place] ?? []
       let stamps = rules.map(\.held.stamp)
       let known = previous?.groups[place].flatMap { $0.stamps == stamps ? $0 : nil }
-      let group =
-        known
-        ?? Self.group(
-          rules, host: place.host, stamps: stamps, byDefault: settings.exportTo.destinationRules)
+      let group = known ?? Self.group(rules, host: place.host, stamps: stamps, byDefault: settings.exportTo.destinationRules)
       groups[place] = group
       byNamespace[place.namespace, default: HostIndex()][place.host] = group.rules
       keys.formUnion(group.clientLabelKeys)
@@ -100,12 +96,9 @@ struct RuleIndex: Sendable {
 
   /// Rules with a workload selector first, then by age.
   private static func group(
-    _ rules: [(held: HeldObject, rule: DestinationRule)], host: String, stamps: [UInt64],
-    byDefault: [String]
+    _ rules: [(held: HeldObject, rule: DestinationRule)], host: String, stamps: [UInt64], byDefault: [String]
   ) -> Group {
-    let ordered =
-      rules.filter { $0.rule.workloadSelector != nil }
-      + rules.filter { $0.rule.workloadSelector == nil }
+    let ordered = rules.filter { $0.rule.workloadSelector != nil } + rules.filter { $0.rule.workloadSelector == nil }
     var drafts: [Draft] = []
     var findings: [Finding] = []
     for (held, rule) in ordered {
@@ -113,45 +106,34 @@ struct RuleIndex: Sendable {
       let draft = Draft(
         name: "\(key.namespace)/\(key.name)", host: host,
         exportTo: Visibility.resolve(
-          rule.workloadSelector == nil ? rule.exportTo : ["."], own: key.namespace,
-          byDefault: byDefault),
-        workloadSelector: rule.workloadSelector, trafficPolicy: rule.trafficPolicy,
-        subsets: rule.subsets)
+          rule.workloadSelector == nil ? rule.exportTo : ["."], own: key.namespace, byDefault: byDefault),
+        workloadSelector: rule.workloadSelector, trafficPolicy: rule.trafficPolicy, subsets: rule.subsets)
       findings += add(draft, key, to: &drafts)
     }
     return Group(
       stamps: stamps, rules: drafts.map(Merged.init),
-      clientLabelKeys: rules.reduce(into: []) { $0.formUnion($1.rule.clientLabelKeys) },
-      findings: findings)
+      clientLabelKeys: rules.reduce(into: []) { $0.formUnion($1.rule.clientLabelKeys) }, findings: findings)
   }
 
   /// Merges a rule into the first one that the same clients see.
   private static func add(_ rule: Draft, _ key: ObjectKey, to rules: inout [Draft]) -> [Finding] {
-    let first = rules.firstIndex {
-      $0.exportTo == rule.exportTo && $0.workloadSelector == rule.workloadSelector
-    }
+    let first = rules.firstIndex { $0.exportTo == rule.exportTo && $0.workloadSelector == rule.workloadSelector }
     guard let first else {
       rules.append(rule)
       return []
     }
     var findings: [Finding] = []
     func ignored(_ reason: String) {
-      findings.append(
-        Finding(
-          severity: .warning, code: Finding.Code.schemaWarning, object: key.description,
-          reason: reason))
+      findings.append(Finding(severity: .warning, code: Finding.Code.schemaWarning, object: key.description, reason: reason))
     }
     if rules[first].trafficPolicy == nil {
       rules[first].trafficPolicy = rule.trafficPolicy
     } else if rule.trafficPolicy != nil {
-      ignored(
-        "its trafficPolicy is ignored: \(rules[first].name) already sets one for \(rule.host)")
+      ignored("its trafficPolicy is ignored: \(rules[first].name) already sets one for \(rule.host)")
     }
     for subset in rule.subsets {
       if rules[first].subsets.contains(where: { $0.name == subset.name }) {
-        ignored(
-          "its subset '\(subset.name)' is ignored: \(rules[first].name) already defines it for \(rule.host)"
-        )
+        ignored("its subset '\(subset.name)' is ignored: \(rules[first].name) already defines it for \(rule.host)")
       } else {
         rules[first].subsets.append(subset)
       }
@@ -162,23 +144,16 @@ struct RuleIndex: Sendable {
   /// The rule in force for a client calling `host` of a service in `serviceNamespace`. The first level with a match wins.
   func rule(forHost host: String, serviceNamespace: String, client: ClientScope) -> Merged? {
     let own = client.namespace
-    if let rule = find(
-      host, in: own, where: { own != rootNamespace || $0.exportTo == [own] }, client)
-    {
-      return rule
-    }
+    if let rule = find(host, in: own, where: { own != rootNamespace || $0.exportTo == [own] }, client) { return rule }
     if serviceNamespace != own,
-      let rule = find(
-        host, in: serviceNamespace, where: { Visibility.allows($0.exportTo, own) }, client)
+      let rule = find(host, in: serviceNamespace, where: { Visibility.allows($0.exportTo, own) }, client)
     {
       return rule
     }
     return find(host, in: rootNamespace, where: { Visibility.allows($0.exportTo, own) }, client)
   }
 
-  private func find(
-    _ host: String, in namespace: String, where isVisible: (Merged) -> Bool, _ client: ClientScope
-  ) -> Merged? {
+  private func find(_ host: String, in namespace: String, where isVisible: (Merged) -> Bool, _ client: ClientScope) -> Merged? {
     byNamespace[namespace]?.first(covering: host) { rules in
       rules.first { rule in
         guard let selector = rule.workloadSelector else { return isVisible(rule) }
@@ -191,12 +166,9 @@ struct RuleIndex: Sendable {
 extension DestinationRule {
   fileprivate var clientLabelKeys: [String] {
     let policies = [trafficPolicy] + subsets.map(\.trafficPolicy)
-    let blocks = policies.compactMap { $0 }.flatMap {
-      [$0.blocks] + $0.portLevelSettings.map(\.blocks)
-    }
+    let blocks = policies.compactMap { $0 }.flatMap { [$0.blocks] + $0.portLevelSettings.map(\.blocks) }
     let priorities = blocks.flatMap { $0.loadBalancer?.locality?.failoverPriority ?? [] }
-    return (workloadSelector ?? [:]).keys.sorted()
-      + priorities.map { String($0.prefix { $0 != "=" }) }
+    return (workloadSelector ?? [:]).keys.sorted() + priorities.map { String($0.prefix { $0 != "=" }) }
   }
 }
 

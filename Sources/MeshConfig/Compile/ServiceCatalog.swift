@@ -19,10 +19,8 @@ struct ServiceCatalog {
     let distribution: TrafficDistribution?
 
     init(
-      service: Service, targets: [IntOrString?], source: Source, exportTo: Set<String>,
-      created: UInt64,
-      subjectAltNames: [String], written: [WrittenEndpoint] = [],
-      distribution: TrafficDistribution? = nil
+      service: Service, targets: [IntOrString?], source: Source, exportTo: Set<String>, created: UInt64,
+      subjectAltNames: [String], written: [WrittenEndpoint] = [], distribution: TrafficDistribution? = nil
     ) {
       self.service = service
       self.targets = targets
@@ -55,9 +53,7 @@ struct ServiceCatalog {
     var kept: [Entry] = []
     for entry in found {
       // The first of a (host, namespace) pair owns it: Service, then the oldest ServiceEntry, then registrations.
-      if let last = kept.last, last.service.host == entry.service.host,
-        last.service.namespace == entry.service.namespace
-      {
+      if let last = kept.last, last.service.host == entry.service.host, last.service.namespace == entry.service.namespace {
         continue
       }
       kept.append(entry)
@@ -77,12 +73,10 @@ struct ServiceCatalog {
     for (index, entry) in kept.enumerated() {
       let namespace = entry.service.namespace
       if entry.service.origin != .serviceEntry {
-        names[WorkloadBook.ServiceName(namespace: namespace, name: entry.service.name), default: []]
-          .append(index)
+        names[WorkloadBook.ServiceName(namespace: namespace, name: entry.service.name), default: []].append(index)
       }
       if let label = entry.selector.min(by: { $0.key < $1.key }) {
-        let value = WorkloadBook.LabelValue(
-          namespace: namespace, key: label.key, value: label.value)
+        let value = WorkloadBook.LabelValue(namespace: namespace, key: label.key, value: label.value)
         selectors[value, default: []].append(index)
       }
     }
@@ -94,25 +88,18 @@ struct ServiceCatalog {
   func services(of record: WorkloadRecord) -> [Int] {
     var found: Set<Int> = []
     if let name = record.service {
-      found.formUnion(
-        byName[WorkloadBook.ServiceName(namespace: record.namespace, name: name)] ?? [])
+      found.formUnion(byName[WorkloadBook.ServiceName(namespace: record.namespace, name: name)] ?? [])
     }
     for (key, value) in record.labels {
       let label = WorkloadBook.LabelValue(namespace: record.namespace, key: key, value: value)
-      for index in bySelector[label] ?? [] where EndpointCompiler.selects(entries[index], record) {
-        found.insert(index)
-      }
+      for index in bySelector[label] ?? [] where EndpointCompiler.selects(entries[index], record) { found.insert(index) }
     }
     return found.sorted()
   }
 
   private static func precedes(_ a: Entry, _ b: Entry) -> Bool {
-    if a.service.host != b.service.host {
-      return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8)
-    }
-    if a.service.namespace != b.service.namespace {
-      return a.service.namespace < b.service.namespace
-    }
+    if a.service.host != b.service.host { return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8) }
+    if a.service.namespace != b.service.namespace { return a.service.namespace < b.service.namespace }
     return (a.service.origin.rank, a.created) < (b.service.origin.rank, b.created)
   }
 
@@ -120,9 +107,7 @@ struct ServiceCatalog {
   func index(ofHost host: String, seenFrom namespace: String) -> Int? {
     guard let range = byHost[host] else { return nil }
     return range.filter { isVisible($0, from: namespace) }.min { a, b in
-      let own = (
-        entries[a].service.namespace == namespace, entries[b].service.namespace == namespace
-      )
+      let own = (entries[a].service.namespace == namespace, entries[b].service.namespace == namespace)
       if own.0 != own.1 { return own.0 }
       let left = (entries[a].service.origin.rank, entries[a].created, a)
       return left < (entries[b].service.origin.rank, entries[b].created, b)
@@ -141,9 +126,7 @@ struct ServiceCatalog {
     return result
   }
 
-  private func isVisible(_ index: Int, from namespace: String) -> Bool {
-    Visibility.allows(entries[index].exportTo, namespace)
-  }
+  private func isVisible(_ index: Int, from namespace: String) -> Bool { Visibility.allows(entries[index].exportTo, namespace) }
 
   // MARK: Where services come from
 
@@ -155,25 +138,19 @@ struct ServiceCatalog {
       let names = exported.split(separator: ",").map { String($0.filter { $0 != " " }) }
       let ports = service.ports.filter { !$0.isUDP }
       let compiled = Service(
-        host: "\(stored.key.name).\(namespace).svc.\(settings.domain)", name: stored.key.name,
-        namespace: namespace,
+        host: "\(stored.key.name).\(namespace).svc.\(settings.domain)", name: stored.key.name, namespace: namespace,
         origin: .kubernetesService,
         ports: ports.map {
-          let spoken = ProtocolSelection.select(
-            appProtocol: $0.appProtocol, name: $0.name, number: $0.port)
+          let spoken = ProtocolSelection.select(appProtocol: $0.appProtocol, name: $0.name, number: $0.port)
           return Service.Port(number: $0.port, name: $0.name, protocol: spoken)
         }, addresses: service.clusterIPs)
       return [
         Entry(
-          service: compiled, targets: ports.map(\.targetPort),
-          source: .workloads(selector: service.selector),
-          exportTo: Visibility.resolve(
-            names, own: namespace, byDefault: settings.exportTo.services), created: stored.created,
-          subjectAltNames: [],
-          distribution: TrafficDistribution(stored.object.meta, service.trafficDistribution))
+          service: compiled, targets: ports.map(\.targetPort), source: .workloads(selector: service.selector),
+          exportTo: Visibility.resolve(names, own: namespace, byDefault: settings.exportTo.services), created: stored.created,
+          subjectAltNames: [], distribution: TrafficDistribution(stored.object.meta, service.trafficDistribution))
       ]
-    case .serviceEntry(let entry):
-      return entry.hosts.map { Self.entry(host: $0.lowercased(), entry, stored, settings) }
+    case .serviceEntry(let entry): return entry.hosts.map { Self.entry(host: $0.lowercased(), entry, stored, settings) }
     default: return []
     }
   }
@@ -189,22 +166,16 @@ struct ServiceCatalog {
         return Service.Port(
           number: $0.number, name: $0.name,
           protocol: ProtocolSelection.select(appProtocol: named, name: $0.name, number: $0.number))
-      }, addresses: entry.addresses.filter { !$0.utf8.contains(0x2F) },
-      isExternal: entry.location == .meshExternal)
+      }, addresses: entry.addresses.filter { !$0.utf8.contains(0x2F) }, isExternal: entry.location == .meshExternal)
     return Entry(
-      service: service, targets: ports.map { port in port.targetPort.map { .int(Int($0)) } },
-      source: .entry(entry),
-      exportTo: Visibility.resolve(
-        entry.exportTo, own: stored.key.namespace, byDefault: settings.exportTo.services),
+      service: service, targets: ports.map { port in port.targetPort.map { .int(Int($0)) } }, source: .entry(entry),
+      exportTo: Visibility.resolve(entry.exportTo, own: stored.key.namespace, byDefault: settings.exportTo.services),
       created: stored.created,
-      subjectAltNames: entry.subjectAltNames,
-      distribution: TrafficDistribution(stored.object.meta, nil))
+      subjectAltNames: entry.subjectAltNames, distribution: TrafficDistribution(stored.object.meta, nil))
   }
 
   /// The service that exists because workloads were registered under its name; its ports are the union of their rows'.
-  static func implied(
-    _ name: WorkloadBook.ServiceName, by workloads: [WorkloadRecord], _ settings: MeshSettings
-  ) -> Entry? {
+  static func implied(_ name: WorkloadBook.ServiceName, by workloads: [WorkloadRecord], _ settings: MeshSettings) -> Entry? {
     guard !workloads.isEmpty else { return nil }
     var ports: [UInt16: (port: Service.Port, of: WorkloadRecord)] = [:]
     for record in workloads {
@@ -212,18 +183,14 @@ struct ServiceCatalog {
         let number = port.servicePort ?? port.port
         // Where workloads differ, the first in the order of keys says what the port speaks.
         if let known = ports[number], !record.precedes(known.of) { continue }
-        ports[number] = (
-          Service.Port(number: number, name: port.name, protocol: port.protocol), record
-        )
+        ports[number] = (Service.Port(number: number, name: port.name, protocol: port.protocol), record)
       }
     }
     let sorted = ports.values.map(\.port).sorted { $0.number < $1.number }
     return Entry(
       service: Service(
-        host: "\(name.name).\(name.namespace).svc.\(settings.domain)", name: name.name,
-        namespace: name.namespace,
-        origin: .registration, ports: sorted), targets: sorted.map { _ in nil },
-      source: .workloads(selector: [:]),
+        host: "\(name.name).\(name.namespace).svc.\(settings.domain)", name: name.name, namespace: name.namespace,
+        origin: .registration, ports: sorted), targets: sorted.map { _ in nil }, source: .workloads(selector: [:]),
       exportTo: ["*"], created: .max, subjectAltNames: [])
   }
 }

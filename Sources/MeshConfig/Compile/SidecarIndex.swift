@@ -44,9 +44,7 @@ struct SidecarIndex: Sendable {
 
   var isEmpty: Bool { items.isEmpty }
   /// Keys of the labels that tell clients apart.
-  var clientLabelKeys: Set<String> {
-    Set(items.flatMap { ($0.sidecar.workloadSelector ?? [:]).keys })
-  }
+  var clientLabelKeys: Set<String> { Set(items.flatMap { ($0.sidecar.workloadSelector ?? [:]).keys }) }
 
   /// The one whose selector matches, else the namespace's, else the mesh's; nil: everything exported is visible.
   func scope(of client: ClientScope) -> Scope? {

@@ -6,8 +6,7 @@ extension MeshSnapshot {
   ///
   /// The findings say what in the state has no effect: shadowed hosts, conflicting ports, destinations that do not exist.
   public static func compile(
-    revision: UInt64, registryVersion: UInt64, objects: [StoredObject], workloads: [WorkloadRecord],
-    settings: MeshSettings
+    revision: UInt64, registryVersion: UInt64, objects: [StoredObject], workloads: [WorkloadRecord], settings: MeshSettings
   ) -> (snapshot: MeshSnapshot, findings: [Finding]) {
     var compiler = SnapshotCompiler(settings: settings)
     compiler.replace(objects: objects)
@@ -94,8 +93,7 @@ public struct SnapshotCompiler: Sendable {
     rules = RuleIndex(objects: [], settings: settings)
     sidecars = SidecarIndex([], rootNamespace: settings.rootNamespace)
     pool = ClusterPool(
-      catalog: ServiceCatalog([]), rules: rules,
-      endpoints: EndpointCompiler(settings: settings, book: workloads))
+      catalog: ServiceCatalog([]), rules: rules, endpoints: EndpointCompiler(settings: settings, book: workloads))
   }
 
   // MARK: Changes of the configuration
@@ -118,11 +116,7 @@ public struct SnapshotCompiler: Sendable {
   /// The mesh's own settings are part of everything, so all that was compiled under others is left behind.
   private mutating func adoptConfiguration() {
     let configuration = MeshConfiguration.of(objects[MeshConfiguration.key]?.stored.object)
-    if base.applying(configuration) == settings,
-      base.findings(of: configuration) == settingsFindings
-    {
-      return
-    }
+    if base.applying(configuration) == settings, base.findings(of: configuration) == settingsFindings { return }
     var fresh = SnapshotCompiler(base, under: configuration, id: id)
     fresh.objects = objects
     fresh.lastStamp = lastStamp
@@ -144,8 +138,7 @@ public struct SnapshotCompiler: Sendable {
     switch kind {
     case .virtualService: changed.insert(.book)
     case .destinationRule: changed.insert(.rules)
-    case .service, .serviceEntry, .workloadEntry, .endpoints, .endpointSlice:
-      changed.insert(.catalog)
+    case .service, .serviceEntry, .workloadEntry, .endpoints, .endpointSlice: changed.insert(.catalog)
     default: changed.insert(.gateways)
     }
   }
@@ -167,32 +160,22 @@ public struct SnapshotCompiler: Sendable {
   /// Makes these all the workloads there are.
   public mutating func replace(workloads new: [WorkloadRecord]) {
     let keys = Set(new.map(\.key))
-    let gone =
-      workloads.entries.map(\.record.key).filter { !keys.contains($0) }
-      + workloads.refused.keys.sorted()
+    let gone = workloads.entries.map(\.record.key).filter { !keys.contains($0) } + workloads.refused.keys.sorted()
     for key in gone where !keys.contains(key) { removeWorkload(key) }
-    for workload in new.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
-      put(workload)
-    }
+    for workload in new.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) { put(workload) }
   }
 
   private mutating func touch(_ records: [WorkloadRecord]) {
     for record in records {
-      for index in pool.catalog.services(of: record) {
-        touchedServices.insert(pool.catalog.entries[index].id)
-      }
-      if let name = record.service {
-        touchedNames.insert(WorkloadBook.ServiceName(namespace: record.namespace, name: name))
-      }
+      for index in pool.catalog.services(of: record) { touchedServices.insert(pool.catalog.entries[index].id) }
+      if let name = record.service { touchedNames.insert(WorkloadBook.ServiceName(namespace: record.namespace, name: name)) }
     }
   }
 
   // MARK: Compiling
 
   /// The snapshot of all that was given, and what in it has no effect.
-  public mutating func compile(revision: UInt64, registryVersion: UInt64) -> (
-    snapshot: MeshSnapshot, findings: [Finding]
-  ) {
+  public mutating func compile(revision: UInt64, registryVersion: UInt64) -> (snapshot: MeshSnapshot, findings: [Finding]) {
     updateImplied()
     pool.use(workloads, rebuilding: touchedServices)
     touchedServices = []
@@ -211,18 +194,12 @@ public struct SnapshotCompiler: Sendable {
     changed = []
     number += 1
     let snapshot = MeshSnapshot(
-      revision: revision, registryVersion: registryVersion, settings: settings, services: services,
-      clusters: pool.clusters,
-      workloads: workloads.table, outbound: tables, localWorkloads: localWorkloads(),
-      gateways: gateways, tcp: tcp,
+      revision: revision, registryVersion: registryVersion, settings: settings, services: services, clusters: pool.clusters,
+      workloads: workloads.table, outbound: tables, localWorkloads: localWorkloads(), gateways: gateways, tcp: tcp,
       changes: SnapshotChanges(
-        compiler: id, number: number, clusters: pool.takeTouched(),
-        onlyEndpoints: onlyEndpoints && number > 1))
+        compiler: id, number: number, clusters: pool.takeTouched(), onlyEndpoints: onlyEndpoints && number > 1))
     let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0] }
-    return (
-      snapshot,
-      Self.unique(settingsFindings + refused + book.findings + rules.findings + routeFindings)
-    )
+    return (snapshot, Self.unique(settingsFindings + refused + book.findings + rules.findings + routeFindings))
   }
 
   /// Services that registrations imply, where those have changed.
@@ -240,16 +217,10 @@ public struct SnapshotCompiler: Sendable {
   private mutating func updateCatalogAndRules() {
     if changed.isEmpty { return }
     byAge = objects.values.sorted { StoredObject.isOlder($0.stored, $1.stored) }
-    if changed.contains(.book) {
-      book = RuleBook(objects: byAge, settings: settings, previous: book)
-    }
-    if changed.contains(.rules) {
-      rules = RuleIndex(objects: byAge, settings: settings, previous: rules)
-    }
+    if changed.contains(.book) { book = RuleBook(objects: byAge, settings: settings, previous: book) }
+    if changed.contains(.rules) { rules = RuleIndex(objects: byAge, settings: settings, previous: rules) }
     if changed.contains(.catalog) { updateCatalog() }
-    if changed.contains(.gateways) {
-      sidecars = SidecarIndex(byAge, rootNamespace: settings.rootNamespace)
-    }
+    if changed.contains(.gateways) { sidecars = SidecarIndex(byAge, rootNamespace: settings.rootNamespace) }
     if changed.contains(.gateways) || changed.contains(.catalog) { updateGatewayAPI() }
     let policies = GatewayAPI.BackendTLSTable(gatewayAPI?.policies ?? [], domain: settings.domain)
     pool.begin(catalog: pool.catalog, rules: rules, sidecars: sidecars, backendTLS: policies)
@@ -259,8 +230,7 @@ public struct SnapshotCompiler: Sendable {
     let isUsed = byAge.contains { $0.stored.key.kind.group == GatewayAPI.group }
     gatewayAPI =
       isUsed
-      ? GatewayAPI.Topology(
-        objects: byAge.map(\.stored), services: services, domain: settings.domain) : nil
+      ? GatewayAPI.Topology(objects: byAge.map(\.stored), services: services, domain: settings.domain) : nil
   }
 
   private mutating func updateCatalog() {
@@ -284,10 +254,8 @@ public struct SnapshotCompiler: Sendable {
 
   /// Workloads of this node in the order of their keys.
   private func locals() -> [Local] {
-    let labelKeys = book.clientLabelKeys.union(rules.clientLabelKeys).union(
-      sidecars.clientLabelKeys
-    )
-    .union(settings.clientLabelKeys)
+    let labelKeys = book.clientLabelKeys.union(rules.clientLabelKeys).union(sidecars.clientLabelKeys)
+      .union(settings.clientLabelKeys)
     return workloads.local.keys.sorted().compactMap { key in
       guard let index = workloads.local[key] else { return nil }
       let record = workloads.entries[index].record
@@ -295,9 +263,7 @@ public struct SnapshotCompiler: Sendable {
       let scope = ClientScope(
         namespace: record.namespace, labels: record.labels.filter { labelKeys.contains($0.key) },
         isGateway: record.isGateway)
-      return Local(
-        key: key, scope: scope, isGateway: record.isGateway, labels: record.labels,
-        ports: record.ports)
+      return Local(key: key, scope: scope, isGateway: record.isGateway, labels: record.labels, ports: record.ports)
     }
   }
 
@@ -316,28 +282,20 @@ public struct SnapshotCompiler: Sendable {
       if tableByClient[client] == nil {
         let scope = sidecars.scope(of: client)
         let compiler = MeshRouteCompiler(
-          catalog: pool.catalog, book: book, settings: settings, client: client, scope: scope,
-          gatewayAPI: gatewayAPI)
+          catalog: pool.catalog, book: book, settings: settings, client: client, scope: scope, gatewayAPI: gatewayAPI)
         tableByClient[client] = tables.count
-        tables.append(
-          compiler.compile(
-            &units[client, default: HostUnits()], pool: &pool, findings: &routeFindings))
+        tables.append(compiler.compile(&units[client, default: HostUnits()], pool: &pool, findings: &routeFindings))
         let opaque = TCPRouteCompiler(
           catalog: pool.catalog, book: book, settings: settings, client: client, scope: scope)
         tcp.append(opaque.compile(&units[client, default: HostUnits()].tcp, pool: &pool))
       }
       local[index].table = tableByClient[client] ?? 0
-      guard local[index].isGateway, let workload = workloads.local[local[index].key] else {
-        continue
-      }
+      guard local[index].isGateway, let workload = workloads.local[local[index].key] else { continue }
       gatewayKeys.insert(local[index].key)
       let compiler = GatewayCompiler(
-        catalog: pool.catalog, book: book, settings: settings, objects: stored,
-        workload: workloads.entries[workload].record,
+        catalog: pool.catalog, book: book, settings: settings, objects: stored, workload: workloads.entries[workload].record,
         client: client, localWorkload: index)
-      var found = compiler.compile(
-        &gatewayUnits[local[index].key, default: HostUnits()], pool: &pool, findings: &routeFindings
-      )
+      var found = compiler.compile(&gatewayUnits[local[index].key, default: HostUnits()], pool: &pool, findings: &routeFindings)
       if let gatewayAPI {
         found += compiler.compile(gatewayAPI, beside: found, pool: &pool, findings: &routeFindings)
       }
@@ -351,8 +309,7 @@ public struct SnapshotCompiler: Sendable {
 
   private func localWorkloads() -> [LocalWorkload] {
     let limits = RateLimitCompiler(
-      objects: objects.values.map(\.stored).filter { $0.key.kind == .envoyFilter }.sorted(
-        by: StoredObject.isOlder),
+      objects: objects.values.map(\.stored).filter { $0.key.kind == .envoyFilter }.sorted(by: StoredObject.isOlder),
       rootNamespace: settings.rootNamespace)
     return local.compactMap { item in
       guard let index = workloads.local[item.key] else { return nil }
@@ -360,8 +317,7 @@ public struct SnapshotCompiler: Sendable {
       let record = entry.record
       var workload = LocalWorkload(
         workload: index, identity: entry.identity, address: record.address, ports: record.ports,
-        services: servicesBehindPorts(record), outbound: item.table,
-        outboundPort: record.outboundPort,
+        services: servicesBehindPorts(record), outbound: item.table, outboundPort: record.outboundPort,
         isGateway: record.isGateway, health: record.health)
       workload.rateLimit = limits.limit(for: record)
       return workload
@@ -374,9 +330,7 @@ public struct SnapshotCompiler: Sendable {
     return record.ports.indices.map { port in
       candidates.first { index in
         let entry = pool.catalog.entries[index]
-        return entry.service.ports.indices.contains {
-          EndpointCompiler.target(of: entry, port: $0, in: record) == port
-        }
+        return entry.service.ports.indices.contains { EndpointCompiler.target(of: entry, port: $0, in: record) == port }
       }
     }
   }

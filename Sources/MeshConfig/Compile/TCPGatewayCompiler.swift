@@ -4,32 +4,26 @@ import Primitives
 extension GatewayCompiler {
   /// One listener for each TLS server of a port.
   func secureListeners(
-    _ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool,
-    findings: inout [Finding]
+    _ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]
   ) -> [GatewayListener] {
     var claimed: Set<String> = []
     var result: [GatewayListener] = []
     for item in listener.servers {
       var names: [String] = []
-      for host in item.server.hosts.map({ ServerHost($0, namespace: item.gateway.namespace).host })
-      {
+      for host in item.server.hosts.map({ ServerHost($0, namespace: item.gateway.namespace).host }) {
         if claimed.insert(host).inserted {
           names.append(host)
         } else {
           findings.append(
             Finding(
-              severity: .error, code: Finding.Code.conflictingGateways,
-              object: item.gateway.description, path: "spec.servers",
+              severity: .error, code: Finding.Code.conflictingGateways, object: item.gateway.description, path: "spec.servers",
               reason: "ignored for \(host): an earlier TLS server of port \(port) has this host",
               hint: "use another host or port"))
         }
       }
-      guard !names.isEmpty, let role = role(of: item, port: port, pool: &pool, findings: &findings)
-      else { continue }
+      guard !names.isEmpty, let role = role(of: item, port: port, pool: &pool, findings: &findings) else { continue }
       var one = self.listener(item, port: port, role: role)
-      if case .https = role {
-        one.table = table(alone(item), port: port, &units, pool: &pool, findings: &findings)
-      }
+      if case .https = role { one.table = table(alone(item), port: port, &units, pool: &pool, findings: &findings) }
       one.serverNames = names.map { ServerNamePattern($0) }
       result.append(one)
     }
@@ -37,22 +31,17 @@ extension GatewayCompiler {
   }
 
   /// A TCP port has one server: the oldest.
-  func plainListener(_ listener: Listener, port: UInt16, pool: inout ClusterPool)
-    -> [GatewayListener]
-  {
+  func plainListener(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> [GatewayListener] {
     guard let item = listener.servers.first else { return [] }
     let routes = tcpRoutes(item, port: port, pool: &pool)
     return [self.listener(item, port: port, role: .tcp(routes))]
   }
 
   private func alone(_ item: Listener.Item) -> Listener {
-    Listener(
-      kind: .tls, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], servers: [item])
+    Listener(kind: .tls, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], servers: [item])
   }
 
-  private func listener(_ item: Listener.Item, port: UInt16, role: GatewayListener.Role)
-    -> GatewayListener
-  {
+  private func listener(_ item: Listener.Item, port: UInt16, role: GatewayListener.Role) -> GatewayListener {
     var result = GatewayListener(
       port: port, gateways: alone(item).gateways, localWorkload: localWorkload,
       table: RouteTable(ports: [], fallback: .notFound))
@@ -62,9 +51,7 @@ extension GatewayCompiler {
     return result
   }
 
-  private func role(
-    of item: Listener.Item, port: UInt16, pool: inout ClusterPool, findings: inout [Finding]
-  ) -> GatewayListener
+  private func role(of item: Listener.Item, port: UInt16, pool: inout ClusterPool, findings: inout [Finding]) -> GatewayListener
     .Role?
   {
     guard let tls = item.server.tls else { return nil }
@@ -74,10 +61,8 @@ extension GatewayCompiler {
       // It would lead every client to every service by name (CVE-2021-31921); nothing here is exported that way.
       findings.append(
         Finding(
-          severity: .error, code: Finding.Code.notEnforced, object: item.gateway.description,
-          path: "spec.servers",
-          reason:
-            "AUTO_PASSTHROUGH is refused on port \(port): no service is exported to other networks",
+          severity: .error, code: Finding.Code.notEnforced, object: item.gateway.description, path: "spec.servers",
+          reason: "AUTO_PASSTHROUGH is refused on port \(port): no service is exported to other networks",
           hint: "use PASSTHROUGH with tls routes that name what may be reached"))
       return nil
     case .simple, .mutual, .optionalMutual, .istioMutual:
@@ -85,8 +70,7 @@ extension GatewayCompiler {
       for case .missing(let reason) in settings.sources {
         findings.append(
           Finding(
-            severity: .warning, code: Finding.Code.referenceNotFound,
-            object: item.gateway.description, path: "spec.servers",
+            severity: .warning, code: Finding.Code.referenceNotFound, object: item.gateway.description, path: "spec.servers",
             reason: "TLS handshakes on port \(port) fail: \(reason)"))
       }
       if item.server.protocol == .https { return .https(settings) }
@@ -94,19 +78,14 @@ extension GatewayCompiler {
     }
   }
 
-  private var compiler: TCPRouteCompiler {
-    TCPRouteCompiler(catalog: catalog, book: book, settings: settings, client: client)
-  }
+  private var compiler: TCPRouteCompiler { TCPRouteCompiler(catalog: catalog, book: book, settings: settings, client: client) }
 
   private func place(_ item: Listener.Item) -> RouteCompiler.Place {
-    RouteCompiler.Place(
-      client: client, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"],
-      port: item.server.port)
+    RouteCompiler.Place(client: client, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], port: item.server.port)
   }
 
   /// Only the first rule set with a fitting `tcp[]` rule counts.
-  private func tcpRoutes(_ item: Listener.Item, port: UInt16, pool: inout ClusterPool) -> [TCPRoute]
-  {
+  private func tcpRoutes(_ item: Listener.Item, port: UInt16, pool: inout ClusterPool) -> [TCPRoute] {
     for entry in book.entries where isBound(entry, to: item) && !boundHosts(entry, item).isEmpty {
       let routes = compiler.routes(entry, at: place(item), isMesh: false, pool: &pool)
       if !routes.isEmpty { return routes }
@@ -117,8 +96,7 @@ extension GatewayCompiler {
   private func serverNames(_ item: Listener.Item, pool: inout ClusterPool) -> [ServerNameRoute] {
     var routes: [ServerNameRoute] = []
     for entry in book.entries where isBound(entry, to: item) {
-      routes += compiler.serverNames(
-        entry, at: place(item), within: boundHosts(entry, item), pool: &pool)
+      routes += compiler.serverNames(entry, at: place(item), within: boundHosts(entry, item), pool: &pool)
     }
     return TCPRouteCompiler.sorted(routes)
   }
@@ -154,22 +132,16 @@ struct ServerTLSCompiler {
     // With or without colons, as OpenSSL and sha256sum print them.
     tls.certificateHashes = written.certificateHashes.map { $0.lowercased().filter { $0 != ":" } }
     if written.minVersion == .tls13 { tls.minimum = .tls13 }
-    if let maximum = written.maxVersion, maximum != .automatic, maximum != .tls13 {
-      tls.maximum = .tls12
-    }
+    if let maximum = written.maxVersion, maximum != .automatic, maximum != .tls13 { tls.maximum = .tls12 }
     tls.cipherSuites = written.cipherSuites
     settings = tls
   }
 
-  private static func sources(_ written: Gateway.TLS, _ found: [CredentialIndex.Credential])
-    -> [ServerTLS.Source]
-  {
+  private static func sources(_ written: Gateway.TLS, _ found: [CredentialIndex.Credential]) -> [ServerTLS.Source] {
     if written.mode == .istioMutual { return [.workload] }
     if !found.isEmpty { return found.map(\.source) }
     if !written.certificates.isEmpty {
-      return written.certificates.map {
-        .files(certificate: $0.serverCertificate, key: $0.privateKey)
-      }
+      return written.certificates.map { .files(certificate: $0.serverCertificate, key: $0.privateKey) }
     }
     guard let certificate = written.serverCertificate, let key = written.privateKey else {
       return [.missing("neither certificate files nor a credentialName is written")]

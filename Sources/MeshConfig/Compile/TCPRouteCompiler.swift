@@ -29,22 +29,19 @@ struct TCPRouteCompiler {
     for entry in meshEntries { addServerNames(of: entry, visible, to: &ports, &pool) }
     return TCPRouteTable(
       ports: ports.keys.sorted().map { number in
-        units.table(
-          number, ports[number]?.units ?? [], Self.sorted(ports[number]?.serverNames ?? []))
+        units.table(number, ports[number]?.units ?? [], Self.sorted(ports[number]?.serverNames ?? []))
       })
   }
 
   /// Rules of the mesh that this client sees and that look at server names, oldest first.
   private var meshEntries: [RuleBook.Entry] {
     book.entries.filter { entry in
-      !entry.tls.isEmpty && entry.gateways.contains(GatewayName.mesh)
-        && Visibility.allows(entry.exportTo, client.namespace)
+      !entry.tls.isEmpty && entry.gateways.contains(GatewayName.mesh) && Visibility.allows(entry.exportTo, client.namespace)
     }
   }
 
   private func add(
-    _ service: Int, _ claims: MeshRouteCompiler.Claims, to ports: inout [UInt16: Port],
-    _ units: inout TCPUnits,
+    _ service: Int, _ claims: MeshRouteCompiler.Claims, to ports: inout [UInt16: Port], _ units: inout TCPUnits,
     _ pool: inout ClusterPool
   ) {
     let target = catalog.entries[service].service
@@ -52,26 +49,19 @@ struct TCPRouteCompiler {
     let names = MeshRouteCompiler.domains(of: target, client: client, domain: settings.domain)
     for port in target.ports {
       let rules = port.protocol.isDeclaredHTTP || claim?.tcp.isEmpty != false ? nil : claim
-      let unit = units.unit(target, port, names: names, rules: rules, client: client, pool: &pool) {
-        pool in
-        let routes =
-          rules.map { self.routes($0, at: place(port.number), isMesh: true, pool: &pool) } ?? []
+      let unit = units.unit(target, port, names: names, rules: rules, client: client, pool: &pool) { pool in
+        let routes = rules.map { self.routes($0, at: place(port.number), isMesh: true, pool: &pool) } ?? []
         return routes + [defaultRoute(target, port.number, &pool)]
       }
       ports[port.number, default: Port()].units.append(unit)
     }
   }
 
-  private func defaultRoute(_ target: Service, _ port: UInt16, _ pool: inout ClusterPool)
-    -> TCPRoute
-  {
+  private func defaultRoute(_ target: Service, _ port: UInt16, _ pool: inout ClusterPool) -> TCPRoute {
     let query = DestinationQuery(host: target.host, subset: nil, port: port, listenerPort: port)
     let answer = pool.destination(query, client: client)
     return TCPRoute(
-      origin: nil,
-      destinations: [
-        WeightedDestination(cluster: answer.cluster, clusterName: answer.name, weight: 1)
-      ])
+      origin: nil, destinations: [WeightedDestination(cluster: answer.cluster, clusterName: answer.name, weight: 1)])
   }
 
   private func place(_ port: UInt16) -> RouteCompiler.Place {
@@ -80,16 +70,14 @@ struct TCPRouteCompiler {
 
   /// `tls[]` rules stand on the ports they name, else on those where their hosts speak TLS, else on 443.
   private func addServerNames(
-    of entry: RuleBook.Entry, _ visible: [Int], to ports: inout [UInt16: Port],
-    _ pool: inout ClusterPool
+    of entry: RuleBook.Entry, _ visible: [Int], to ports: inout [UInt16: Port], _ pool: inout ClusterPool
   ) {
     let named = Set(entry.tls.flatMap(\.match).compactMap(\.conditions.port))
     let spoken = visible.map { catalog.entries[$0].service }.filter { service in
       entry.hosts.contains { HostName.covers($0, service.host) }
     }.flatMap(\.ports).filter { $0.protocol == .tls || $0.protocol == .https }.map(\.number)
     for number in named.union(spoken.isEmpty && named.isEmpty ? [443] : spoken).sorted() {
-      ports[number, default: Port()].serverNames += serverNames(
-        entry, at: place(number), within: nil, pool: &pool)
+      ports[number, default: Port()].serverNames += serverNames(entry, at: place(number), within: nil, pool: &pool)
     }
   }
 
@@ -106,46 +94,32 @@ struct TCPRouteCompiler {
 
 extension TCPRouteCompiler {
   /// The `tcp[]` rules that fit a place.
-  func routes(
-    _ entry: RuleBook.Entry, at place: RouteCompiler.Place, isMesh: Bool, pool: inout ClusterPool
-  ) -> [TCPRoute] {
+  func routes(_ entry: RuleBook.Entry, at place: RouteCompiler.Place, isMesh: Bool, pool: inout ClusterPool) -> [TCPRoute] {
     entry.tcp.enumerated().flatMap { index, rule -> [TCPRoute] in
       let fitting = rule.match.filter { applies($0, entry, at: place) }
       if fitting.isEmpty && !rule.match.isEmpty { return [] }
-      guard let destinations = destinations(rule.route, entry, at: place, pool: &pool) else {
-        return []
-      }
+      guard let destinations = destinations(rule.route, entry, at: place, pool: &pool) else { return [] }
       let origin = Self.origin(entry, index, "tcp")
       if rule.match.isEmpty { return [TCPRoute(origin: origin, destinations: destinations)] }
       return fitting.map { match in
-        TCPRoute(
-          origin: origin, subnets: match.destinationSubnets.compactMap { AddressBlock($0) },
-          destinations: destinations)
+        TCPRoute(origin: origin, subnets: match.destinationSubnets.compactMap { AddressBlock($0) }, destinations: destinations)
       }
     }
   }
 
   /// The `tls[]` rules that fit a place, by server name; at a gateway only names that one of its `hosts` covers.
-  func serverNames(
-    _ entry: RuleBook.Entry, at place: RouteCompiler.Place, within hosts: [String]?,
-    pool: inout ClusterPool
-  )
+  func serverNames(_ entry: RuleBook.Entry, at place: RouteCompiler.Place, within hosts: [String]?, pool: inout ClusterPool)
     -> [ServerNameRoute]
   {
     var result: [ServerNameRoute] = []
     for (index, rule) in entry.tls.enumerated() {
-      guard let destinations = destinations(rule.route, entry, at: place, pool: &pool) else {
-        continue
-      }
+      guard let destinations = destinations(rule.route, entry, at: place, pool: &pool) else { continue }
       for match in rule.match where applies(match.conditions, entry, at: place) {
         let subnets = match.conditions.destinationSubnets.compactMap { AddressBlock($0) }
-        let route = TCPRoute(
-          origin: Self.origin(entry, index, "tls"), subnets: subnets, destinations: destinations)
+        let route = TCPRoute(origin: Self.origin(entry, index, "tls"), subnets: subnets, destinations: destinations)
         for written in match.sniHosts.map({ $0.lowercased() }) {
           let names = hosts.map { $0.compactMap { Self.narrower(written, $0) } } ?? [written]
-          result += Set(names).sorted().map {
-            ServerNameRoute(pattern: ServerNamePattern($0), route: route)
-          }
+          result += Set(names).sorted().map { ServerNameRoute(pattern: ServerNamePattern($0), route: route) }
         }
       }
     }
@@ -153,52 +127,38 @@ extension TCPRouteCompiler {
   }
 
   /// The more specific of two hosts of which one covers the other.
-  static func narrower(_ a: String, _ b: String) -> String? {
-    HostName.covers(b, a) ? a : HostName.covers(a, b) ? b : nil
-  }
+  static func narrower(_ a: String, _ b: String) -> String? { HostName.covers(b, a) ? a : HostName.covers(a, b) ? b : nil }
 
   /// Conditions on where the connection enters; unlike HTTP's, `gateways` and the source's all hold together.
-  private func applies(
-    _ match: VirtualService.ConnectionConditions, _ entry: RuleBook.Entry,
-    at place: RouteCompiler.Place
-  )
+  private func applies(_ match: VirtualService.ConnectionConditions, _ entry: RuleBook.Entry, at place: RouteCompiler.Place)
     -> Bool
   {
     if let port = match.port, port != place.port { return false }
     let namespace = entry.key.namespace
     guard
       match.gateways.isEmpty
-        || match.gateways.contains(where: {
-          place.gateways.contains(GatewayName.resolve($0, namespace: namespace))
-        })
+        || match.gateways.contains(where: { place.gateways.contains(GatewayName.resolve($0, namespace: namespace)) })
     else { return false }
-    guard match.sourceNamespace.isEmpty || match.sourceNamespace == place.client.namespace else {
-      return false
-    }
+    guard match.sourceNamespace.isEmpty || match.sourceNamespace == place.client.namespace else { return false }
     return Labels.match(match.sourceLabels, place.client.labels)
   }
 
   private func destinations(
-    _ written: [VirtualService.WeightedDestination], _ entry: RuleBook.Entry,
-    at place: RouteCompiler.Place,
+    _ written: [VirtualService.WeightedDestination], _ entry: RuleBook.Entry, at place: RouteCompiler.Place,
     pool: inout ClusterPool
   ) -> [WeightedDestination]? {
     let weighted = written.count > 1 ? written.filter { $0.weight > 0 } : written
     guard !weighted.isEmpty else { return nil }
     let compiler = RouteCompiler(settings: settings)
     return weighted.map { item in
-      let target = compiler.destination(
-        item.destination, entry.key.namespace, at: place, pool: &pool)
+      let target = compiler.destination(item.destination, entry.key.namespace, at: place, pool: &pool)
       return WeightedDestination(
-        cluster: target.cluster, clusterName: target.name,
-        weight: UInt32(clamping: max(1, item.weight)))
+        cluster: target.cluster, clusterName: target.name, weight: UInt32(clamping: max(1, item.weight)))
     }
   }
 
   private static func origin(_ entry: RuleBook.Entry, _ rule: Int, _ list: String) -> RouteOrigin {
-    RouteOrigin(
-      kind: entry.key.kind.rawValue, namespace: entry.key.namespace, name: entry.key.name,
-      rule: rule, list: list)
+    RouteOrigin(kind: entry.key.kind.rawValue, namespace: entry.key.namespace, name: entry.key.name, rule: rule, list: list)
   }
 }
 

@@ -44,19 +44,14 @@ struct TCPUnits {
 
   /// The unit of a service port, its routes compiled by `body` unless the last ones still hold.
   mutating func unit(
-    _ service: Service, _ port: Service.Port, names: [String], rules: RuleBook.Entry?,
-    client: ClientScope,
+    _ service: Service, _ port: Service.Port, names: [String], rules: RuleBook.Entry?, client: ClientScope,
     pool: inout ClusterPool, _ body: (inout ClusterPool) -> [TCPRoute]
   ) -> TCPUnit {
     let key = Key(host: service.host, port: port.number)
-    if let unit = known[key], unit.rules === rules, unit.names == names,
-      unit.service.protocol == port.protocol
-    {
+    if let unit = known[key], unit.rules === rules, unit.names == names, unit.service.protocol == port.protocol {
       // All are asked: asking is what keeps a destination.
       var holds = true
-      for (query, answer) in unit.asked where pool.destination(query, client: client) != answer {
-        holds = false
-      }
+      for (query, answer) in unit.asked where pool.destination(query, client: client) != answer { holds = false }
       if holds {
         next[key] = unit
         return unit
@@ -64,8 +59,7 @@ struct TCPUnits {
     }
     let (routes, queries) = pool.recording(body)
     let address = service.addresses.first.flatMap { AddressForm.parse($0) } ?? []
-    let made = TCPService(
-      host: service.host, protocol: port.protocol, address: address, routes: routes)
+    let made = TCPService(host: service.host, protocol: port.protocol, address: address, routes: routes)
     let asked = queries.map { (query: $0, answer: pool.destination($0, client: client)) }
     let unit = TCPUnit(made, names: names, rules: rules, asked: asked)
     next[key] = unit
@@ -73,19 +67,14 @@ struct TCPUnits {
   }
 
   /// The table of a port; the last one when its units are the same.
-  mutating func table(_ port: UInt16, _ units: [TCPUnit], _ serverNames: [ServerNameRoute])
-    -> TCPRouteTable.PortTable
-  {
+  mutating func table(_ port: UInt16, _ units: [TCPUnit], _ serverNames: [ServerNameRoute]) -> TCPRouteTable.PortTable {
     var table: TCPRouteTable.PortTable
     if let known = tables[port], known.units.elementsEqual(units, by: ===) {
       table = known.table
     } else {
       var names: [(key: [UInt8], value: Int)] = []
-      for (index, unit) in units.enumerated() {
-        names += unit.names.map { (Array($0.utf8), index) }
-      }
-      table = TCPRouteTable.PortTable(
-        port: port, services: units.map(\.service), hosts: ByteTable(names), serverNames: [])
+      for (index, unit) in units.enumerated() { names += unit.names.map { (Array($0.utf8), index) } }
+      table = TCPRouteTable.PortTable(port: port, services: units.map(\.service), hosts: ByteTable(names), serverNames: [])
     }
     table.serverNames = serverNames
     nextTables[port] = (units, table)

@@ -5,23 +5,18 @@ struct TrafficPolicyCompiler {
   let settings: MeshSettings
 
   /// The blocks in force: subset's port, subset over destination's port, destination's port, destination.
-  static func blocks(_ rule: RuleIndex.Merged?, subset: DestinationRule.Subset?, port: UInt16)
-    -> DestinationRule.Blocks
-  {
+  static func blocks(_ rule: RuleIndex.Merged?, subset: DestinationRule.Subset?, port: UInt16) -> DestinationRule.Blocks {
     let base = atPort(rule?.trafficPolicy, port)
     guard let policy = subset?.trafficPolicy else { return base ?? .none }
     if let own = policy.portLevelSettings.first(where: { $0.port == port }) { return own.blocks }
     return DestinationRule.Blocks(
       loadBalancer: policy.blocks.loadBalancer ?? base?.loadBalancer,
       connectionPool: policy.blocks.connectionPool ?? base?.connectionPool,
-      outlierDetection: policy.blocks.outlierDetection ?? base?.outlierDetection,
-      tls: policy.blocks.tls ?? base?.tls)
+      outlierDetection: policy.blocks.outlierDetection ?? base?.outlierDetection, tls: policy.blocks.tls ?? base?.tls)
   }
 
   /// A port's settings replace the destination's as a whole; absent blocks are not inherited.
-  private static func atPort(_ policy: DestinationRule.TrafficPolicy?, _ port: UInt16)
-    -> DestinationRule.Blocks?
-  {
+  private static func atPort(_ policy: DestinationRule.TrafficPolicy?, _ port: UInt16) -> DestinationRule.Blocks? {
     policy?.portLevelSettings.first { $0.port == port }?.blocks ?? policy?.blocks
   }
 
@@ -53,12 +48,9 @@ struct TrafficPolicyCompiler {
     // Istio hands only positive limits on; zero leaves the default.
     func limit(_ value: Int?) -> Int? { value.flatMap { $0 > 0 ? $0 : nil } }
     var policy = ConnectionPoolPolicy(
-      maxConnections: limit(written?.maxConnections),
-      connectTimeout: written?.connectTimeout ?? settings.connectTimeout,
-      maxPendingRequests: limit(written?.http1MaxPendingRequests),
-      maxRequests: limit(written?.http2MaxRequests),
-      maxRequestsPerConnection: limit(written?.maxRequestsPerConnection),
-      maxRetries: limit(written?.maxRetries),
+      maxConnections: limit(written?.maxConnections), connectTimeout: written?.connectTimeout ?? settings.connectTimeout,
+      maxPendingRequests: limit(written?.http1MaxPendingRequests), maxRequests: limit(written?.http2MaxRequests),
+      maxRequestsPerConnection: limit(written?.maxRequestsPerConnection), maxRetries: limit(written?.maxRetries),
       idleTimeout: written?.httpIdleTimeout ?? written?.tcpIdleTimeout ?? .seconds(3600))
     policy.tcpIdleTimeout = written?.tcpIdleTimeout ?? policy.tcpIdleTimeout
     policy.maxConnectionDuration = written?.maxConnectionDuration
@@ -79,10 +71,8 @@ struct TrafficPolicyCompiler {
       consecutiveGatewayErrors: count(written.consecutiveGatewayErrors),
       consecutiveLocalOriginFailures: written.splitExternalLocalOriginErrors
         ? count(written.consecutiveLocalOriginFailures ?? 5) : nil,
-      interval: written.interval ?? .seconds(10),
-      baseEjectionTime: written.baseEjectionTime ?? .seconds(30),
-      maxEjectionPercent: written.maxEjectionPercent ?? 10,
-      minHealthPercent: written.minHealthPercent ?? 0)
+      interval: written.interval ?? .seconds(10), baseEjectionTime: written.baseEjectionTime ?? .seconds(30),
+      maxEjectionPercent: written.maxEjectionPercent ?? 10, minHealthPercent: written.minHealthPercent ?? 0)
     policy.errorCodes = written.errorCodes
     return policy
   }
@@ -95,22 +85,19 @@ struct TrafficPolicyCompiler {
     case .istioMutual: return .istioMutual
     case .simple:
       return .simple(
-        serverName: written.sni, subjectAltNames: names,
-        caCertificates: written.caCertificates ?? written.missingFile,
+        serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates ?? written.missingFile,
         insecureSkipVerify: written.insecureSkipVerify)
     case .mutual:
       return .mutual(
         serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates,
         clientCertificate: written.clientCertificate ?? written.missingFile ?? "",
-        privateKey: written.privateKey ?? written.missingFile ?? "",
-        insecureSkipVerify: written.insecureSkipVerify)
+        privateKey: written.privateKey ?? written.missingFile ?? "", insecureSkipVerify: written.insecureSkipVerify)
     }
   }
 }
 
 extension DestinationRule.Blocks {
-  fileprivate static let none = DestinationRule.Blocks(
-    loadBalancer: nil, connectionPool: nil, outlierDetection: nil, tls: nil)
+  fileprivate static let none = DestinationRule.Blocks(loadBalancer: nil, connectionPool: nil, outlierDetection: nil, tls: nil)
 }
 
 extension DestinationRule.ClientTLS {

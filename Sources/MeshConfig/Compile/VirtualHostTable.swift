@@ -29,10 +29,8 @@ struct VirtualHostTable {
       }
     }
     wildcards.sort { a, b in
-      a.suffix.count != b.suffix.count
-        ? a.suffix.count > b.suffix.count : a.suffix.lexicographicallyPrecedes(b.suffix)
+      a.suffix.count != b.suffix.count ? a.suffix.count > b.suffix.count : a.suffix.lexicographicallyPrecedes(b.suffix)
     }
-    return RouteTable.PortTable(
-      port: port, virtualHosts: virtualHosts, exact: ByteTable(exact), wildcards: wildcards)
+    return RouteTable.PortTable(port: port, virtualHosts: virtualHosts, exact: ByteTable(exact), wildcards: wildcards)
   }
 }

@@ -14,12 +14,9 @@ struct WorkloadBook {
       places = record.ports.map { port in
         let mesh = Endpoint.MeshRoute(
           address: record.meshAddress, port: record.meshPort,
-          serverName: "\(port.port).\(record.name).\(record.namespace).workload.mesh",
-          identity: identity)
+          serverName: "\(port.port).\(record.name).\(record.namespace).workload.mesh", identity: identity)
         return Endpoint.Place(
-          key: EndpointCompiler.key(
-            "\(record.node)/\(record.namespace)/\(record.name):\(port.port)"),
-          address: record.address,
+          key: EndpointCompiler.key("\(record.node)/\(record.namespace)/\(record.name):\(port.port)"), address: record.address,
           port: port.port, workload: index, isLocal: isLocal, mesh: mesh, locality: record.locality)
       }
     }
@@ -54,17 +51,13 @@ struct WorkloadBook {
 
   init(settings: MeshSettings) { self.settings = settings }
 
-  func record(_ key: String) -> WorkloadRecord? {
-    table.index(ofKey: Array(key.utf8)).map { entries[$0].record }
-  }
+  func record(_ key: String) -> WorkloadRecord? { table.index(ofKey: Array(key.utf8)).map { entries[$0].record } }
 
   func workloads(named name: ServiceName) -> [WorkloadIndex] { byService[name] ?? [] }
 
   /// Workloads with all of the labels; none for an empty selector. The rarest label narrows the search.
   func workloads(in namespace: String, selector: [String: String]) -> [WorkloadIndex] {
-    let lists = selector.map {
-      byLabel[LabelValue(namespace: namespace, key: $0.key, value: $0.value)] ?? []
-    }
+    let lists = selector.map { byLabel[LabelValue(namespace: namespace, key: $0.key, value: $0.value)] ?? [] }
     guard let shortest = lists.min(by: { $0.count < $1.count }) else { return [] }
     return shortest.filter { Labels.match(selector, entries[$0].record.labels) }
   }
@@ -130,8 +123,7 @@ struct WorkloadBook {
       byService[ServiceName(namespace: record.namespace, name: service), default: []].append(index)
     }
     for (key, value) in record.labels {
-      byLabel[LabelValue(namespace: record.namespace, key: key, value: value), default: []].append(
-        index)
+      byLabel[LabelValue(namespace: record.namespace, key: key, value: value), default: []].append(index)
     }
   }
 
@@ -140,12 +132,8 @@ struct WorkloadBook {
       list?.removeAll { $0 == index }
       if list?.isEmpty == true { list = nil }
     }
-    if let service = record.service {
-      take(&byService[ServiceName(namespace: record.namespace, name: service)])
-    }
-    for (key, value) in record.labels {
-      take(&byLabel[LabelValue(namespace: record.namespace, key: key, value: value)])
-    }
+    if let service = record.service { take(&byService[ServiceName(namespace: record.namespace, name: service)]) }
+    for (key, value) in record.labels { take(&byLabel[LabelValue(namespace: record.namespace, key: key, value: value)]) }
   }
 
   // MARK: Shared values
@@ -163,8 +151,7 @@ struct WorkloadBook {
     if let known = identities[account] { return known }
     do throws(NameError) {
       let identity = try SPIFFEID.workload(
-        trustDomain: settings.trustDomain, namespace: record.namespace,
-        serviceAccount: record.serviceAccount)
+        trustDomain: settings.trustDomain, namespace: record.namespace, serviceAccount: record.serviceAccount)
       if identities.count >= Self.sharedValues { identities = [:] }
       identities[account] = identity
       return identity
@@ -196,13 +183,10 @@ extension WorkloadFacts {
     let app = labels["app"] ?? labels["app.kubernetes.io/name"] ?? ""
     let version = labels["version"] ?? labels["app.kubernetes.io/version"] ?? ""
     self.init(
-      name: record.name, namespace: record.namespace, node: record.node,
-      serviceAccount: record.serviceAccount,
+      name: record.name, namespace: record.namespace, node: record.node, serviceAccount: record.serviceAccount,
       principal: principal, app: app, version: version,
-      canonicalService: labels["service.istio.io/canonical-name"]
-        ?? (app.isEmpty ? record.name : app),
-      canonicalRevision: labels["service.istio.io/canonical-revision"]
-        ?? (version.isEmpty ? "latest" : version), labels: labels
+      canonicalService: labels["service.istio.io/canonical-name"] ?? (app.isEmpty ? record.name : app),
+      canonicalRevision: labels["service.istio.io/canonical-revision"] ?? (version.isEmpty ? "latest" : version), labels: labels
     )
   }
 }

@@ -18,9 +18,7 @@ struct WrittenEndpoints {
   private var entries: [String: [(labels: [String: String], endpoint: WrittenEndpoint)]] = [:]
   private var byService: [String: [WrittenEndpoint]] = [:]
 
-  static func isSource(_ kind: ObjectKind) -> Bool {
-    kind == .workloadEntry || kind == .endpoints || kind == .endpointSlice
-  }
+  static func isSource(_ kind: ObjectKind) -> Bool { kind == .workloadEntry || kind == .endpoints || kind == .endpointSlice }
 
   init(_ objects: [HeldObject]) {
     for held in objects {
@@ -30,9 +28,7 @@ struct WrittenEndpoints {
       case .endpoints(let written):
         let labels = held.stored.object.meta.labels
         let service = key.kind == .endpoints ? key.name : labels["kubernetes.io/service-name"]
-        if let service {
-          byService["\(key.namespace)/\(service)", default: []] += Self.endpoints(written)
-        }
+        if let service { byService["\(key.namespace)/\(service)", default: []] += Self.endpoints(written) }
       default: break
       }
     }
@@ -44,21 +40,17 @@ struct WrittenEndpoints {
     for port in entry.ports { ports[port.key] = UInt16(clamping: port.value) }
     let endpoint = WrittenEndpoint(
       address: entry.address, ports: ports, usesTargetPorts: true, labels: entry.labels,
-      locality: Locality(parsing: entry.locality), weight: UInt32(clamping: max(1, entry.weight)),
-      isReady: true)
+      locality: Locality(parsing: entry.locality), weight: UInt32(clamping: max(1, entry.weight)), isReady: true)
     entries[namespace, default: []].append((entry.labels, endpoint))
   }
 
   private static func endpoints(_ written: KubernetesEndpoints) -> [WrittenEndpoint] {
     written.groups.flatMap { group in
-      let ports = Dictionary(group.ports.filter { $0.port > 0 }.map { ($0.name, $0.port) }) {
-        first, _ in first
-      }
+      let ports = Dictionary(group.ports.filter { $0.port > 0 }.map { ($0.name, $0.port) }) { first, _ in first }
       return group.addresses.map { address in
         WrittenEndpoint(
           address: address.address, ports: ports, usesTargetPorts: false, labels: [:],
-          locality: Locality(parsing: address.zone.isEmpty ? "" : "/\(address.zone)"), weight: 1,
-          isReady: address.isReady)
+          locality: Locality(parsing: address.zone.isEmpty ? "" : "/\(address.zone)"), weight: 1, isReady: address.isReady)
       }
     }
   }
@@ -68,17 +60,11 @@ struct WrittenEndpoints {
     let service = entry.service
     let selector = entry.selector
     var found =
-      selector.isEmpty
-      ? []
-      : (entries[service.namespace] ?? []).filter { Labels.match(selector, $0.labels) }.map(
-        \.endpoint)
-    if service.origin == .kubernetesService {
-      found += byService["\(service.namespace)/\(service.name)"] ?? []
-    }
+      selector.isEmpty ? [] : (entries[service.namespace] ?? []).filter { Labels.match(selector, $0.labels) }.map(\.endpoint)
+    if service.origin == .kubernetesService { found += byService["\(service.namespace)/\(service.name)"] ?? [] }
     if found.isEmpty { return entry }
     return ServiceCatalog.Entry(
-      service: service, targets: entry.targets, source: entry.source, exportTo: entry.exportTo,
-      created: entry.created,
+      service: service, targets: entry.targets, source: entry.source, exportTo: entry.exportTo, created: entry.created,
       subjectAltNames: entry.subjectAltNames, written: found, distribution: entry.distribution)
   }
 }
@@ -90,11 +76,8 @@ extension EndpointCompiler {
     var target = port.number
     if case .int(let number)? = entry.targets[index] { target = UInt16(clamping: number) }
     return entry.written.compactMap { item in
-      guard let number = item.ports[port.name] ?? (item.usesTargetPorts ? target : nil) else {
-        return nil
-      }
-      var endpoint = Self.external(
-        item.address, number, locality: item.locality, weight: item.weight)
+      guard let number = item.ports[port.name] ?? (item.usesTargetPorts ? target : nil) else { return nil }
+      var endpoint = Self.external(item.address, number, locality: item.locality, weight: item.weight)
       if !item.isReady { endpoint.health = .unhealthy }
       return Labelled(endpoint: endpoint, labels: item.labels)
     }

@@ -20,9 +20,7 @@ enum AddressForm {
     guard parts.count == 4 else { return nil }
     var bytes: [UInt8] = []
     for part in parts {
-      guard part.utf8.count <= 3, part.utf8.count == 1 || part.utf8.first != 0x30 else {
-        return nil
-      }
+      guard part.utf8.count <= 3, part.utf8.count == 1 || part.utf8.first != 0x30 else { return nil }
       guard let value = parseDecimal(part.utf8, max: 255) else { return nil }
       bytes.append(UInt8(truncatingIfNeeded: value))
     }
@@ -35,9 +33,7 @@ enum AddressForm {
     let halves = splitAtDoubleColon(text)
     guard let head = groups(halves.head, allowsIPv4: halves.tail == nil) else { return nil }
     guard let tailText = halves.tail else { return head.count == 16 ? head : nil }
-    guard let tail = groups(tailText, allowsIPv4: true), head.count + tail.count <= 14 else {
-      return nil
-    }
+    guard let tail = groups(tailText, allowsIPv4: true), head.count + tail.count <= 14 else { return nil }
     return head + [UInt8](repeating: 0, count: 16 - head.count - tail.count) + tail
   }
 

@@ -28,9 +28,7 @@ enum Base64Form {
     for start in stride(from: 0, to: bytes.count, by: 3) {
       let group = bytes[start..<min(start + 3, bytes.count)]
       var buffer: UInt32 = 0
-      for index in 0..<3 {
-        buffer = buffer << 8 | (index < group.count ? UInt32(group[start + index]) : 0)
-      }
+      for index in 0..<3 { buffer = buffer << 8 | (index < group.count ? UInt32(group[start + index]) : 0) }
       for index in 0..<4 {
         let sextet = Int(buffer >> UInt32(18 - 6 * index) & 0x3F)
         result.append(index <= group.count ? alphabet[sextet] : 0x3D)

@@ -3,8 +3,7 @@ import Primitives
 /// Durations as Istio writes them (Go's `ParseDuration`): `7s`, `1.5s`, `250ms`, `1h30m`.
 enum DurationForm {
   private static let units: [(suffix: String, nanoseconds: Int64)] = [
-    ("ns", 1), ("us", 1_000), ("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000),
-    ("m", 60_000_000_000),
+    ("ns", 1), ("us", 1_000), ("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
   ]
 
@@ -35,12 +34,8 @@ enum DurationForm {
     let letters = rest.prefix { !ASCII.isDigit($0) && $0 != 0x2E }
     rest = rest.dropFirst(letters.count)
     let unit = Substring(letters)
-    guard let nanoseconds = units.first(where: { $0.suffix == unit })?.nanoseconds else {
-      return nil
-    }
-    guard let count = whole.isEmpty ? 0 : parseDecimal(whole, max: UInt64(Int64.max)) else {
-      return nil
-    }
+    guard let nanoseconds = units.first(where: { $0.suffix == unit })?.nanoseconds else { return nil }
+    guard let count = whole.isEmpty ? 0 : parseDecimal(whole, max: UInt64(Int64.max)) else { return nil }
     let (product, overflow) = Int64(count).multipliedReportingOverflow(by: nanoseconds)
     if overflow { return nil }
     let (sum, carry) = product.addingReportingOverflow(fractionOf(nanoseconds, fraction))

@@ -25,8 +25,7 @@ struct FieldPath: Hashable, Sendable, CustomStringConvertible {
     for step in steps {
       switch step {
       case .index(let index): text += "[\(index)]"
-      case .field(let name) where name.utf8.contains(0x2E) || name.utf8.contains(0x5B):
-        text += "[\(name)]"
+      case .field(let name) where name.utf8.contains(0x2E) || name.utf8.contains(0x5B): text += "[\(name)]"
       case .field(let name): text += text.isEmpty ? name : ".\(name)"
       }
     }

@@ -22,9 +22,7 @@ struct Fields {
   }
 
   /// Decodes a mapping; anything else is an error and nil.
-  static func decode<T: FieldDecodable>(
-    _ node: YAMLNode, at path: FieldPath, into report: inout Report
-  ) -> T? {
+  static func decode<T: FieldDecodable>(_ node: YAMLNode, at path: FieldPath, into report: inout Report) -> T? {
     guard case .mapping(let entries) = node.value else {
       report.error(path, "expected a mapping, found \(node.kind)")
       return nil
@@ -72,8 +70,7 @@ struct Fields {
       if report.isFull { return }
       let hint =
         Spelling.nearest(to: entry.key, among: asked).map { "did you mean '\($0)'?" }
-        ?? (asked.count <= 12 && !asked.isEmpty
-          ? "known fields: \(asked.sorted().joined(separator: ", "))" : nil)
+        ?? (asked.count <= 12 && !asked.isEmpty ? "known fields: \(asked.sorted().joined(separator: ", "))" : nil)
       report.error(path / entry.key, "unknown field '\(entry.key.prefix(100))'", hint: hint)
     }
   }
@@ -113,8 +110,7 @@ struct Fields {
     return integer(node, name, range)
   }
 
-  private mutating func integer(_ node: YAMLNode, _ name: String, _ range: ClosedRange<Int>) -> Int?
-  {
+  private mutating func integer(_ node: YAMLNode, _ name: String, _ range: ClosedRange<Int>) -> Int? {
     let number: Int64
     switch node.value {
     case .int(let value): number = value
@@ -130,8 +126,7 @@ struct Fields {
     }
     guard let value = Int(exactly: number), range.contains(value) else {
       let what = range == 1...65535 ? "port must be" : "must be"
-      error(
-        name, "\(number) is out of range: \(what) between \(range.lowerBound)-\(range.upperBound)")
+      error(name, "\(number) is out of range: \(what) between \(range.lowerBound)-\(range.upperBound)")
       return nil
     }
     return value
@@ -145,9 +140,7 @@ struct Fields {
   }
 
   /// A TCP port, 1–65535.
-  mutating func port(_ name: String) -> UInt16? {
-    int(name, in: 1...65535).map { UInt16(truncatingIfNeeded: $0) }
-  }
+  mutating func port(_ name: String) -> UInt16? { int(name, in: 1...65535).map { UInt16(truncatingIfNeeded: $0) } }
   mutating func requiredPort(_ name: String) -> UInt16 {
     UInt16(truncatingIfNeeded: requiredInt(name, in: 1...65535) ?? 0)
   }
@@ -173,9 +166,7 @@ struct Fields {
   mutating func duration(_ name: String, min: Duration = .milliseconds(1)) -> Duration? {
     guard let text = string(name) else { return nil }
     guard let duration = DurationForm.parse(text) else {
-      error(
-        name, "'\(text.prefix(60))' is not a duration",
-        hint: "write a number with a unit, such as 7s, 1.5s, 250ms or 1h")
+      error(name, "'\(text.prefix(60))' is not a duration", hint: "write a number with a unit, such as 7s, 1.5s, 250ms or 1h")
       return nil
     }
     guard duration >= min else {
@@ -186,8 +177,7 @@ struct Fields {
   }
 
   /// One of the names of `T`.
-  mutating func name<T: RawRepresentable & CaseIterable>(_ name: String) -> T?
-  where T.RawValue == String {
+  mutating func name<T: RawRepresentable & CaseIterable>(_ name: String) -> T? where T.RawValue == String {
     guard let text = string(name) else { return nil }
     if let value = T(rawValue: text) { return value }
     let names = T.allCases.map(\.rawValue)
@@ -225,29 +215,22 @@ struct Fields {
 
   mutating func ints(_ name: String, in range: ClosedRange<Int>) -> [Int] {
     sequence(name) { (node, path, report) in
-      guard case .int(let number) = node.value, let value = Int(exactly: number),
-        range.contains(value)
-      else {
-        report.error(
-          path, "expected a number in \(range.lowerBound)–\(range.upperBound), found \(node.kind)")
+      guard case .int(let number) = node.value, let value = Int(exactly: number), range.contains(value) else {
+        report.error(path, "expected a number in \(range.lowerBound)–\(range.upperBound), found \(node.kind)")
         return nil
       }
       return value
     }
   }
 
-  private mutating func sequence<T>(
-    _ name: String, _ decode: (YAMLNode, FieldPath, inout Report) -> T?
-  ) -> [T] {
+  private mutating func sequence<T>(_ name: String, _ decode: (YAMLNode, FieldPath, inout Report) -> T?) -> [T] {
     guard let node = value(name) else { return [] }
     guard case .sequence(let items) = node.value else {
       error(name, "expected a list, found \(node.kind)", hint: "start each item with '- '")
       return []
     }
     guard items.count <= ConfigLimits.itemsMax else {
-      error(
-        name, "a list of \(items.count) items; at most \(ConfigLimits.itemsMax) are accepted",
-        hint: "split the object")
+      error(name, "a list of \(items.count) items; at most \(ConfigLimits.itemsMax) are accepted", hint: "split the object")
       return []
     }
     var values: [T] = []
@@ -273,11 +256,8 @@ struct Fields {
 
   mutating func intMap(_ name: String, in range: ClosedRange<Int>) -> [Keyed<Int>] {
     entries(name) { (node, path, report) in
-      guard case .int(let number) = node.value, let value = Int(exactly: number),
-        range.contains(value)
-      else {
-        report.error(
-          path, "expected a number in \(range.lowerBound)–\(range.upperBound), found \(node.kind)")
+      guard case .int(let number) = node.value, let value = Int(exactly: number), range.contains(value) else {
+        report.error(path, "expected a number in \(range.lowerBound)–\(range.upperBound), found \(node.kind)")
         return nil
       }
       return value
@@ -293,9 +273,7 @@ struct Fields {
       return []
     }
     guard entries.count <= ConfigLimits.itemsMax else {
-      error(
-        name, "a mapping of \(entries.count) keys; at most \(ConfigLimits.itemsMax) are accepted",
-        hint: "split the object")
+      error(name, "a mapping of \(entries.count) keys; at most \(ConfigLimits.itemsMax) are accepted", hint: "split the object")
       return []
     }
     var values: [Keyed<T>] = []

@@ -8,9 +8,7 @@ enum NameForm {
   /// Lower-case labels joined by dots (Kubernetes object names).
   static func isSubdomain(_ text: String) -> Bool {
     guard !text.isEmpty, text.utf8.count <= ConfigLimits.subdomainBytesMax else { return false }
-    return text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy {
-      isLabel(String($0))
-    }
+    return text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { isLabel(String($0)) }
   }
 
   static func isAlphanumeric(_ b: UInt8) -> Bool { ASCII.isLowerAlphanumeric(ASCII.lowercased(b)) }
@@ -18,11 +16,8 @@ enum NameForm {
   /// 1–63 letters, digits, '-' and '_' in any case; labels of DNS names as Istio accepts them.
   private static func isHostLabel(_ text: Substring) -> Bool {
     let bytes = text.utf8
-    guard (1...63).contains(bytes.count), let first = bytes.first, let last = bytes.last else {
-      return false
-    }
-    return isAlphanumeric(first) && isAlphanumeric(last)
-      && bytes.allSatisfy { isAlphanumeric($0) || $0 == 0x2D || $0 == 0x5F }
+    guard (1...63).contains(bytes.count), let first = bytes.first, let last = bytes.last else { return false }
+    return isAlphanumeric(first) && isAlphanumeric(last) && bytes.allSatisfy { isAlphanumeric($0) || $0 == 0x2D || $0 == 0x5F }
   }
 
   /// A DNS name in any case, a trailing dot allowed.
@@ -42,24 +37,19 @@ enum NameForm {
 
   /// A problem with a Kubernetes label, or nil.
   static func labelProblem(key: String, value: String) -> String? {
-    let parts = key.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(
-      String.init)
-    guard let name = parts.last, isQualifiedName(name), parts.count == 1 || isSubdomain(parts[0])
-    else {
+    let parts = key.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+    guard let name = parts.last, isQualifiedName(name), parts.count == 1 || isSubdomain(parts[0]) else {
       return "'\(key.prefix(80))' is not a label key"
     }
     guard value.isEmpty || isQualifiedName(value) else {
-      return
-        "'\(value.prefix(80))' is not a label value: at most 63 letters, digits, '-', '_' and '.'"
+      return "'\(value.prefix(80))' is not a label value: at most 63 letters, digits, '-', '_' and '.'"
     }
     return nil
   }
 
   private static func isQualifiedName(_ text: String) -> Bool {
     let bytes = text.utf8
-    guard (1...63).contains(bytes.count), let first = bytes.first, let last = bytes.last else {
-      return false
-    }
+    guard (1...63).contains(bytes.count), let first = bytes.first, let last = bytes.last else { return false }
     return isAlphanumeric(first) && isAlphanumeric(last)
       && bytes.allSatisfy { isAlphanumeric($0) || $0 == 0x2D || $0 == 0x5F || $0 == 0x2E }
   }

@@ -15,15 +15,10 @@ struct Report {
   /// Whether further findings are left out.
   var isFull: Bool { findings.count >= ConfigLimits.findingsMax }
 
-  mutating func error(
-    _ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schema
-  ) {
+  mutating func error(_ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schema) {
     add(.error, code, path, reason, hint)
   }
-  mutating func warning(
-    _ path: FieldPath, _ reason: String, hint: String? = nil,
-    code: String = Finding.Code.schemaWarning
-  ) {
+  mutating func warning(_ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schemaWarning) {
     add(.warning, code, path, reason, hint)
   }
   mutating func deprecated(_ path: FieldPath, use replacement: String) {
@@ -33,19 +28,15 @@ struct Report {
   mutating func notEnforced(_ path: FieldPath, _ consequence: String) {
     add(.warning, Finding.Code.notEnforced, path, "accepted, not enforced: \(consequence)", nil)
   }
-  mutating func info(_ path: FieldPath, _ reason: String, code: String) {
-    add(.info, code, path, reason, nil)
-  }
+  mutating func info(_ path: FieldPath, _ reason: String, code: String) { add(.info, code, path, reason, nil) }
 
   private mutating func add(
-    _ severity: Finding.Severity, _ code: String, _ path: FieldPath, _ reason: String,
-    _ hint: String?
+    _ severity: Finding.Severity, _ code: String, _ path: FieldPath, _ reason: String, _ hint: String?
   ) {
     guard !isFull else { return }
     findings.append(
       Finding(
-        severity: severity, code: code, source: source, position: document.position(of: path),
-        object: object,
+        severity: severity, code: code, source: source, position: document.position(of: path), object: object,
         path: path.description, reason: reason, hint: hint))
   }
 }

@@ -9,8 +9,7 @@ extension GatewayAPI {
     let tls: UpstreamTLS
 
     /// Oldest first: of policies with the same target the first wins.
-    static func resolve(_ objects: [StoredObject], _ references: ReferenceTable) -> [BackendPolicy]
-    {
+    static func resolve(_ objects: [StoredObject], _ references: ReferenceTable) -> [BackendPolicy] {
       var claimed: Set<String> = []
       return objects.compactMap { stored in
         guard case .backendTLSPolicy(let written) = stored.object.spec else { return nil }
@@ -20,13 +19,11 @@ extension GatewayAPI {
         var problem: ReferenceProblem?
         for reference in written.authorities {
           do throws(ReferenceProblem) {
-            authorities += try references.authorities(
-              reference, kind: "BackendTLSPolicy", from: stored.key.namespace)
+            authorities += try references.authorities(reference, kind: "BackendTLSPolicy", from: stored.key.namespace)
           } catch { problem = error }
         }
         let isUsable = written.usesSystemAuthorities || !authorities.isEmpty
-        let alternatives =
-          written.alternativeNames.isEmpty ? [written.hostname] : written.alternativeNames
+        let alternatives = written.alternativeNames.isEmpty ? [written.hostname] : written.alternativeNames
         var policy = BackendPolicy(
           key: stored.key,
           targets: targets.map { ("\($0.name).\(stored.key.namespace)", $0.sectionName) },
@@ -39,17 +36,14 @@ extension GatewayAPI {
             insecureSkipVerify: false))
         if let problem {
           let reason =
-            problem.reason == "RefNotPermitted" || problem.reason == "InvalidKind"
-            ? problem.reason : "InvalidCACertificateRef"
+            problem.reason == "RefNotPermitted" || problem.reason == "InvalidKind" ? problem.reason : "InvalidCACertificateRef"
           policy.resolved = Condition("ResolvedRefs", false, reason, problem.message)
           if !isUsable {
-            policy.accepted = Condition(
-              "Accepted", false, "NoValidCACertificate", "no authority can be read")
+            policy.accepted = Condition("Accepted", false, "NoValidCACertificate", "no authority can be read")
           }
         }
         if names.contains(where: { claimed.contains($0) }) {
-          policy.accepted = Condition(
-            "Accepted", false, "Conflicted", "an older policy has the same target")
+          policy.accepted = Condition("Accepted", false, "Conflicted", "an older policy has the same target")
         } else {
           claimed.formUnion(names)
         }

@@ -4,12 +4,9 @@ extension GatewayAPI.Filter {
     let written: [FilterFields] = fields.list("filters")
     var seen: Set<String> = []
     if written.count > 16 { fields.error("filters", "at most 16 filters") }
-    for (index, item) in written.enumerated()
-    where item.type != "RequestMirror" && item.type != "ExtensionRef" {
+    for (index, item) in written.enumerated() where item.type != "RequestMirror" && item.type != "ExtensionRef" {
       if !seen.insert(item.type).inserted {
-        fields.report.error(
-          (fields.path / "filters")[index] / "type",
-          "\(item.type.prefix(40)) filter cannot be repeated")
+        fields.report.error((fields.path / "filters")[index] / "type", "\(item.type.prefix(40)) filter cannot be repeated")
       }
     }
     return written.compactMap(\.filter)
@@ -22,10 +19,8 @@ private struct FilterFields: FieldDecodable {
 
   /// Types and the fields that hold their settings.
   private static let settings: [(type: String, field: String)] = [
-    ("RequestHeaderModifier", "requestHeaderModifier"),
-    ("ResponseHeaderModifier", "responseHeaderModifier"),
-    ("RequestRedirect", "requestRedirect"), ("URLRewrite", "urlRewrite"),
-    ("RequestMirror", "requestMirror"), ("CORS", "cors"),
+    ("RequestHeaderModifier", "requestHeaderModifier"), ("ResponseHeaderModifier", "responseHeaderModifier"),
+    ("RequestRedirect", "requestRedirect"), ("URLRewrite", "urlRewrite"), ("RequestMirror", "requestMirror"), ("CORS", "cors"),
     ("ExtensionRef", "extensionRef"), ("ExternalAuth", "externalAuth"),
   ]
 
@@ -39,12 +34,8 @@ private struct FilterFields: FieldDecodable {
     let cors: GatewayAPI.CORS? = fields.object("cors")
     for (type, field) in Self.settings {
       let isWritten = fields.has(field)
-      if isWritten && type != self.type {
-        fields.error(field, "filter.\(field) must be nil if the filter.type is not \(type)")
-      }
-      if !isWritten && type == self.type {
-        fields.error(field, "filter.\(field) must be specified for \(type) filter.type")
-      }
+      if isWritten && type != self.type { fields.error(field, "filter.\(field) must be nil if the filter.type is not \(type)") }
+      if !isWritten && type == self.type { fields.error(field, "filter.\(field) must be specified for \(type) filter.type") }
     }
     switch type {
     case "RequestHeaderModifier": filter = request.map { .requestHeaders($0) }
@@ -69,8 +60,7 @@ extension GatewayAPI.HeaderChange: FieldDecodable {
     add = (fields.list("add") as [FieldFields]).map(\.field)
     remove = fields.strings("remove")
     for (index, name) in remove.enumerated() where !NameForm.isFieldName(name) {
-      fields.report.error(
-        (fields.path / "remove")[index], "'\(name.prefix(80))' is not a header name")
+      fields.report.error((fields.path / "remove")[index], "'\(name.prefix(80))' is not a header name")
     }
   }
 }
@@ -82,15 +72,11 @@ extension GatewayAPI.Redirect: FieldDecodable {
     path = fields.object("path")
     port = fields.port("port")
     status = fields.int("statusCode", in: 300...399) ?? 302
-    if let scheme, scheme != "http" && scheme != "https" {
-      fields.error("scheme", "must be http or https")
-    }
+    if let scheme, scheme != "http" && scheme != "https" { fields.error("scheme", "must be http or https") }
     if let hostname, !GatewayAPI.isHostname(hostname) || hostname.hasPrefix("*") {
       fields.error("hostname", "'\(hostname.prefix(80))' is not a host name")
     }
-    if ![301, 302, 303, 307, 308].contains(status) {
-      fields.error("statusCode", "must be 301, 302, 303, 307 or 308")
-    }
+    if ![301, 302, 303, 307, 308].contains(status) { fields.error("statusCode", "must be 301, 302, 303, 307 or 308") }
   }
 }
 
@@ -125,8 +111,7 @@ extension GatewayAPI.PathChange: FieldDecodable {
     if kind == .full && prefix != nil || kind == .prefix && full != nil {
       fields.error("type", "only one of replaceFullPath and replacePrefixMatch can be set")
     }
-    for value in [full, prefix].compactMap({ $0 })
-    where HeaderValueForm.hasControls(value) || value.utf8.count > 1024 {
+    for value in [full, prefix].compactMap({ $0 }) where HeaderValueForm.hasControls(value) || value.utf8.count > 1024 {
       fields.error("type", "a path has at most 1024 bytes and no control characters")
     }
   }
@@ -135,14 +120,11 @@ extension GatewayAPI.PathChange: FieldDecodable {
 extension GatewayAPI.Mirror: FieldDecodable {
   init(_ fields: inout Fields) {
     backend =
-      fields.reference("backendRef", kind: "Service")
-      ?? GatewayAPI.ObjectReference(group: "", kind: "Service", name: "")
+      fields.reference("backendRef", kind: "Service") ?? GatewayAPI.ObjectReference(group: "", kind: "Service", name: "")
     let percent = fields.int("percent", in: 0...100)
     let fraction: Fraction? = fields.object("fraction")
     if backend.name.isEmpty && !fields.report.hasErrors { fields.error("backendRef", "required") }
-    if percent != nil && fraction != nil {
-      fields.error("percent", "Only one of percent or fraction may be specified")
-    }
+    if percent != nil && fraction != nil { fields.error("percent", "Only one of percent or fraction may be specified") }
     partsPerMillion = fraction?.partsPerMillion ?? UInt32(clamping: (percent ?? 100) * 10_000)
   }
 
@@ -151,11 +133,8 @@ extension GatewayAPI.Mirror: FieldDecodable {
     init(_ fields: inout Fields) {
       let numerator = fields.int("numerator", in: 0...Int(Int32.max)) ?? 0
       let denominator = fields.int("denominator", in: 1...Int(Int32.max)) ?? 100
-      if numerator > denominator {
-        fields.error("numerator", "numerator must be less than or equal to denominator")
-      }
-      partsPerMillion = UInt32(
-        clamping: min(1_000_000, numerator * 1_000_000 / max(1, denominator)))
+      if numerator > denominator { fields.error("numerator", "numerator must be less than or equal to denominator") }
+      partsPerMillion = UInt32(clamping: min(1_000_000, numerator * 1_000_000 / max(1, denominator)))
     }
   }
 }

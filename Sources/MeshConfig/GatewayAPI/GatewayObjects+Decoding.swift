@@ -24,9 +24,7 @@ extension GatewayAPI.Gateway: FieldDecodable {
     backendCertificate = tls?.backend
     frontend = tls?.frontend ?? GatewayAPI.FrontendTLS(byDefault: nil, ports: [:])
     _ = fields.string("defaultScope")
-    if listeners.isEmpty && !fields.report.hasErrors {
-      fields.error("listeners", "a Gateway needs at least one listener")
-    }
+    if listeners.isEmpty && !fields.report.hasErrors { fields.error("listeners", "a Gateway needs at least one listener") }
     GatewayAPI.Listener.check(listeners, &fields)
   }
 
@@ -58,9 +56,7 @@ extension GatewayAPI.Gateway: FieldDecodable {
   }
   private struct Backend: FieldDecodable {
     let certificate: GatewayAPI.ObjectReference?
-    init(_ fields: inout Fields) {
-      certificate = fields.reference("clientCertificateRef", kind: "Secret")
-    }
+    init(_ fields: inout Fields) { certificate = fields.reference("clientCertificateRef", kind: "Secret") }
   }
 }
 
@@ -116,25 +112,19 @@ extension GatewayAPI.Listener: FieldDecodable {
     let allowed: AllowedRoutes? = fields.object("allowedRoutes")
     allowedNamespaces = allowed?.namespaces ?? .same
     allowedKinds = allowed?.kinds ?? []
-    if !name.isEmpty && !NameForm.isSubdomain(name) {
-      fields.error("name", "'\(name.prefix(80))' is not a section name")
-    }
+    if !name.isEmpty && !NameForm.isSubdomain(name) { fields.error("name", "'\(name.prefix(80))' is not a section name") }
     if let host, !GatewayAPI.isHostname(host) {
       fields.error("hostname", "'\(host.prefix(80))' is not a host name, or '*.' and one")
     }
     if fields.report.hasErrors { return }
     switch `protocol` {
     case "HTTP", "TCP", "UDP":
-      if tls != nil {
-        fields.error("tls", "tls must not be specified for protocols ['HTTP', 'TCP', 'UDP']")
-      }
+      if tls != nil { fields.error("tls", "tls must not be specified for protocols ['HTTP', 'TCP', 'UDP']") }
       if host != nil && `protocol` != "HTTP" {
         fields.error("hostname", "hostname must not be specified for protocols ['TCP', 'UDP']")
       }
     case "HTTPS":
-      if tls?.isPassthrough == true {
-        fields.error("tls", "tls mode must be Terminate for protocol HTTPS")
-      }
+      if tls?.isPassthrough == true { fields.error("tls", "tls mode must be Terminate for protocol HTTPS") }
       if tls == nil { fields.error("tls", "required for protocol HTTPS") }
     case "TLS":
       if tls == nil { fields.error("tls", "tls mode must be set for protocol TLS") }
@@ -161,8 +151,7 @@ extension GatewayAPI.Listener: FieldDecodable {
         fields.report.error(path / "name", "Listener name must be unique within the Gateway")
       }
       if listeners[..<index].contains(where: { $0.isSame(listener) }) {
-        fields.report.error(
-          path, "Combination of port, protocol and hostname must be unique for each listener")
+        fields.report.error(path, "Combination of port, protocol and hostname must be unique for each listener")
       }
     }
   }
@@ -188,10 +177,8 @@ extension GatewayAPI.ListenerTLS: FieldDecodable {
     isPassthrough = (fields.name("mode") as Mode?) == .passthrough
     certificates = fields.references("certificateRefs", kind: "Secret")
     _ = fields.stringMap("options")
-    if !isPassthrough && certificates.isEmpty && !fields.has("options") && !fields.report.hasErrors
-    {
-      fields.error(
-        "certificateRefs", "certificateRefs or options must be specified when mode is Terminate")
+    if !isPassthrough && certificates.isEmpty && !fields.has("options") && !fields.report.hasErrors {
+      fields.error("certificateRefs", "certificateRefs or options must be specified when mode is Terminate")
     }
   }
 }
@@ -247,9 +234,7 @@ extension GatewayAPI.ListenerSet: FieldDecodable {
       ?? GatewayAPI.ObjectReference(group: GatewayAPI.group, kind: "Gateway", name: "")
     listeners = fields.list("listeners")
     if parent.name.isEmpty && !fields.report.hasErrors { fields.error("parentRef", "required") }
-    if listeners.isEmpty && !fields.report.hasErrors {
-      fields.error("listeners", "at least one listener is required")
-    }
+    if listeners.isEmpty && !fields.report.hasErrors { fields.error("listeners", "at least one listener is required") }
     GatewayAPI.Listener.check(listeners, &fields)
   }
 }
@@ -306,9 +291,7 @@ extension GatewayAPI.BackendTLSPolicy: FieldDecodable {
       names = (fields.list("subjectAltNames") as [AlternativeName]).map(\.value)
       if fields.report.hasErrors { return }
       if authorities.isEmpty == (wellKnown == nil) {
-        fields.error(
-          "caCertificateRefs",
-          "exactly one of caCertificateRefs or wellKnownCACertificates must be set")
+        fields.error("caCertificateRefs", "exactly one of caCertificateRefs or wellKnownCACertificates must be set")
       }
     }
   }
@@ -323,9 +306,7 @@ extension GatewayAPI.BackendTLSPolicy: FieldDecodable {
       let hostname = fields.text("hostname")
       let uri = fields.text("uri")
       value = (kind == .uri ? uri : hostname) ?? ""
-      if value.isEmpty && !fields.report.hasErrors {
-        fields.error("type", "needs the value that it names")
-      }
+      if value.isEmpty && !fields.report.hasErrors { fields.error("type", "needs the value that it names") }
     }
   }
 }
@@ -338,15 +319,11 @@ extension GatewayAPI.ObjectReference {
 
 extension Fields {
   /// A reference with a group and kind of its own.
-  mutating func reference(_ name: String, kind: String, group: String = "") -> GatewayAPI
-    .ObjectReference?
-  {
+  mutating func reference(_ name: String, kind: String, group: String = "") -> GatewayAPI.ObjectReference? {
     (object(name) as ReferenceFields?)?.completed(kind: kind, group: group)
   }
 
-  mutating func references(_ name: String, kind: String, group: String = "") -> [GatewayAPI
-    .ObjectReference]
-  {
+  mutating func references(_ name: String, kind: String, group: String = "") -> [GatewayAPI.ObjectReference] {
     (list(name) as [ReferenceFields]).map { $0.completed(kind: kind, group: group) }
   }
 }
@@ -370,8 +347,7 @@ struct ReferenceFields: FieldDecodable {
 
   func completed(kind byDefault: String, group: String) -> GatewayAPI.ObjectReference {
     GatewayAPI.ObjectReference(
-      group: self.group ?? group, kind: kind ?? byDefault, namespace: namespace, name: name,
-      sectionName: sectionName,
+      group: self.group ?? group, kind: kind ?? byDefault, namespace: namespace, name: name, sectionName: sectionName,
       port: port)
   }
 }

@@ -9,9 +9,7 @@ extension GatewayAPI {
     /// A route with what of the host name it matches; the more specific comes first.
     typealias Candidate = (route: Topology.Route, hostname: String)
     /// Where a host and port lead for the client at hand.
-    typealias Destination = (_ target: ReferenceTable.Target) -> (
-      cluster: ClusterIndex?, name: String
-    )
+    typealias Destination = (_ target: ReferenceTable.Target) -> (cluster: ClusterIndex?, name: String)
 
     /// One alternative of one rule.
     private struct Entry {
@@ -24,15 +22,11 @@ extension GatewayAPI {
     /// The routes of one host, ordered by specificity.
     ///
     /// - Parameter port: redirects that name neither port nor scheme go there.
-    func routes(_ candidates: [Candidate], port: UInt16, _ destination: Destination) -> [MeshConfig
-      .Route]
-    {
+    func routes(_ candidates: [Candidate], port: UInt16, _ destination: Destination) -> [MeshConfig.Route] {
       var entries: [Entry] = []
       for item in candidates {
         for (index, rule) in item.route.rules.enumerated() {
-          entries += rule.matches.map {
-            Entry(hostname: item.hostname, route: item.route, ruleIndex: index, match: $0)
-          }
+          entries += rule.matches.map { Entry(hostname: item.hostname, route: item.route, ruleIndex: index, match: $0) }
         }
       }
       // Stable: what is equal stays in the order of routes (oldest first, then by name) and rules.
@@ -44,8 +38,7 @@ extension GatewayAPI {
         guard let match = Self.compile(entry.match) else { continue }
         // Alternatives of one rule that follow each other are one route.
         let origin = RouteOrigin(
-          kind: entry.route.key.kind.rawValue, namespace: entry.route.key.namespace,
-          name: entry.route.key.name,
+          kind: entry.route.key.kind.rawValue, namespace: entry.route.key.namespace, name: entry.route.key.name,
           rule: entry.ruleIndex)
         if let last = result.last, last.origin == origin {
           result[result.count - 1].matches.append(match)
@@ -103,8 +96,7 @@ extension GatewayAPI {
       var result: [FieldMatch] = []
       for field in written {
         guard field.isRegex else {
-          result.append(
-            FieldMatch(name: Array(field.name.utf8), match: .exact(Array(field.value.utf8))))
+          result.append(FieldMatch(name: Array(field.name.utf8), match: .exact(Array(field.value.utf8))))
           continue
         }
         guard let pattern = try? Pattern(field.value) else { return nil }
@@ -116,17 +108,14 @@ extension GatewayAPI {
     // MARK: Actions
 
     private func route(
-      _ rule: HTTPRule, of parent: Topology.Route, _ origin: RouteOrigin, _ match: RouteMatch,
-      port: UInt16,
+      _ rule: HTTPRule, of parent: Topology.Route, _ origin: RouteOrigin, _ match: RouteMatch, port: UInt16,
       _ destination: Destination
     ) -> MeshConfig.Route {
-      let name =
-        rule.name.isEmpty ? "\(parent.key.namespace).\(parent.key.name).\(origin.rule)" : rule.name
+      let name = rule.name.isEmpty ? "\(parent.key.namespace).\(parent.key.name).\(origin.rule)" : rule.name
       // What stands at the only backend is as good as at the rule.
       let only = rule.backends.count == 1 ? rule.backends[0].filters : []
       let filters = rule.filters + only
-      var route = MeshConfig.Route(
-        name: name, origin: origin, matches: [match], action: Self.serverError)
+      var route = MeshConfig.Route(name: name, origin: origin, matches: [match], action: Self.serverError)
       route.retry = retry(rule)
       route.timeout = [rule.requestTimeout, rule.retry == nil ? rule.backendTimeout : nil]
         .compactMap { $0 }.filter { $0 > .zero }.min()
@@ -140,9 +129,7 @@ extension GatewayAPI {
       let weighted = rule.backends.filter { $0.weight > 0 }
       if !weighted.isEmpty {
         route.action = .forward(
-          weighted.map {
-            self.destination($0, of: parent, hasOwnFilters: rule.backends.count > 1, destination)
-          })
+          weighted.map { self.destination($0, of: parent, hasOwnFilters: rule.backends.count > 1, destination) })
       }
       return route
     }
@@ -155,9 +142,7 @@ extension GatewayAPI {
     ) -> WeightedDestination {
       let reference = backend.reference
       var result = WeightedDestination(
-        cluster: nil,
-        clusterName:
-          "\(reference.kind) \(reference.namespace ?? parent.key.namespace)/\(reference.name)",
+        cluster: nil, clusterName: "\(reference.kind) \(reference.namespace ?? parent.key.namespace)/\(reference.name)",
         weight: UInt32(clamping: backend.weight))
       let target = try? topology.references.backend(
         reference, kind: parent.key.kind.documentKind, from: parent.key.namespace)
@@ -179,14 +164,11 @@ extension GatewayAPI {
     }
 
     private func apply(
-      _ filter: Filter, to route: inout MeshConfig.Route, _ parent: Topology.Route,
-      _ destination: Destination
+      _ filter: Filter, to route: inout MeshConfig.Route, _ parent: Topology.Route, _ destination: Destination
     ) {
       switch filter {
-      case .requestHeaders(let change):
-        route.requestHeaders = Self.joined(route.requestHeaders, Self.operations(change))
-      case .responseHeaders(let change):
-        route.responseHeaders = Self.joined(route.responseHeaders, Self.operations(change))
+      case .requestHeaders(let change): route.requestHeaders = Self.joined(route.requestHeaders, Self.operations(change))
+      case .responseHeaders(let change): route.responseHeaders = Self.joined(route.responseHeaders, Self.operations(change))
       case .rewrite(let rewrite): route.rewrite = Self.rewrite(rewrite)
       case .cors(let cors): route.cors = Self.cors(cors)
       case .mirror(let mirror):
@@ -195,36 +177,28 @@ extension GatewayAPI {
         let found = target.map(destination)
         route.mirrors.append(
           MirrorPolicy(
-            cluster: found?.cluster, clusterName: found?.name ?? mirror.backend.name,
-            partsPerMillion: mirror.partsPerMillion))
+            cluster: found?.cluster, clusterName: found?.name ?? mirror.backend.name, partsPerMillion: mirror.partsPerMillion))
       case .redirect, .unsupported: break
       }
     }
 
-    private static func joined(_ first: HeaderOperations, _ second: HeaderOperations)
-      -> HeaderOperations
-    {
-      HeaderOperations(
-        remove: first.remove + second.remove, set: first.set + second.set,
-        add: first.add + second.add)
+    private static func joined(_ first: HeaderOperations, _ second: HeaderOperations) -> HeaderOperations {
+      HeaderOperations(remove: first.remove + second.remove, set: first.set + second.set, add: first.add + second.add)
     }
 
     private static func operations(_ change: HeaderChange) -> HeaderOperations {
       func field(_ field: Field) -> HeaderOperations.Field {
-        HeaderOperations.Field(
-          name: Array(field.name.lowercased().utf8), value: Array(field.value.utf8))
+        HeaderOperations.Field(name: Array(field.name.lowercased().utf8), value: Array(field.value.utf8))
       }
       return HeaderOperations(
-        remove: change.remove.map { Array($0.lowercased().utf8) }, set: change.set.map(field),
-        add: change.add.map(field))
+        remove: change.remove.map { Array($0.lowercased().utf8) }, set: change.set.map(field), add: change.add.map(field))
     }
 
     private static func rewrite(_ written: Rewrite) -> RewritePolicy {
       let authority = written.hostname.map { Array($0.utf8) }
       switch written.path {
       case .full(let path): return RewritePolicy(uri: whole(path), authority: authority)
-      case .prefix(let prefix):
-        return RewritePolicy(uri: .replace(Array(prefix.utf8)), authority: authority)
+      case .prefix(let prefix): return RewritePolicy(uri: .replace(Array(prefix.utf8)), authority: authority)
       case nil: return RewritePolicy(uri: nil, authority: authority)
       }
     }
@@ -248,8 +222,7 @@ extension GatewayAPI {
         }
       var policy = RedirectPolicy(
         uri: nil, prefixRewrite: nil, authority: written.hostname.map { Array($0.utf8) },
-        scheme: written.scheme.map { Array($0.utf8) }, port: destination,
-        status: UInt16(clamping: written.status))
+        scheme: written.scheme.map { Array($0.utf8) }, port: destination, status: UInt16(clamping: written.status))
       switch written.path {
       case .full(let path): policy.uri = Array(path.utf8)
       case .prefix(let prefix): policy.prefixRewrite = Array(prefix.utf8)
@@ -262,29 +235,21 @@ extension GatewayAPI {
       let origins = written.origins.compactMap { origin -> StringMatch? in
         if origin == "*" { return .present }
         guard origin.utf8.contains(0x2A) else { return .exact(Array(origin.utf8)) }
-        let pattern = origin.split(separator: "*", omittingEmptySubsequences: false).map {
-          quoted(String($0))
-        }
+        let pattern = origin.split(separator: "*", omittingEmptySubsequences: false).map { quoted(String($0)) }
         return (try? Pattern(pattern.joined(separator: ".*"))).map { .regex($0) }
       }
       return CORSPolicy(
-        allowOrigins: origins, allowMethods: written.methods, allowHeaders: written.headers,
-        exposeHeaders: written.exposed,
-        maxAge: written.maxAge, allowCredentials: written.allowsCredentials ? true : nil,
-        forwardUnmatchedPreflights: false)
+        allowOrigins: origins, allowMethods: written.methods, allowHeaders: written.headers, exposeHeaders: written.exposed,
+        maxAge: written.maxAge, allowCredentials: written.allowsCredentials ? true : nil, forwardUnmatchedPreflights: false)
     }
 
     private static func quoted(_ text: String) -> String {
-      text.unicodeScalars.map {
-        NameForm.isAlphanumeric(UInt8(truncatingIfNeeded: $0.value)) ? "\($0)" : "\\\($0)"
-      }.joined()
+      text.unicodeScalars.map { NameForm.isAlphanumeric(UInt8(truncatingIfNeeded: $0.value)) ? "\($0)" : "\\\($0)" }.joined()
     }
 
     /// With a `retry` block every failure of the connection is tried again (Gateway API, HTTPRouteRetry).
     private func retry(_ rule: HTTPRule) -> RetryPolicy? {
-      guard let written = rule.retry else {
-        return settings.defaultRetry.attempts > 0 ? settings.defaultRetry : nil
-      }
+      guard let written = rule.retry else { return settings.defaultRetry.attempts > 0 ? settings.defaultRetry : nil }
       let attempts = written.attempts ?? 2
       guard attempts > 0 else { return nil }
       var policy = settings.defaultRetry

@@ -28,9 +28,7 @@ extension GatewayAPI {
       for port in Set(served.map { topology.listeners[$0].spec.port }).sorted() {
         let here = served.filter { topology.listeners[$0].spec.port == port }
         if taken.contains(port) {
-          for index in here {
-            findings.append(conflict(index, "a Gateway of networking.istio.io has port \(port)"))
-          }
+          for index in here { findings.append(conflict(index, "a Gateway of networking.istio.io has port \(port)")) }
           continue
         }
         result += listeners(here, port: port, &findings, destination)
@@ -41,28 +39,20 @@ extension GatewayAPI {
     private func conflict(_ index: Int, _ reason: String) -> Finding {
       let listener = topology.listeners[index]
       return Finding(
-        severity: .error, code: Finding.Code.conflictingGateways,
-        object: listener.owner.description, path: "spec.listeners",
-        reason: "the listener \(listener.spec.name) is not served: \(reason)",
-        hint: "use another port or host")
+        severity: .error, code: Finding.Code.conflictingGateways, object: listener.owner.description, path: "spec.listeners",
+        reason: "the listener \(listener.spec.name) is not served: \(reason)", hint: "use another port or host")
     }
 
     /// Gateways that share a workload share its ports: the oldest one's kind of listener has a port.
     private func listeners(
-      _ indices: [Int], port: UInt16, _ findings: inout [Finding],
-      _ destination: HTTPRouteCompiler.Destination
+      _ indices: [Int], port: UInt16, _ findings: inout [Finding], _ destination: HTTPRouteCompiler.Destination
     ) -> [GatewayListener] {
       guard let first = indices.first else { return [] }
-      let isTLS: (Int) -> Bool = {
-        ["HTTPS", "TLS"].contains(topology.listeners[$0].spec.protocol)
-      }
+      let isTLS: (Int) -> Bool = { ["HTTPS", "TLS"].contains(topology.listeners[$0].spec.protocol) }
       let kind = topology.listeners[first].spec.protocol
-      let same = indices.filter {
-        isTLS(first) ? isTLS($0) : topology.listeners[$0].spec.protocol == kind
-      }
+      let same = indices.filter { isTLS(first) ? isTLS($0) : topology.listeners[$0].spec.protocol == kind }
       for index in indices where !same.contains(index) {
-        findings.append(
-          conflict(index, "port \(port) speaks \(kind) for \(topology.listeners[first].gateway)"))
+        findings.append(conflict(index, "port \(port) speaks \(kind) for \(topology.listeners[first].gateway)"))
       }
       if kind == "HTTP" { return [httpListener(same, port: port, destination)] }
       if kind == "TCP" {
@@ -84,20 +74,14 @@ extension GatewayAPI {
     }
 
     /// Virtual hosts of listeners that share a port. A host belongs to the listener that names it most specifically, and to no other.
-    private func table(_ indices: [Int], port: UInt16, _ destination: HTTPRouteCompiler.Destination)
-      -> RouteTable
-    {
+    private func table(_ indices: [Int], port: UInt16, _ destination: HTTPRouteCompiler.Destination) -> RouteTable {
       let compiler = HTTPRouteCompiler(topology: topology, settings: settings)
       var hosts: Set<String> = []
       for index in indices { hosts.insert(topology.listeners[index].spec.hostname ?? "*") }
-      for item in topology.attachments where indices.contains(item.listener) {
-        hosts.formUnion(item.hostnames)
-      }
+      for item in topology.attachments where indices.contains(item.listener) { hosts.formUnion(item.hostnames) }
       var virtualHosts = VirtualHostTable()
       for host in hosts.sorted(by: HostName.isMoreSpecific) {
-        let owners = indices.filter {
-          HostName.covers(topology.listeners[$0].spec.hostname ?? "*", host)
-        }
+        let owners = indices.filter { HostName.covers(topology.listeners[$0].spec.hostname ?? "*", host) }
         let names = owners.map { topology.listeners[$0].spec.hostname ?? "*" }
         guard let best = names.min(by: HostName.isMoreSpecific) else { continue }
         let own = owners.filter { (topology.listeners[$0].spec.hostname ?? "*") == best }
@@ -122,8 +106,7 @@ extension GatewayAPI {
     // MARK: TLS and TCP
 
     private func secureListeners(
-      _ indices: [Int], port: UInt16, _ findings: inout [Finding],
-      _ destination: HTTPRouteCompiler.Destination
+      _ indices: [Int], port: UInt16, _ findings: inout [Finding], _ destination: HTTPRouteCompiler.Destination
     ) -> [GatewayListener] {
       var claimed: Set<String> = []
       var result: [GatewayListener] = []
@@ -131,8 +114,7 @@ extension GatewayAPI {
         let spec = topology.listeners[index].spec
         let host = spec.hostname ?? "*"
         guard claimed.insert(host).inserted else {
-          findings.append(
-            conflict(index, "an earlier listener of port \(port) has the host \(host)"))
+          findings.append(conflict(index, "an earlier listener of port \(port) has the host \(host)"))
           continue
         }
         var one: GatewayListener
@@ -142,8 +124,7 @@ extension GatewayAPI {
         } else if spec.tls?.isPassthrough ?? false {
           one = listener(index, role: .passthrough(serverNames(index, destination)))
         } else {
-          one = listener(
-            index, role: .tls(serverTLS(index), connectionRoutes(of: [index], destination)))
+          one = listener(index, role: .tls(serverTLS(index), connectionRoutes(of: [index], destination)))
         }
         one.serverNames = [ServerNamePattern(host)]
         result.append(one)
@@ -171,8 +152,7 @@ extension GatewayAPI {
     private func listener(_ index: Int, role: GatewayListener.Role) -> GatewayListener {
       let listener = topology.listeners[index]
       var result = GatewayListener(
-        port: listener.spec.port, gateways: [name(of: listener.gateway)],
-        localWorkload: localWorkload,
+        port: listener.spec.port, gateways: [name(of: listener.gateway)], localWorkload: localWorkload,
         table: RouteTable(ports: [], fallback: .notFound))
       result.role = role
       result.server = "\(listener.owner.namespace)/\(listener.owner.name)/\(listener.spec.name)"
@@ -182,39 +162,27 @@ extension GatewayAPI {
     private func name(of gateway: ObjectKey) -> String { "\(gateway.namespace)/\(gateway.name)" }
 
     /// The oldest route has the connections of a listener.
-    private func connectionRoutes(of listeners: [Int], _ destination: HTTPRouteCompiler.Destination)
-      -> [TCPRoute]
-    {
-      for item in topology.attachments.sorted(by: { $0.route < $1.route })
-      where listeners.contains(item.listener) {
+    private func connectionRoutes(of listeners: [Int], _ destination: HTTPRouteCompiler.Destination) -> [TCPRoute] {
+      for item in topology.attachments.sorted(by: { $0.route < $1.route }) where listeners.contains(item.listener) {
         let routes = connectionRoutes(topology.routes[item.route], destination)
         if !routes.isEmpty { return routes }
       }
       return []
     }
 
-    private func serverNames(_ index: Int, _ destination: HTTPRouteCompiler.Destination)
-      -> [ServerNameRoute]
-    {
+    private func serverNames(_ index: Int, _ destination: HTTPRouteCompiler.Destination) -> [ServerNameRoute] {
       var result: [ServerNameRoute] = []
       for item in topology.attachments where item.listener == index {
-        guard let route = connectionRoutes(topology.routes[item.route], destination).first else {
-          continue
-        }
-        result += item.hostnames.map {
-          ServerNameRoute(pattern: ServerNamePattern($0), route: route)
-        }
+        guard let route = connectionRoutes(topology.routes[item.route], destination).first else { continue }
+        result += item.hostnames.map { ServerNameRoute(pattern: ServerNamePattern($0), route: route) }
       }
       return TCPRouteCompiler.sorted(result)
     }
 
-    private func connectionRoutes(
-      _ route: Topology.Route, _ destination: HTTPRouteCompiler.Destination
-    ) -> [TCPRoute] {
+    private func connectionRoutes(_ route: Topology.Route, _ destination: HTTPRouteCompiler.Destination) -> [TCPRoute] {
       route.connectionRules.enumerated().compactMap { index, rule in
         let origin = RouteOrigin(
-          kind: route.key.kind.rawValue, namespace: route.key.namespace, name: route.key.name,
-          rule: index)
+          kind: route.key.kind.rawValue, namespace: route.key.namespace, name: route.key.name, rule: index)
         let weighted = rule.backends.filter { $0.weight > 0 }
         guard !weighted.isEmpty else { return nil }
         return TCPRoute(
@@ -242,14 +210,10 @@ extension GatewayAPI {
     func routes(
       host: String, namespace: String, port: UInt16, _ destination: HTTPRouteCompiler.Destination
     ) -> [MeshConfig.Route]? {
-      let here = topology.meshAttachments.filter {
-        $0.host == host && ($0.port == nil || $0.port == port)
-      }
-      .map { topology.routes[$0.route] }.filter { !$0.rules.isEmpty }
+      let here = topology.meshAttachments.filter { $0.host == host && ($0.port == nil || $0.port == port) }
+        .map { topology.routes[$0.route] }.filter { !$0.rules.isEmpty }
       if here.isEmpty { return nil }
-      let consumers = here.filter {
-        $0.key.namespace == clientNamespace && $0.key.namespace != namespace
-      }
+      let consumers = here.filter { $0.key.namespace == clientNamespace && $0.key.namespace != namespace }
       let producers = here.filter { $0.key.namespace == namespace }
       let chosen = consumers.isEmpty ? producers : consumers
       if chosen.isEmpty { return nil }

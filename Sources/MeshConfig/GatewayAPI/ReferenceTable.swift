@@ -20,9 +20,7 @@ extension GatewayAPI {
 
     init(objects: [StoredObject], services: [Service], domain: String) {
       self.domain = domain
-      for service in services {
-        ports[service.host, default: []].formUnion(service.ports.map(\.number))
-      }
+      for service in services { ports[service.host, default: []].formUnion(service.ports.map(\.number)) }
       for stored in objects {
         let key = stored.key
         let name = "\(key.namespace)/\(key.name)"
@@ -59,20 +57,15 @@ extension GatewayAPI {
       if target == namespace { return true }
       return grants.contains { item in
         item.namespace == target
-          && item.grant.from.contains {
-            $0.group == GatewayAPI.group && $0.kind == kind && $0.namespace == namespace
-          }
+          && item.grant.from.contains { $0.group == GatewayAPI.group && $0.kind == kind && $0.namespace == namespace }
           && item.grant.to.contains {
-            $0.group == reference.group && $0.kind == reference.kind
-              && ($0.name == nil || $0.name == reference.name)
+            $0.group == reference.group && $0.kind == reference.kind && ($0.name == nil || $0.name == reference.name)
           }
       }
     }
 
     /// Where a backend's requests go.
-    func backend(_ reference: ObjectReference, kind: String, from namespace: String)
-      throws(ReferenceProblem) -> Target
-    {
+    func backend(_ reference: ObjectReference, kind: String, from namespace: String) throws(ReferenceProblem) -> Target {
       let target = reference.namespace ?? namespace
       let host: String
       switch (reference.group, reference.kind) {
@@ -82,26 +75,21 @@ extension GatewayAPI {
         host = entries["\(target)/\(reference.name)"]?.first ?? ""
       default:
         throw ReferenceProblem(
-          reason: "InvalidKind",
-          message: "a backend cannot be a \(reference.kind) of the group '\(reference.group)'")
+          reason: "InvalidKind", message: "a backend cannot be a \(reference.kind) of the group '\(reference.group)'")
       }
       guard isPermitted(reference, kind: kind, from: namespace) else {
         throw ReferenceProblem(
           reason: "RefNotPermitted",
           message:
-            "\(reference.kind) \(target)/\(reference.name) is in another namespace and no ReferenceGrant there permits it"
-        )
+            "\(reference.kind) \(target)/\(reference.name) is in another namespace and no ReferenceGrant there permits it")
       }
       guard let known = ports[host] else {
-        throw ReferenceProblem(
-          reason: "BackendNotFound",
-          message: "\(reference.kind) \(target)/\(reference.name) is not found")
+        throw ReferenceProblem(reason: "BackendNotFound", message: "\(reference.kind) \(target)/\(reference.name) is not found")
       }
       let port = reference.port ?? (known.count == 1 ? known.first : nil)
       guard let port, known.contains(port) else {
         throw ReferenceProblem(
-          reason: "BackendNotFound",
-          message: "\(reference.kind) \(target)/\(reference.name) has no such port")
+          reason: "BackendNotFound", message: "\(reference.kind) \(target)/\(reference.name) has no such port")
       }
       return Target(host: host, port: port)
     }
@@ -125,26 +113,20 @@ extension GatewayAPI {
       _ reference: ObjectReference, from namespace: String, invalid reason: String
     ) throws(ReferenceProblem) -> Secret {
       guard reference.group.isEmpty, reference.kind == "Secret" else {
-        throw ReferenceProblem(
-          reason: reason, message: "a certificate is in a Secret, not in a \(reference.kind)")
+        throw ReferenceProblem(reason: reason, message: "a certificate is in a Secret, not in a \(reference.kind)")
       }
       guard isPermitted(reference, kind: "Gateway", from: namespace) else {
         throw ReferenceProblem(
-          reason: "RefNotPermitted",
-          message: "no ReferenceGrant permits the Secret \(reference.name) of another namespace")
+          reason: "RefNotPermitted", message: "no ReferenceGrant permits the Secret \(reference.name) of another namespace")
       }
       let name = "\(reference.namespace ?? namespace)/\(reference.name)"
       guard let secret = secrets[name] else {
         throw ReferenceProblem(reason: reason, message: "the Secret \(name) is not found")
       }
       if secret.isSealed { return secret }
-      guard let chain = secret.certificateChain, let key = secret.privateKey,
-        PEMForm.holds(chain, "CERTIFICATE"),
+      guard let chain = secret.certificateChain, let key = secret.privateKey, PEMForm.holds(chain, "CERTIFICATE"),
         PEMForm.holds(key, "PRIVATE KEY")
-      else {
-        throw ReferenceProblem(
-          reason: reason, message: "the Secret \(name) holds no certificate with its key")
-      }
+      else { throw ReferenceProblem(reason: reason, message: "the Secret \(name) holds no certificate with its key") }
       return secret
     }
 
@@ -154,21 +136,17 @@ extension GatewayAPI {
     ) throws(ReferenceProblem) -> [UInt8] {
       guard reference.group.isEmpty, ["ConfigMap", "Secret"].contains(reference.kind) else {
         throw ReferenceProblem(
-          reason: "InvalidKind",
-          message: "authorities are in a ConfigMap or Secret, not in a \(reference.kind)")
+          reason: "InvalidKind", message: "authorities are in a ConfigMap or Secret, not in a \(reference.kind)")
       }
       guard isPermitted(reference, kind: kind, from: namespace) else {
         throw ReferenceProblem(
-          reason: "RefNotPermitted",
-          message: "no ReferenceGrant permits \(reference.kind) \(reference.name)")
+          reason: "RefNotPermitted", message: "no ReferenceGrant permits \(reference.kind) \(reference.name)")
       }
       let name = "\(reference.namespace ?? namespace)/\(reference.name)"
-      let found =
-        reference.kind == "Secret" ? secrets[name]?.authorities : configMaps[name]?.authorities
+      let found = reference.kind == "Secret" ? secrets[name]?.authorities : configMaps[name]?.authorities
       guard let found, PEMForm.holds(found, "CERTIFICATE") else {
         throw ReferenceProblem(
-          reason: "InvalidCACertificateRef",
-          message: "\(reference.kind) \(name) has no certificate under ca.crt")
+          reason: "InvalidCACertificateRef", message: "\(reference.kind) \(name) has no certificate under ca.crt")
       }
       return found
     }
@@ -181,8 +159,7 @@ enum PEMForm {
   static func holds(_ text: [UInt8], _ label: String) -> Bool {
     let lines = text.split(separator: 0x0A).map { $0.last == 0x0D ? $0.dropLast() : $0 }
     guard let begin = lines.firstIndex(where: { isLine($0, "-----BEGIN ", label) }),
-      let end = lines[begin...].firstIndex(where: { isLine($0, "-----END ", label) }),
-      end > begin + 1
+      let end = lines[begin...].firstIndex(where: { isLine($0, "-----END ", label) }), end > begin + 1
     else { return false }
     return lines[(begin + 1)..<end].allSatisfy { line in
       line.allSatisfy { NameForm.isAlphanumeric($0) || [0x2B, 0x2F, 0x3D].contains($0) }
@@ -191,7 +168,6 @@ enum PEMForm {
 
   private static func isLine(_ line: ArraySlice<UInt8>, _ start: String, _ label: String) -> Bool {
     let end = Array("\(label)-----".utf8)
-    return line.starts(with: start.utf8) && line.count >= end.count
-      && line.suffix(end.count).elementsEqual(end)
+    return line.starts(with: start.utf8) && line.count >= end.count && line.suffix(end.count).elementsEqual(end)
   }
 }

@@ -5,17 +5,14 @@ extension GatewayAPI.RouteParents {
     hostnames = []
     if parents.count > 32 { fields.error("parentRefs", "at most 32 parents") }
     for (index, parent) in parents.enumerated() where parents[..<index].contains(parent) {
-      fields.report.error(
-        (fields.path / "parentRefs")[index],
-        "sectionName or port must be unique among equal parentRefs")
+      fields.report.error((fields.path / "parentRefs")[index], "sectionName or port must be unique among equal parentRefs")
     }
     guard hasHostnames else { return }
     let written = fields.strings("hostnames")
     if written.count > 16 { fields.error("hostnames", "at most 16 hostnames") }
     for (index, host) in written.enumerated() where !GatewayAPI.isHostname(host) {
       fields.report.error(
-        (fields.path / "hostnames")[index],
-        "'\(host.prefix(80))' is not a host name, or '*.' and one",
+        (fields.path / "hostnames")[index], "'\(host.prefix(80))' is not a host name, or '*.' and one",
         hint: "write lower-case names")
     }
     hostnames = written.map { $0.lowercased() }
@@ -34,22 +31,19 @@ extension GatewayAPI.HTTPRoute: FieldDecodable {
 extension GatewayAPI.HTTPRule {
   /// A route without rules: everything, to nowhere.
   static let everything = GatewayAPI.HTTPRule(
-    name: "", matches: [.everything], filters: [], backends: [], requestTimeout: nil,
-    backendTimeout: nil, retry: nil)
+    name: "", matches: [.everything], filters: [], backends: [], requestTimeout: nil, backendTimeout: nil, retry: nil)
 
   static func checkNames(_ rules: [Self], _ fields: inout Fields) {
     if rules.count > 16 { fields.error("rules", "at most 16 rules") }
     for (index, rule) in rules.enumerated()
     where !rule.name.isEmpty && rules[..<index].contains(where: { $0.name == rule.name }) {
-      fields.report.error(
-        (fields.path / "rules")[index] / "name", "Rule name must be unique within the route")
+      fields.report.error((fields.path / "rules")[index] / "name", "Rule name must be unique within the route")
     }
   }
 }
 
 extension GatewayAPI.HTTPMatch {
-  static let everything = GatewayAPI.HTTPMatch(
-    path: .prefix(""), headers: [], query: [], method: nil, grpc: nil)
+  static let everything = GatewayAPI.HTTPMatch(path: .prefix(""), headers: [], query: [], method: nil, grpc: nil)
 }
 
 extension GatewayAPI {
@@ -63,16 +57,14 @@ extension GatewayAPI {
       let timeouts: Timeouts? = fields.object("timeouts")
       let retry: Retry? = fields.object("retry")
       if fields.has("sessionPersistence") {
-        fields.report.notEnforced(
-          fields.path / "sessionPersistence", "each request picks its endpoint anew")
+        fields.report.notEnforced(fields.path / "sessionPersistence", "each request picks its endpoint anew")
       }
       fields.ignore("sessionPersistence")
       if matches.count > 64 { fields.error("matches", "at most 64 matches") }
       Backend.check(backends, &fields)
       HTTPRule.check(filters, backends, matches, &fields)
       rule = HTTPRule(
-        name: name, matches: matches.isEmpty ? [.everything] : matches, filters: filters,
-        backends: backends,
+        name: name, matches: matches.isEmpty ? [.everything] : matches, filters: filters, backends: backends,
         requestTimeout: timeouts?.request, backendTimeout: timeouts?.backend, retry: retry)
     }
   }
@@ -84,8 +76,7 @@ extension GatewayAPI {
       request = fields.duration("request", min: .zero)
       backend = fields.duration("backendRequest", min: .zero)
       if let request, let backend, request != .zero, backend > request {
-        fields.error(
-          "backendRequest", "backendRequest timeout cannot be longer than request timeout")
+        fields.error("backendRequest", "backendRequest timeout cannot be longer than request timeout")
       }
     }
   }
@@ -93,21 +84,17 @@ extension GatewayAPI {
 
 extension GatewayAPI.HTTPRule {
   fileprivate static func check(
-    _ filters: [GatewayAPI.Filter], _ backends: [GatewayAPI.Backend],
-    _ matches: [GatewayAPI.HTTPMatch],
+    _ filters: [GatewayAPI.Filter], _ backends: [GatewayAPI.Backend], _ matches: [GatewayAPI.HTTPMatch],
     _ fields: inout Fields
   ) {
     let redirects = filters.contains { if case .redirect = $0 { true } else { false } }
     let rewrites = filters.contains { if case .rewrite = $0 { true } else { false } }
     if redirects && !backends.isEmpty {
-      fields.error(
-        "backendRefs", "RequestRedirect filter must not be used together with backendRefs")
+      fields.error("backendRefs", "RequestRedirect filter must not be used together with backendRefs")
     }
     if redirects && rewrites {
       fields.error(
-        "filters",
-        "May specify either httpRouteFilterRequestRedirect or httpRouteFilterRequestRewrite, but not both"
-      )
+        "filters", "May specify either httpRouteFilterRequestRedirect or httpRouteFilterRequestRewrite, but not both")
     }
     let changesPrefix = (filters + backends.flatMap(\.filters)).contains { filter in
       switch filter {
@@ -117,8 +104,7 @@ extension GatewayAPI.HTTPRule {
       }
     }
     if changesPrefix && !matches.allSatisfy(\.isPrefix) {
-      fields.error(
-        "filters", "when using ReplacePrefixMatch, every match must be of type PathPrefix")
+      fields.error("filters", "when using ReplacePrefixMatch, every match must be of type PathPrefix")
     }
   }
 }
@@ -137,8 +123,7 @@ extension GatewayAPI.HTTPMatch: FieldDecodable {
     grpc = nil
     let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
     if let method, !known.contains(method) {
-      fields.error(
-        "method", "'\(method.prefix(40))' is not one of \(known.joined(separator: ", "))")
+      fields.error("method", "'\(method.prefix(40))' is not one of \(known.joined(separator: ", "))")
     }
   }
 
@@ -181,11 +166,8 @@ extension GatewayAPI.HTTPMatch: FieldDecodable {
       if !value.hasPrefix("/") { return "must be an absolute path: begin with '/'" }
       if value.utf8.count > 1024 { return "at most 1024 bytes" }
       let forbidden = ["//", "/./", "/../", "%2f", "%2F", "#"]
-      if let found = forbidden.first(where: { value.holds($0) }) {
-        return "must not contain '\(found)'"
-      }
-      return value.hasSuffix("/..") || value.hasSuffix("/.")
-        ? "must not end with '/..' or '/.'" : nil
+      if let found = forbidden.first(where: { value.holds($0) }) { return "must not contain '\(found)'" }
+      return value.hasSuffix("/..") || value.hasSuffix("/.") ? "must not end with '/..' or '/.'" : nil
     }
     static func problem(ofPattern value: String) -> String? {
       do throws(PatternError) { _ = try Pattern(value) } catch { return error.reason }
@@ -205,13 +187,9 @@ struct FieldFields: FieldDecodable {
     let kind: Kind = fields.name("type") ?? .exact
     let name = fields.requiredString("name")
     let value = fields.string("value") ?? ""
-    if !name.isEmpty && !NameForm.isFieldName(name) {
-      fields.error("name", "'\(name.prefix(80))' is not a header name")
-    }
+    if !name.isEmpty && !NameForm.isFieldName(name) { fields.error("name", "'\(name.prefix(80))' is not a header name") }
     if kind == .regex {
-      do throws(PatternError) { _ = try Pattern(value) } catch {
-        fields.error("value", error.reason)
-      }
+      do throws(PatternError) { _ = try Pattern(value) } catch { fields.error("value", error.reason) }
     } else if HeaderValueForm.hasControls(value) {
       fields.error("value", "has control characters")
     }
@@ -240,8 +218,7 @@ extension GatewayAPI.Backend: FieldDecodable {
     for (index, backend) in backends.enumerated() {
       let reference = backend.reference
       if reference.group.isEmpty && reference.kind == "Service" && reference.port == nil {
-        fields.report.error(
-          (fields.path / "backendRefs")[index] / "port", "Must have port for Service reference")
+        fields.report.error((fields.path / "backendRefs")[index] / "port", "Must have port for Service reference")
       }
     }
   }
@@ -267,8 +244,7 @@ extension GatewayAPI.GRPCRoute: FieldDecodable {
         path: .prefix(""), headers: [], query: [], method: nil,
         grpc: GatewayAPI.GRPCMethod(service: nil, method: nil, isRegex: false))
       rule = GatewayAPI.HTTPRule(
-        name: name, matches: matches.isEmpty ? [any] : matches.map(\.match), filters: filters,
-        backends: backends,
+        name: name, matches: matches.isEmpty ? [any] : matches.map(\.match), filters: filters, backends: backends,
         requestTimeout: nil, backendTimeout: nil, retry: nil)
     }
   }
@@ -279,8 +255,7 @@ extension GatewayAPI.GRPCRoute: FieldDecodable {
       let method = (fields.object("method") as Method?)?.method
       let headers = GatewayAPI.HTTPMatch.unique(fields.list("headers"), lowercased: true)
       let named = method ?? GatewayAPI.GRPCMethod(service: nil, method: nil, isRegex: false)
-      match = GatewayAPI.HTTPMatch(
-        path: named.path, headers: headers, query: [], method: nil, grpc: named)
+      match = GatewayAPI.HTTPMatch(path: named.path, headers: headers, query: [], method: nil, grpc: named)
     }
   }
 
@@ -300,12 +275,8 @@ extension GatewayAPI.GRPCRoute: FieldDecodable {
       for (name, value) in [("service", method.service), ("method", method.method)] {
         guard let value else { continue }
         if kind == .regex {
-          do throws(PatternError) { _ = try Pattern(value) } catch {
-            fields.error(name, error.reason)
-          }
-        } else if !value.utf8.allSatisfy({
-          NameForm.isAlphanumeric($0) || $0 == 0x5F || $0 == 0x2E && name == "service"
-        }) {
+          do throws(PatternError) { _ = try Pattern(value) } catch { fields.error(name, error.reason) }
+        } else if !value.utf8.allSatisfy({ NameForm.isAlphanumeric($0) || $0 == 0x5F || $0 == 0x2E && name == "service" }) {
           fields.error(name, "'\(value.prefix(80))' is not a gRPC \(name) name")
         }
       }
@@ -332,8 +303,7 @@ extension GatewayAPI.ConnectionRoute {
   struct TLSFields: FieldDecodable {
     let value: GatewayAPI.ConnectionRoute
     init(_ fields: inout Fields) {
-      value = GatewayAPI.ConnectionRoute(
-        common: GatewayAPI.RouteParents(&fields), rules: fields.list("rules"))
+      value = GatewayAPI.ConnectionRoute(common: GatewayAPI.RouteParents(&fields), rules: fields.list("rules"))
       if value.rules.isEmpty && !fields.report.hasErrors { fields.error("rules", "required") }
     }
   }

@@ -7,9 +7,7 @@ extension GatewayAPI {
     public func status(of key: ObjectKey) -> YAMLNode? { byKey[key] }
 
     /// The object's YAML with its status.
-    public func yaml(of object: MeshObject) -> String {
-      document(object).map(YAMLText.document) ?? object.yaml
-    }
+    public func yaml(of object: MeshObject) -> String { document(object).map(YAMLText.document) ?? object.yaml }
 
     /// The object's JSON with its status.
     public func json(of object: MeshObject) -> String {
@@ -17,8 +15,7 @@ extension GatewayAPI {
     }
 
     private func document(_ object: MeshObject) -> YAMLNode? {
-      guard let status = byKey[object.key],
-        let document = YAMLParser.parse(object.canonical).documents.first,
+      guard let status = byKey[object.key], let document = YAMLParser.parse(object.canonical).documents.first,
         case .mapping(let entries) = document.value
       else { return nil }
       let entry = YAMLEntry(key: "status", position: document.position, value: status)
@@ -45,15 +42,11 @@ private struct StatusWriter {
 
   var all: [ObjectKey: YAMLNode] {
     var result: [ObjectKey: YAMLNode] = [:]
-    for key in topology.classes {
-      result[key] = Self.map([("conditions", Self.conditions([.accepted]))])
-    }
+    for key in topology.classes { result[key] = Self.map([("conditions", Self.conditions([.accepted]))]) }
     for (key, _) in topology.gateways { result[key] = gateway(key) }
     for (key, accepted) in topology.listenerSets { result[key] = listenerSet(key, accepted) }
     let routes = Dictionary(grouping: topology.parents, by: \.route)
-    for (key, parents) in routes {
-      result[key] = Self.map([("parents", .list(parents.map(Self.parent)))])
-    }
+    for (key, parents) in routes { result[key] = Self.map([("parents", .list(parents.map(Self.parent)))]) }
     for policy in topology.policies { result[policy.key] = self.policy(policy) }
     return result
   }
@@ -66,14 +59,12 @@ private struct StatusWriter {
       accepted = .accepted
     } else {
       let some = own.contains { $0.accepted.isTrue }
-      accepted = GatewayAPI.Condition(
-        "Accepted", some, "ListenersNotValid", "some listeners are not accepted")
+      accepted = GatewayAPI.Condition("Accepted", some, "ListenersNotValid", "some listeners are not accepted")
     }
     let isServed = all.contains(where: \.isServed)
     let programmed =
       isServed
-      ? GatewayAPI.Condition.programmed
-      : GatewayAPI.Condition("Programmed", false, "Invalid", "no listener is served")
+      ? GatewayAPI.Condition.programmed : GatewayAPI.Condition("Programmed", false, "Invalid", "no listener is served")
     let sets = topology.listenerSets.filter { set in
       set.value.isTrue && topology.listeners.contains { $0.owner == set.key && $0.gateway == key }
     }
@@ -93,31 +84,22 @@ private struct StatusWriter {
     if !accepted.isTrue {
       programmed = GatewayAPI.Condition("Programmed", false, accepted.reason, accepted.message)
     } else if !own.contains(where: \.isServed) {
-      ownAccepted = GatewayAPI.Condition(
-        "Accepted", false, "ListenersNotValid", "no listener is served")
-      programmed = GatewayAPI.Condition(
-        "Programmed", false, "ListenersNotValid", "no listener is served")
+      ownAccepted = GatewayAPI.Condition("Accepted", false, "ListenersNotValid", "no listener is served")
+      programmed = GatewayAPI.Condition("Programmed", false, "ListenersNotValid", "no listener is served")
     }
     return Self.map([
-      ("conditions", Self.conditions([ownAccepted, programmed])),
-      ("listeners", .list(own.map(Self.listener))),
+      ("conditions", Self.conditions([ownAccepted, programmed])), ("listeners", .list(own.map(Self.listener))),
     ])
   }
 
   private static func listener(_ listener: GatewayAPI.Topology.ServedListener) -> YAMLNode {
     map([
       ("attachedRoutes", .number(listener.attachedRoutes.count)),
-      (
-        "conditions",
-        conditions([listener.accepted, listener.conflicted, listener.programmed, listener.resolved])
-      ),
+      ("conditions", conditions([listener.accepted, listener.conflicted, listener.programmed, listener.resolved])),
       ("name", .text(listener.spec.name)),
       (
         "supportedKinds",
-        .list(
-          listener.supportedKinds.map {
-            map([("group", .text($0.group)), ("kind", .text($0.kind))])
-          })
+        .list(listener.supportedKinds.map { map([("group", .text($0.group)), ("kind", .text($0.kind))]) })
       ),
     ])
   }
@@ -132,8 +114,7 @@ private struct StatusWriter {
 
   private static func reference(_ reference: GatewayAPI.ObjectReference, own: String) -> YAMLNode {
     var entries: [(String, YAMLNode)] = [
-      ("group", .text(reference.group)), ("kind", .text(reference.kind)),
-      ("name", .text(reference.name)),
+      ("group", .text(reference.group)), ("kind", .text(reference.kind)), ("name", .text(reference.name)),
       ("namespace", .text(reference.namespace ?? own)),
     ]
     if let port = reference.port { entries.append(("port", .number(Int(port)))) }
@@ -159,11 +140,9 @@ private struct StatusWriter {
         "ancestors",
         .list(
           ancestors.sorted().map { key in
-            let gateway = GatewayAPI.ObjectReference(
-              group: GatewayAPI.group, kind: "Gateway", name: key.name)
+            let gateway = GatewayAPI.ObjectReference(group: GatewayAPI.group, kind: "Gateway", name: key.name)
             return Self.map([
-              ("ancestorRef", Self.reference(gateway, own: key.namespace)),
-              ("conditions", conditions),
+              ("ancestorRef", Self.reference(gateway, own: key.namespace)), ("conditions", conditions),
               ("controllerName", .text(GatewayAPI.controllerName)),
             ])
           })
@@ -175,23 +154,19 @@ private struct StatusWriter {
     .list(
       conditions.map { item in
         map([
-          ("message", .text(item.message)), ("observedGeneration", .number(1)),
-          ("reason", .text(item.reason)),
+          ("message", .text(item.message)), ("observedGeneration", .number(1)), ("reason", .text(item.reason)),
           ("status", .text(item.isTrue ? "True" : "False")), ("type", .text(item.type)),
         ])
       })
   }
 
   private static func map(_ entries: [(String, YAMLNode)]) -> YAMLNode {
-    YAMLNode(
-      .mapping(entries.map { YAMLEntry(key: $0.0, position: start, value: $0.1) }), at: start)
+    YAMLNode(.mapping(entries.map { YAMLEntry(key: $0.0, position: start, value: $0.1) }), at: start)
   }
 }
 
 extension YAMLNode {
-  fileprivate static func text(_ text: String) -> YAMLNode {
-    YAMLNode(.string(text), at: SourcePosition(line: 1, column: 1))
-  }
+  fileprivate static func text(_ text: String) -> YAMLNode { YAMLNode(.string(text), at: SourcePosition(line: 1, column: 1)) }
   fileprivate static func number(_ number: Int) -> YAMLNode {
     YAMLNode(.int(Int64(number)), at: SourcePosition(line: 1, column: 1))
   }

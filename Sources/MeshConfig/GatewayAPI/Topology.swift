@@ -20,8 +20,7 @@ extension GatewayAPI {
 
       var isServed: Bool { accepted.isTrue && !conflicted.isTrue && resolved.isTrue }
       var programmed: Condition {
-        isServed
-          ? .programmed : Condition("Programmed", false, "Invalid", "the listener is not served")
+        isServed ? .programmed : Condition("Programmed", false, "Invalid", "the listener is not served")
       }
     }
 
@@ -107,9 +106,7 @@ extension GatewayAPI {
         }
       }
       return objects.compactMap { stored in
-        guard case .kubernetesGateway(let gateway) = stored.object.spec,
-          names.contains(gateway.className)
-        else { return nil }
+        guard case .kubernetesGateway(let gateway) = stored.object.spec, names.contains(gateway.className) else { return nil }
         return (stored.key, gateway)
       }
     }
@@ -117,8 +114,7 @@ extension GatewayAPI {
     private func backendCertificate(_ gateway: Gateway, _ key: ObjectKey) -> Condition? {
       guard let reference = gateway.backendCertificate else { return nil }
       do throws(ReferenceProblem) {
-        _ = try references.certificate(
-          reference, from: key.namespace, invalid: "InvalidClientCertificateRef")
+        _ = try references.certificate(reference, from: key.namespace, invalid: "InvalidClientCertificateRef")
       } catch {
         return Condition("ResolvedRefs", false, error.reason, error.message)
       }
@@ -128,25 +124,17 @@ extension GatewayAPI {
     private mutating func add(_ set: ListenerSet, _ key: ObjectKey) {
       let namespace = set.parent.namespace ?? key.namespace
       guard set.parent.group == GatewayAPI.group, set.parent.kind == "Gateway",
-        let parent = gateways.first(where: {
-          $0.key.namespace == namespace && $0.key.name == set.parent.name
-        })
+        let parent = gateways.first(where: { $0.key.namespace == namespace && $0.key.name == set.parent.name })
       else { return }
-      guard
-        references.isSelected(
-          key.namespace, by: parent.gateway.allowedListeners, own: parent.key.namespace)
-      else {
-        listenerSets[key] = Condition(
-          "Accepted", false, "NotAllowed", "the Gateway does not allow this ListenerSet")
+      guard references.isSelected(key.namespace, by: parent.gateway.allowedListeners, own: parent.key.namespace) else {
+        listenerSets[key] = Condition("Accepted", false, "NotAllowed", "the Gateway does not allow this ListenerSet")
         return
       }
       listenerSets[key] = .accepted
       for listener in set.listeners { add(listener, owner: key, gateway: parent) }
     }
 
-    private mutating func add(
-      _ spec: Listener, owner: ObjectKey, gateway: (key: ObjectKey, gateway: Gateway)
-    ) {
+    private mutating func add(_ spec: Listener, owner: ObjectKey, gateway: (key: ObjectKey, gateway: Gateway)) {
       var listener = ServedListener(owner: owner, gateway: gateway.key, spec: spec)
       let known = Self.kinds(ofProtocol: spec.protocol, tls: spec.tls)
       if known.isEmpty {
@@ -158,8 +146,7 @@ extension GatewayAPI {
         listener.supportedKinds = spec.allowedKinds.filter(known.contains)
         if listener.supportedKinds.count != spec.allowedKinds.count && !known.isEmpty {
           listener.resolved = Condition(
-            "ResolvedRefs", false, "InvalidRouteKinds",
-            "a \(spec.protocol) listener cannot take every kind that is allowed")
+            "ResolvedRefs", false, "InvalidRouteKinds", "a \(spec.protocol) listener cannot take every kind that is allowed")
         }
       }
       if let tls = spec.tls, !tls.isPassthrough, ["HTTPS", "TLS"].contains(spec.protocol) {
@@ -173,8 +160,7 @@ extension GatewayAPI {
       for reference in tls.certificates {
         do throws(ReferenceProblem) {
           listener.certificates.append(
-            try references.certificate(
-              reference, from: listener.owner.namespace, invalid: "InvalidCertificateRef"))
+            try references.certificate(reference, from: listener.owner.namespace, invalid: "InvalidCertificateRef"))
         } catch {
           listener.resolved = Condition("ResolvedRefs", false, error.reason, error.message)
         }
@@ -182,9 +168,7 @@ extension GatewayAPI {
     }
 
     private func resolveClients(_ frontend: FrontendTLS, _ listener: inout ServedListener) {
-      guard let validation = frontend.ports[listener.spec.port] ?? frontend.byDefault else {
-        return
-      }
+      guard let validation = frontend.ports[listener.spec.port] ?? frontend.byDefault else { return }
       listener.clientValidation = validation
       for reference in validation.authorities {
         do throws(ReferenceProblem) {
@@ -216,18 +200,12 @@ extension GatewayAPI {
     private mutating func markConflicts() {
       for index in listeners.indices {
         let own = listeners[index]
-        for other in listeners[..<index]
-        where other.gateway == own.gateway && other.spec.port == own.spec.port {
-          guard !other.conflicted.isTrue, other.accepted.reason != "UnsupportedProtocol" else {
-            continue
-          }
+        for other in listeners[..<index] where other.gateway == own.gateway && other.spec.port == own.spec.port {
+          guard !other.conflicted.isTrue, other.accepted.reason != "UnsupportedProtocol" else { continue }
           if Self.transport(other.spec) != Self.transport(own.spec) {
-            conflict(
-              index, "ProtocolConflict",
-              "port \(own.spec.port) speaks \(other.spec.protocol) for \(other.spec.name)")
+            conflict(index, "ProtocolConflict", "port \(own.spec.port) speaks \(other.spec.protocol) for \(other.spec.name)")
           } else if other.spec.hostname == own.spec.hostname {
-            conflict(
-              index, "HostnameConflict", "the listener \(other.spec.name) has this port and host")
+            conflict(index, "HostnameConflict", "the listener \(other.spec.name) has this port and host")
           }
         }
       }
@@ -248,17 +226,11 @@ extension GatewayAPI {
       let key = stored.key
       switch stored.object.spec {
       case .httpRoute(let route):
-        return Route(
-          key: key, created: stored.created, common: route.common, rules: route.rules,
-          connectionRules: [])
+        return Route(key: key, created: stored.created, common: route.common, rules: route.rules, connectionRules: [])
       case .grpcRoute(let route):
-        return Route(
-          key: key, created: stored.created, common: route.common, rules: route.rules,
-          connectionRules: [])
+        return Route(key: key, created: stored.created, common: route.common, rules: route.rules, connectionRules: [])
       case .connectionRoute(let route):
-        return Route(
-          key: key, created: stored.created, common: route.common, rules: [],
-          connectionRules: route.rules)
+        return Route(key: key, created: stored.created, common: route.common, rules: [], connectionRules: route.rules)
       default: return nil
       }
     }
@@ -268,69 +240,51 @@ extension GatewayAPI {
       let resolved = resolution(of: route)
       for parent in route.common.parents {
         let accepted: Condition?
-        if parent.group == GatewayAPI.group
-          && (parent.kind == "Gateway" || parent.kind == "ListenerSet")
-        {
+        if parent.group == GatewayAPI.group && (parent.kind == "Gateway" || parent.kind == "ListenerSet") {
           accepted = attach(index, toListenersOf: parent)
         } else {
           accepted = attach(index, toService: parent)
         }
         guard let accepted else { continue }
-        parents.append(
-          ParentStatus(route: route.key, reference: parent, accepted: accepted, resolved: resolved))
+        parents.append(ParentStatus(route: route.key, reference: parent, accepted: accepted, resolved: resolved))
       }
     }
 
-    private mutating func attach(_ index: Int, toListenersOf parent: ObjectReference) -> Condition?
-    {
+    private mutating func attach(_ index: Int, toListenersOf parent: ObjectReference) -> Condition? {
       let route = routes[index]
       let namespace = parent.namespace ?? route.key.namespace
       let kind: ObjectKind = parent.kind == "Gateway" ? .kubernetesGateway : .listenerSet
       let owner = ObjectKey(kind: kind, namespace: namespace, name: parent.name)
-      guard gateways.contains(where: { $0.key == owner }) || listenerSets[owner] != nil else {
-        return nil
-      }
+      guard gateways.contains(where: { $0.key == owner }) || listenerSets[owner] != nil else { return nil }
       if let set = listenerSets[owner], !set.isTrue {
-        return Condition(
-          "Accepted", false, "NoMatchingParent", "the ListenerSet itself is not accepted")
+        return Condition("Accepted", false, "NoMatchingParent", "the ListenerSet itself is not accepted")
       }
       let named = listeners.indices.filter { candidate in
-        listeners[candidate].owner == owner
-          && (parent.sectionName.map { $0 == listeners[candidate].spec.name } ?? true)
+        listeners[candidate].owner == owner && (parent.sectionName.map { $0 == listeners[candidate].spec.name } ?? true)
           && (parent.port.map { $0 == listeners[candidate].spec.port } ?? true)
       }
       guard !named.isEmpty else {
-        return Condition(
-          "Accepted", false, "NoMatchingParent", "no listener has this name and port")
+        return Condition("Accepted", false, "NoMatchingParent", "no listener has this name and port")
       }
       let allowed = named.filter { allows(listeners[$0], route) }
       guard !allowed.isEmpty else {
-        return Condition(
-          "Accepted", false, "NotAllowedByListeners",
-          "no listener takes this kind from this namespace")
+        return Condition("Accepted", false, "NotAllowedByListeners", "no listener takes this kind from this namespace")
       }
-      let shared = allowed.map {
-        (listener: $0, hostnames: Self.shared(listeners[$0].spec.hostname, route.common.hostnames))
-      }
-      .filter { !$0.hostnames.isEmpty }
+      let shared = allowed.map { (listener: $0, hostnames: Self.shared(listeners[$0].spec.hostname, route.common.hostnames)) }
+        .filter { !$0.hostnames.isEmpty }
       guard !shared.isEmpty else {
-        return Condition(
-          "Accepted", false, "NoMatchingListenerHostname",
-          "no listener serves the route's hostnames")
+        return Condition("Accepted", false, "NoMatchingListenerHostname", "no listener serves the route's hostnames")
       }
       for item in shared {
         listeners[item.listener].attachedRoutes.insert(route.key)
-        attachments.append(
-          Attachment(route: index, listener: item.listener, hostnames: item.hostnames))
+        attachments.append(Attachment(route: index, listener: item.listener, hostnames: item.hostnames))
       }
       return .accepted
     }
 
     private func allows(_ listener: ServedListener, _ route: Route) -> Bool {
-      listener.supportedKinds.contains(
-        RouteKind(group: GatewayAPI.group, kind: route.key.kind.documentKind))
-        && references.isSelected(
-          route.key.namespace, by: listener.spec.allowedNamespaces, own: listener.owner.namespace)
+      listener.supportedKinds.contains(RouteKind(group: GatewayAPI.group, kind: route.key.kind.documentKind))
+        && references.isSelected(route.key.namespace, by: listener.spec.allowedNamespaces, own: listener.owner.namespace)
     }
 
     /// What both have; a listener or route without names has them all.
@@ -345,31 +299,24 @@ extension GatewayAPI {
       guard isMesh else { return nil }
       let route = routes[index]
       guard let hosts = references.meshHosts(parent, from: route.key.namespace) else {
-        return Condition(
-          "Accepted", false, "NoMatchingParent", "\(parent.kind) \(parent.name) is not found")
+        return Condition("Accepted", false, "NoMatchingParent", "\(parent.kind) \(parent.name) is not found")
       }
       if let port = parent.port, !hosts.contains(where: { references.hasPort(port, host: $0) }) {
-        return Condition(
-          "Accepted", false, "NoMatchingParent", "\(parent.kind) \(parent.name) has no port \(port)"
-        )
+        return Condition("Accepted", false, "NoMatchingParent", "\(parent.kind) \(parent.name) has no port \(port)")
       }
-      for host in hosts {
-        meshAttachments.append(MeshAttachment(route: index, host: host, port: parent.port))
-      }
+      for host in hosts { meshAttachments.append(MeshAttachment(route: index, host: host, port: parent.port)) }
       return .accepted
     }
 
     /// `ResolvedRefs`: the first reference of the route that leads nowhere.
     private func resolution(of route: Route) -> Condition {
       let backends = route.rules.flatMap(\.backends) + route.connectionRules.flatMap(\.backends)
-      let mirrors = (route.rules.flatMap(\.filters) + backends.flatMap(\.filters)).compactMap {
-        filter in
+      let mirrors = (route.rules.flatMap(\.filters) + backends.flatMap(\.filters)).compactMap { filter in
         if case .mirror(let mirror) = filter { mirror.backend } else { nil }
       }
       for reference in backends.map(\.reference) + mirrors {
         do throws(ReferenceProblem) {
-          _ = try references.backend(
-            reference, kind: route.key.kind.documentKind, from: route.key.namespace)
+          _ = try references.backend(reference, kind: route.key.kind.documentKind, from: route.key.namespace)
         } catch {
           return Condition("ResolvedRefs", false, error.reason, error.message)
         }

@@ -75,12 +75,10 @@ extension AuthorizationPolicy.Rule: FieldDecodable {
     when = fields.list("when")
     if sources.count > 512 { fields.error("from", "at most 512 sources") }
     if fields.has("from") && sources.isEmpty && !fields.report.hasErrors {
-      fields.error(
-        "from", "an empty list would match nothing", hint: "leave it out to match every source")
+      fields.error("from", "an empty list would match nothing", hint: "leave it out to match every source")
     }
     if fields.has("to") && operations.isEmpty && !fields.report.hasErrors {
-      fields.error(
-        "to", "an empty list would match nothing", hint: "leave it out to match every operation")
+      fields.error("to", "an empty list would match nothing", hint: "leave it out to match every operation")
     }
   }
 
@@ -104,45 +102,32 @@ extension AuthorizationPolicy.Values {
 extension AuthorizationPolicy.Source: FieldDecodable {
   init(_ fields: inout Fields) {
     principals = AuthorizationPolicy.Values(&fields, "principals", not: "notPrincipals")
-    requestPrincipals = AuthorizationPolicy.Values(
-      &fields, "requestPrincipals", not: "notRequestPrincipals")
+    requestPrincipals = AuthorizationPolicy.Values(&fields, "requestPrincipals", not: "notRequestPrincipals")
     namespaces = AuthorizationPolicy.Values(&fields, "namespaces", not: "notNamespaces")
-    serviceAccounts = AuthorizationPolicy.Values(
-      &fields, "serviceAccounts", not: "notServiceAccounts")
+    serviceAccounts = AuthorizationPolicy.Values(&fields, "serviceAccounts", not: "notServiceAccounts")
     trustDomains = AuthorizationPolicy.Values(&fields, "trustDomains", not: "notTrustDomains")
     ipBlocks = AuthorizationPolicy.Values(&fields, "ipBlocks", not: "notIpBlocks")
     remoteIPBlocks = AuthorizationPolicy.Values(&fields, "remoteIpBlocks", not: "notRemoteIpBlocks")
-    let all = [
-      principals, requestPrincipals, namespaces, serviceAccounts, trustDomains, ipBlocks,
-      remoteIPBlocks,
-    ]
-    if all.allSatisfy(\.isEmpty) && !fields.report.hasErrors {
-      fields.error("", "a source needs at least one condition")
-    }
+    let all = [principals, requestPrincipals, namespaces, serviceAccounts, trustDomains, ipBlocks, remoteIPBlocks]
+    if all.allSatisfy(\.isEmpty) && !fields.report.hasErrors { fields.error("", "a source needs at least one condition") }
     if !serviceAccounts.isEmpty && !(principals.isEmpty && namespaces.isEmpty) {
       fields.error("serviceAccounts", "Cannot set serviceAccounts with namespaces or principals")
     }
-    for (name, list) in [
-      ("serviceAccounts", serviceAccounts.any), ("notServiceAccounts", serviceAccounts.none),
-    ] {
+    for (name, list) in [("serviceAccounts", serviceAccounts.any), ("notServiceAccounts", serviceAccounts.none)] {
       if list.count > 16 { fields.error(name, "at most 16 items") }
       for (index, account) in list.enumerated() {
         let parts = account.split(separator: "/", omittingEmptySubsequences: false)
         if parts.count > 2 || parts.contains(where: { !NameForm.isSubdomain(String($0)) }) {
-          fields.report.error(
-            (fields.path / name)[index],
-            "'\(account.prefix(80))' is not 'namespace/account' or 'account'")
+          fields.report.error((fields.path / name)[index], "'\(account.prefix(80))' is not 'namespace/account' or 'account'")
         }
       }
     }
     for (name, list) in [
-      ("ipBlocks", ipBlocks.any), ("notIpBlocks", ipBlocks.none),
-      ("remoteIpBlocks", remoteIPBlocks.any),
+      ("ipBlocks", ipBlocks.any), ("notIpBlocks", ipBlocks.none), ("remoteIpBlocks", remoteIPBlocks.any),
       ("notRemoteIpBlocks", remoteIPBlocks.none),
     ] {
       for (index, block) in list.enumerated() where !AddressForm.isBlock(block) {
-        fields.report.error(
-          (fields.path / name)[index], "'\(block.prefix(80))' is not an IP address or CIDR block")
+        fields.report.error((fields.path / name)[index], "'\(block.prefix(80))' is not an IP address or CIDR block")
       }
     }
   }
@@ -159,39 +144,30 @@ extension AuthorizationPolicy.Operation: FieldDecodable {
     }
     for (name, list) in [("ports", ports.any), ("notPorts", ports.none)] {
       for (index, port) in list.enumerated() where AuthorizationPolicy.port(port) == nil {
-        fields.report.error(
-          (fields.path / name)[index],
-          "'\(port.prefix(40))' is not a port: port must be between 1-65535")
+        fields.report.error((fields.path / name)[index], "'\(port.prefix(40))' is not a port: port must be between 1-65535")
       }
     }
     for (name, list) in [("paths", paths.any), ("notPaths", paths.none)] {
       for (index, path) in list.enumerated() {
-        if let problem = PathTemplate.problem(path) {
-          fields.report.error((fields.path / name)[index], problem)
-        }
+        if let problem = PathTemplate.problem(path) { fields.report.error((fields.path / name)[index], problem) }
       }
     }
   }
 }
 
 extension AuthorizationPolicy {
-  static func port(_ text: String) -> UInt16? {
-    UInt16(text).flatMap { $0 > 0 && !text.hasPrefix("+") ? $0 : nil }
-  }
+  static func port(_ text: String) -> UInt16? { UInt16(text).flatMap { $0 > 0 && !text.hasPrefix("+") ? $0 : nil } }
 }
 
 /// Path templates of authorization rules: `{*}` is one segment, `{**}` any number and only at the end.
 enum PathTemplate {
-  static func isTemplate(_ path: String) -> Bool {
-    path.utf8.contains(0x7B) || path.utf8.contains(0x7D)
-  }
+  static func isTemplate(_ path: String) -> Bool { path.utf8.contains(0x7B) || path.utf8.contains(0x7D) }
 
   static func problem(_ path: String) -> String? {
     guard isTemplate(path) else {
       let stars = path.utf8.count { $0 == 0x2A }
       let atEnd = path.hasPrefix("*") || path.hasSuffix("*")
-      return stars == 0 || stars == 1 && atEnd
-        ? nil : "'\(path.prefix(80))': one '*' may stand at the start or the end"
+      return stars == 0 || stars == 1 && atEnd ? nil : "'\(path.prefix(80))': one '*' may stand at the start or the end"
     }
     let segments = path.split(separator: "/", omittingEmptySubsequences: false)
     for (index, segment) in segments.enumerated() {
@@ -229,10 +205,8 @@ extension AuthorizationPolicy.Condition: FieldDecodable {
   }
 
   static let plainKeys: Set<String> = [
-    "source.ip", "remote.ip", "source.namespace", "source.serviceAccount", "source.principal",
-    "source.trustDomain",
-    "request.auth.principal", "request.auth.audiences", "request.auth.presenter", "destination.ip",
-    "destination.port",
+    "source.ip", "remote.ip", "source.namespace", "source.serviceAccount", "source.principal", "source.trustDomain",
+    "request.auth.principal", "request.auth.audiences", "request.auth.presenter", "destination.ip", "destination.port",
     "connection.sni",
   ]
 
@@ -240,8 +214,7 @@ extension AuthorizationPolicy.Condition: FieldDecodable {
     if plainKeys.contains(key) || key.hasPrefix("experimental.envoy.filters.") { return nil }
     for prefix in ["request.headers", "request.auth.claims"] where key.hasPrefix("\(prefix)[") {
       let inner = key.dropFirst(prefix.count + 1).dropLast()
-      return key.hasSuffix("]") && !inner.isEmpty
-        ? nil : "'\(key.prefix(80))' needs a name in brackets"
+      return key.hasSuffix("]") && !inner.isEmpty ? nil : "'\(key.prefix(80))' needs a name in brackets"
     }
     return "unknown attribute '\(key.prefix(80))'"
   }

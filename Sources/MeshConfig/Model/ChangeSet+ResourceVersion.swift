@@ -5,13 +5,11 @@ extension ChangeSet {
   }
 
   /// A finding at the place where an object was written.
-  public func finding(about key: ObjectKey, code: String, reason: String, hint: String?) -> Finding
-  {
+  public func finding(about key: ObjectKey, code: String, reason: String, hint: String?) -> Finding {
     let place = places[key]
     let position = place?.document.position(of: .root / "metadata" / "resourceVersion")
     return Finding(
-      severity: .error, code: code, source: place?.source ?? "", position: position,
-      object: key.description,
+      severity: .error, code: code, source: place?.source ?? "", position: position, object: key.description,
       path: "metadata.resourceVersion", reason: reason, hint: hint)
   }
 }

@@ -62,8 +62,7 @@ public struct ChangeSet: Sendable {
     if let error {
       findings.append(
         Finding(
-          severity: .error, code: Finding.Code.schema, source: source.name,
-          position: error.position,
+          severity: .error, code: Finding.Code.schema, source: source.name, position: error.position,
           reason: error.reason, hint: "nothing after this line was read"))
     }
   }
@@ -85,12 +84,9 @@ public struct ChangeSet: Sendable {
     }
   }
 
-  private static func tooMany(_ errors: Int, in source: String, at position: SourcePosition)
-    -> Finding
-  {
+  private static func tooMany(_ errors: Int, in source: String, at position: SourcePosition) -> Finding {
     Finding(
-      severity: .error, code: Finding.Code.schema, source: source, position: position,
-      reason: "\(errors) errors so far",
+      severity: .error, code: Finding.Code.schema, source: source, position: position, reason: "\(errors) errors so far",
       hint: "nothing after this document was read")
   }
 
@@ -100,8 +96,7 @@ public struct ChangeSet: Sendable {
       findings.append(
         Finding(
           severity: .error, code: Finding.Code.schema, source: source, position: document.position,
-          object: object.key.description,
-          reason: "written twice: also at \(earlier.source):\(line)", hint: "remove one of them"
+          object: object.key.description, reason: "written twice: also at \(earlier.source):\(line)", hint: "remove one of them"
         ))
       return
     }
@@ -111,8 +106,7 @@ public struct ChangeSet: Sendable {
 
   private static func isList(_ kind: String) -> Bool {
     kind == "List"
-      || kind.hasSuffix("List")
-        && ObjectKind.allCases.contains { $0.documentKind == kind.dropLast("List".utf8.count) }
+      || kind.hasSuffix("List") && ObjectKind.allCases.contains { $0.documentKind == kind.dropLast("List".utf8.count) }
   }
 
   /// Replaces `List` kinds (kubectl's output) with their items, one level.

@@ -26,15 +26,10 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
     retryBudget = fields.object("retryBudget")
     let tunnel: Tunnel? = fields.object("tunnel")
     let proxyProtocol: ProxyProtocol? = fields.object("proxyProtocol")
-    if tunnel != nil && proxyProtocol != nil {
-      fields.error("tunnel", "tunnel and proxyProtocol exclude each other")
-    }
-    if tunnel != nil {
-      fields.report.notEnforced(fields.path / "tunnel", "connections are not tunnelled")
-    }
+    if tunnel != nil && proxyProtocol != nil { fields.error("tunnel", "tunnel and proxyProtocol exclude each other") }
+    if tunnel != nil { fields.report.notEnforced(fields.path / "tunnel", "connections are not tunnelled") }
     self.proxyProtocol = proxyProtocol.map { $0.version ?? .v1 }
-    let others =
-      portLevelSettings.isEmpty && retryBudget == nil && tunnel == nil && proxyProtocol == nil
+    let others = portLevelSettings.isEmpty && retryBudget == nil && tunnel == nil && proxyProtocol == nil
     if blocks.isEmpty && others && !fields.report.hasErrors {
       fields.error("", "the traffic policy is empty", hint: "leave it out")
     }
@@ -44,9 +39,7 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
     init(_ fields: inout Fields) {
       let name = fields.string("protocol") ?? "CONNECT"
       if name != "CONNECT" && name != "POST" { fields.error("protocol", "must be CONNECT or POST") }
-      if !NameForm.isHost(fields.requiredString("targetHost")) {
-        fields.error("targetHost", "must be a host name")
-      }
+      if !NameForm.isHost(fields.requiredString("targetHost")) { fields.error("targetHost", "must be a host name") }
       _ = fields.requiredPort("targetPort")
     }
   }
@@ -62,8 +55,7 @@ extension DestinationRule.RetryBudget: FieldDecodable {
     percent = fields.number("percent", in: 0...100) ?? 20
     minRetryConcurrency = fields.int("minRetryConcurrency", in: 0...Int(UInt32.max)) ?? 3
     if let interval = fields.duration("budgetInterval", min: .zero), interval > .zero {
-      fields.report.notEnforced(
-        fields.path / "budgetInterval", "the share is taken of the requests under way")
+      fields.report.notEnforced(fields.path / "budgetInterval", "the share is taken of the requests under way")
     }
   }
 }
@@ -82,9 +74,7 @@ extension DestinationRule.PortPolicy: FieldDecodable {
     port = (fields.required("port") as PortSelector?)?.number ?? 0
     blocks = DestinationRule.Blocks(shared: &fields)
     if blocks.isEmpty && !fields.report.hasErrors {
-      fields.error(
-        "", "the port policy is empty",
-        hint: "write loadBalancer, connectionPool, outlierDetection or tls")
+      fields.error("", "the port policy is empty", hint: "write loadBalancer, connectionPool, outlierDetection or tls")
     }
   }
 }
@@ -97,9 +87,7 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
     let warmupBlock: Warmup? = fields.object("warmup")
     let older = fields.duration("warmupDurationSecs")
     warmup = warmupBlock?.policy ?? older.map { LoadBalancerPolicy.Warmup(duration: $0) }
-    if older != nil {
-      fields.report.deprecated(fields.path / "warmupDurationSecs", use: "warmup.duration")
-    }
+    if older != nil { fields.report.deprecated(fields.path / "warmupDurationSecs", use: "warmup.duration") }
     if older != nil && warmupBlock != nil {
       fields.error("warmupDurationSecs", "warmup and warmupDurationSecs exclude each other")
     }
@@ -111,16 +99,10 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
       fields.report.notEnforced(fields.path / "backendUtilization", "LEAST_REQUEST applies instead")
     }
     if fields.has("zoneAwareLbSetting") {
-      fields.report.notEnforced(
-        fields.path / "zoneAwareLbSetting", "zones do not change the choice")
-      if locality != nil {
-        fields.error(
-          "zoneAwareLbSetting", "zoneAwareLbSetting and localityLbSetting exclude each other")
-      }
+      fields.report.notEnforced(fields.path / "zoneAwareLbSetting", "zones do not change the choice")
+      if locality != nil { fields.error("zoneAwareLbSetting", "zoneAwareLbSetting and localityLbSetting exclude each other") }
     }
-    if simple == .leastConnections {
-      fields.report.deprecated(fields.path / "simple", use: "LEAST_REQUEST")
-    }
+    if simple == .leastConnections { fields.report.deprecated(fields.path / "simple", use: "LEAST_REQUEST") }
   }
 
   private struct Warmup: FieldDecodable {
@@ -132,8 +114,7 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
       let aggression = fields.number("aggression", in: 0...1_000_000)
       if aggression == 0 { fields.error("aggression", "must be above 0") }
       policy = duration.map {
-        LoadBalancerPolicy.Warmup(
-          duration: $0, minimumPercent: minimum ?? 10, aggression: aggression ?? 1)
+        LoadBalancerPolicy.Warmup(duration: $0, minimumPercent: minimum ?? 10, aggression: aggression ?? 1)
       }
     }
   }
@@ -149,30 +130,20 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
     let maglev: Maglev? = fields.object("maglev")
     let older = fields.int("minimumRingSize", in: 0...8_388_608)
     table =
-      maglev.map { .maglev(size: $0.tableSize) }
-      ?? .ring(minimumSize: max(1, ring?.minimumRingSize ?? older ?? 1024))
-    if older != nil {
-      fields.report.deprecated(fields.path / "minimumRingSize", use: "ringHash.minimumRingSize")
-    }
-    if older != nil && ring != nil {
-      fields.error("minimumRingSize", "minimumRingSize and ringHash exclude each other")
-    }
-    if ring != nil && maglev != nil {
-      fields.error("maglev", "ringHash and maglev exclude each other")
-    }
+      maglev.map { .maglev(size: $0.tableSize) } ?? .ring(minimumSize: max(1, ring?.minimumRingSize ?? older ?? 1024))
+    if older != nil { fields.report.deprecated(fields.path / "minimumRingSize", use: "ringHash.minimumRingSize") }
+    if older != nil && ring != nil { fields.error("minimumRingSize", "minimumRingSize and ringHash exclude each other") }
+    if ring != nil && maglev != nil { fields.error("maglev", "ringHash and maglev exclude each other") }
     let written = [header != nil, cookie != nil, sourceAddress, query != nil].count { $0 }
     if written > 1 { fields.error("", "more than one hash key") }
     if written == 0 && !fields.report.hasErrors {
-      fields.error(
-        "", "no hash key",
-        hint: "write httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
+      fields.error("", "no hash key", hint: "write httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
     }
     if let header {
       key = .header(header)
       if !NameForm.isFieldName(header) { fields.error("httpHeaderName", "not a header name") }
     } else if let cookie {
-      key = .cookie(
-        name: cookie.name, path: cookie.path, ttl: cookie.ttl, attributes: cookie.attributes)
+      key = .cookie(name: cookie.name, path: cookie.path, ttl: cookie.ttl, attributes: cookie.attributes)
     } else if sourceAddress {
       key = .sourceAddress
     } else if let query {
@@ -184,9 +155,7 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
   private struct Ring: FieldDecodable {
     var minimumRingSize: Int?
     /// Envoy's largest ring.
-    init(_ fields: inout Fields) {
-      minimumRingSize = fields.int("minimumRingSize", in: 0...8_388_608)
-    }
+    init(_ fields: inout Fields) { minimumRingSize = fields.int("minimumRingSize", in: 0...8_388_608) }
   }
 
   private struct Maglev: FieldDecodable {
@@ -196,9 +165,7 @@ extension DestinationRule.ConsistentHash: FieldDecodable {
       guard let size = fields.int("tableSize", in: 0...Int(UInt32.max)) else { return }
       tableSize = size
       if size >= 5_000_011 { fields.error("tableSize", "must be below 5000011") }
-      if size < 5_000_011 && !Self.isPrime(size) {
-        fields.error("tableSize", "\(size) is not a prime number")
-      }
+      if size < 5_000_011 && !Self.isPrime(size) { fields.error("tableSize", "\(size) is not a prime number") }
     }
 
     private static func isPrime(_ number: Int) -> Bool {
@@ -251,8 +218,7 @@ extension DestinationRule.LocalitySetting: FieldDecodable {
     distribute = fields.list("distribute")
     failover = fields.list("failover")
     failoverPriority = fields.strings("failoverPriority")
-    if [!distribute.isEmpty, !failover.isEmpty, !failoverPriority.isEmpty].count(where: { $0 }) > 1
-    {
+    if [!distribute.isEmpty, !failover.isEmpty, !failoverPriority.isEmpty].count(where: { $0 }) > 1 {
       fields.error("", "only one of distribute, failover and failoverPriority may be written")
     }
   }
@@ -262,9 +228,7 @@ extension DestinationRule.LocalitySetting.Distribution: FieldDecodable {
   init(_ fields: inout Fields) {
     from = fields.requiredString("from")
     to = fields.intMap("to", in: 0...100)
-    if to.isEmpty || to.reduce(0, { $0 + $1.value }) != 100 {
-      fields.error("to", "the weights must add up to 100")
-    }
+    if to.isEmpty || to.reduce(0, { $0 + $1.value }) != 100 { fields.error("to", "the weights must add up to 100") }
   }
 }
 
@@ -273,8 +237,7 @@ extension DestinationRule.LocalitySetting.Failover: FieldDecodable {
     from = fields.requiredString("from")
     to = fields.requiredString("to")
     if from == to && !from.isEmpty { fields.error("to", "a region cannot fail over to itself") }
-    for name in ["from", "to"]
-    where (name == "from" ? from : to).utf8.contains(where: { $0 == 0x2F || $0 == 0x2A }) {
+    for name in ["from", "to"] where (name == "from" ? from : to).utf8.contains(where: { $0 == 0x2F || $0 == 0x2A }) {
       fields.error(name, "must name a region only")
     }
   }
@@ -339,16 +302,12 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
       upgradePolicy = fields.name("h2UpgradePolicy")
       useClientProtocol = fields.bool("useClientProtocol") ?? false
       if fields.count32("maxConcurrentStreams") != nil {
-        fields.report.notEnforced(
-          fields.path / "maxConcurrentStreams", "the node's own limit applies")
+        fields.report.notEnforced(fields.path / "maxConcurrentStreams", "the node's own limit applies")
       }
       let keepAlive: HTTP2KeepAlive? = fields.object("http2KeepAlive")
-      if keepAlive != nil {
-        fields.report.notEnforced(fields.path / "http2KeepAlive", "the node's own interval applies")
-      }
+      if keepAlive != nil { fields.report.notEnforced(fields.path / "http2KeepAlive", "the node's own interval applies") }
       if upgradePolicy == .upgrade && useClientProtocol {
-        fields.error(
-          "useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other")
+        fields.error("useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other")
       }
     }
   }
@@ -383,19 +342,16 @@ extension DestinationRule.OutlierDetection: FieldDecodable {
     consecutive5xxErrors = fields.int("consecutive5xxErrors", in: 0...Int(UInt32.max))
     consecutiveGatewayErrors = fields.int("consecutiveGatewayErrors", in: 0...Int(UInt32.max))
     splitExternalLocalOriginErrors = fields.bool("splitExternalLocalOriginErrors") ?? false
-    consecutiveLocalOriginFailures = fields.int(
-      "consecutiveLocalOriginFailures", in: 0...Int(UInt32.max))
+    consecutiveLocalOriginFailures = fields.int("consecutiveLocalOriginFailures", in: 0...Int(UInt32.max))
     interval = fields.duration("interval")
     baseEjectionTime = fields.duration("baseEjectionTime")
     maxEjectionPercent = fields.int("maxEjectionPercent", in: 0...100)
     minHealthPercent = fields.int("minHealthPercent", in: 0...100)
     if fields.count32("consecutiveErrors") != nil {
       fields.report.deprecated(
-        fields.path / "consecutiveErrors",
-        use: "consecutive5xxErrors or consecutiveGatewayErrors; this one is not looked at")
+        fields.path / "consecutiveErrors", use: "consecutive5xxErrors or consecutiveGatewayErrors; this one is not looked at")
     }
-    errorCodes = fields.ints("outlierDetectionHttpErrorCodes", in: 100...599).map { UInt16($0) }
-      .sorted()
+    errorCodes = fields.ints("outlierDetectionHttpErrorCodes", in: 100...599).map { UInt16($0) }.sorted()
     if consecutiveLocalOriginFailures != nil && !splitExternalLocalOriginErrors {
       fields.error(
         "consecutiveLocalOriginFailures", "needs splitExternalLocalOriginErrors",
@@ -415,9 +371,7 @@ extension DestinationRule.ClientTLS: FieldDecodable {
     subjectAltNames = fields.strings("subjectAltNames")
     sni = fields.text("sni")
     insecureSkipVerify = fields.bool("insecureSkipVerify") ?? false
-    if fields.text("caCrl") != nil {
-      fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are accepted")
-    }
+    if fields.text("caCrl") != nil { fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are accepted") }
     checkCertificates(&fields)
   }
 
@@ -434,23 +388,16 @@ extension DestinationRule.ClientTLS: FieldDecodable {
       }
     case .istioMutual:
       if files || credentialName != nil {
-        fields.error(
-          "mode",
-          "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
+        fields.error("mode", "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
       }
     case .simple, .disable: break
     }
     if credentialName != nil {
-      fields.report.notEnforced(
-        fields.path / "credentialName", "connections fail until certificate files are named instead"
-      )
+      fields.report.notEnforced(fields.path / "credentialName", "connections fail until certificate files are named instead")
     }
     if insecureSkipVerify {
-      fields.report.warning(
-        fields.path / "insecureSkipVerify",
-        "the server is not verified at all: anyone can pose as it")
-    } else if (mode == .simple || mode == .mutual) && caCertificates == nil && credentialName == nil
-    {
+      fields.report.warning(fields.path / "insecureSkipVerify", "the server is not verified at all: anyone can pose as it")
+    } else if (mode == .simple || mode == .mutual) && caCertificates == nil && credentialName == nil {
       fields.report.warning(
         fields.path, "no caCertificates: the server is verified against the system's trust store",
         code: Finding.Code.noVerificationAtDestination)

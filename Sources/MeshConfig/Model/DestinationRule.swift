@@ -27,9 +27,7 @@ public struct DestinationRule: Hashable, Sendable {
     public var outlierDetection: OutlierDetection?
     public var tls: ClientTLS?
 
-    var isEmpty: Bool {
-      loadBalancer == nil && connectionPool == nil && outlierDetection == nil && tls == nil
-    }
+    var isEmpty: Bool { loadBalancer == nil && connectionPool == nil && outlierDetection == nil && tls == nil }
   }
 
   public struct PortPolicy: Hashable, Sendable {

@@ -51,13 +51,10 @@ struct LocalRateLimitPatch: FieldDecodable {
       let enforced: Share? = fields.either("filter_enforced", "filterEnforced")
       let status: Status? = fields.object("status")
       let headers: [Header] =
-        fields.has("response_headers_to_add")
-        ? fields.list("response_headers_to_add") : fields.list("responseHeadersToAdd")
-      let standing =
-        fields.string("enable_x_ratelimit_headers") ?? fields.string("enableXRatelimitHeaders")
+        fields.has("response_headers_to_add") ? fields.list("response_headers_to_add") : fields.list("responseHeadersToAdd")
+      let standing = fields.string("enable_x_ratelimit_headers") ?? fields.string("enableXRatelimitHeaders")
       if fields.has("descriptors") {
-        fields.report.notEnforced(
-          fields.path / "descriptors", "the limit of the whole route applies alone")
+        fields.report.notEnforced(fields.path / "descriptors", "the limit of the whole route applies alone")
       }
       fields.ignoreOthers()
       guard let bucket = bucket?.policy else { return }
@@ -73,14 +70,11 @@ struct LocalRateLimitPatch: FieldDecodable {
     init(_ fields: inout Fields) {
       let range = 1...Int(UInt32.max)
       let most = fields.int(fields.has("max_tokens") ? "max_tokens" : "maxTokens", in: range)
-      let perFill = fields.int(
-        fields.has("tokens_per_fill") ? "tokens_per_fill" : "tokensPerFill", in: range)
-      let interval = fields.duration(
-        fields.has("fill_interval") ? "fill_interval" : "fillInterval", min: .milliseconds(50))
+      let perFill = fields.int(fields.has("tokens_per_fill") ? "tokens_per_fill" : "tokensPerFill", in: range)
+      let interval = fields.duration(fields.has("fill_interval") ? "fill_interval" : "fillInterval", min: .milliseconds(50))
       fields.ignoreOthers()
       guard let most, let interval else { return }
-      policy = LocalRateLimit.Bucket(
-        maxTokens: most, tokensPerFill: perFill ?? 1, fillInterval: interval)
+      policy = LocalRateLimit.Bucket(maxTokens: most, tokensPerFill: perFill ?? 1, fillInterval: interval)
     }
   }
 
@@ -131,8 +125,7 @@ struct LocalRateLimitPatch: FieldDecodable {
       let pair: Pair? = fields.object("header")
       fields.ignoreOthers()
       guard let pair, NameForm.isFieldName(pair.key) else { return }
-      field = HeaderOperations.Field(
-        name: Array(pair.key.lowercased().utf8), value: Array(pair.value.utf8))
+      field = HeaderOperations.Field(name: Array(pair.key.lowercased().utf8), value: Array(pair.value.utf8))
     }
   }
 }

@@ -16,9 +16,7 @@ public struct EnvoyFilter: Hashable, Sendable {
     public var rateLimit: LocalRateLimit?
 
     /// Sets a rate limit, or adds the filter that another patch gives its limit.
-    var isEnforced: Bool {
-      rateLimit != nil || name == LocalRateLimitPatch.filter && operation != "REMOVE"
-    }
+    var isEnforced: Bool { rateLimit != nil || name == LocalRateLimitPatch.filter && operation != "REMOVE" }
   }
 }
 
@@ -104,8 +102,7 @@ extension EnvoyFilter.Patch: FieldDecodable {
       init(_ fields: inout Fields) {
         name = fields.has("name") ? fields.string("name") ?? "" : ""
         isRateLimit =
-          name == LocalRateLimitPatch.filter || fields.has("typed_per_filter_config")
-          || fields.has("typedPerFilterConfig")
+          name == LocalRateLimitPatch.filter || fields.has("typed_per_filter_config") || fields.has("typedPerFilterConfig")
         fields.ignoreOthers()
       }
     }
@@ -123,8 +120,7 @@ extension EnvoyFilter.Patch: FieldDecodable {
       hasValue = fields.has("value")
       let value: Value? = fields.object("value")
       name = value?.name ?? ""
-      rateLimit =
-        value?.isRateLimit == true ? (fields.object("value") as LocalRateLimitPatch?)?.limit : nil
+      rateLimit = value?.isRateLimit == true ? (fields.object("value") as LocalRateLimitPatch?)?.limit : nil
     }
   }
 
@@ -138,13 +134,7 @@ extension EnvoyFilter.Patch: FieldDecodable {
     }
     /// The parts of Envoy's configuration that a match may look at, and what may then be patched.
     static let owners: [(part: String, targets: Set<String>)] = [
-      (
-        "listener",
-        [
-          "LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER",
-          "EXTENSION_CONFIG",
-        ]
-      ),
+      ("listener", ["LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER", "EXTENSION_CONFIG"]),
       ("routeConfiguration", ["ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"]),
       ("cluster", ["CLUSTER"]),
     ]
@@ -152,16 +142,10 @@ extension EnvoyFilter.Patch: FieldDecodable {
     var parts: [String] = []
     init(_ fields: inout Fields) {
       context = (fields.name("context") as Context?)?.rawValue ?? "ANY"
-      for part in ["listener", "routeConfiguration", "cluster", "waypoint"] where fields.has(part) {
-        parts.append(part)
-      }
+      for part in ["listener", "routeConfiguration", "cluster", "waypoint"] where fields.has(part) { parts.append(part) }
       fields.ignore("proxy")
-      if parts.count > 1 {
-        fields.error("", "a match looks at one of \(parts.joined(separator: ", "))")
-      }
-      if (context == "WAYPOINT") != parts.contains("waypoint")
-        && (parts.contains("waypoint") || context == "WAYPOINT")
-      {
+      if parts.count > 1 { fields.error("", "a match looks at one of \(parts.joined(separator: ", "))") }
+      if (context == "WAYPOINT") != parts.contains("waypoint") && (parts.contains("waypoint") || context == "WAYPOINT") {
         fields.error("context", "context WAYPOINT and a waypoint match belong together")
       }
     }

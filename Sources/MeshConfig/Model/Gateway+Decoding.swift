@@ -2,14 +2,10 @@ extension Gateway: FieldDecodable {
   init(_ fields: inout Fields) {
     selector = fields.stringMap("selector")
     servers = fields.list("servers")
-    if servers.isEmpty && !fields.report.hasErrors {
-      fields.error("servers", "a Gateway needs at least one server")
-    }
+    if servers.isEmpty && !fields.report.hasErrors { fields.error("servers", "a Gateway needs at least one server") }
     let names = servers.map(\.portName).filter { !$0.isEmpty }
     for (index, name) in names.enumerated() where names[..<index].contains(name) {
-      fields.error(
-        "servers", "the port name '\(name.prefix(80))' stands twice",
-        hint: "port names are unique in a Gateway")
+      fields.error("servers", "the port name '\(name.prefix(80))' stands twice", hint: "port names are unique in a Gateway")
     }
   }
 }
@@ -21,9 +17,7 @@ extension Gateway.Server: FieldDecodable {
     bind = fields.text("bind")
     tls = fields.object("tls")
     name = fields.string("name") ?? ""
-    if fields.has("defaultEndpoint") {
-      fields.report.notEnforced(fields.path / "defaultEndpoint", "routes decide")
-    }
+    if fields.has("defaultEndpoint") { fields.report.notEnforced(fields.path / "defaultEndpoint", "routes decide") }
     self.port = port?.number ?? 0
     portName = port?.name ?? ""
     `protocol` = port?.`protocol` ?? .http
@@ -42,9 +36,7 @@ extension Gateway.Server: FieldDecodable {
       name = fields.requiredString("name")
       if !fields.has("protocol") { fields.error("protocol", "required") }
       `protocol` = fields.protocolName("protocol")
-      if fields.has("targetPort") {
-        fields.report.warning(fields.path / "targetPort", "targetPort has no effect on a Gateway")
-      }
+      if fields.has("targetPort") { fields.report.warning(fields.path / "targetPort", "targetPort has no effect on a Gateway") }
     }
   }
 
@@ -57,9 +49,7 @@ extension Gateway.Server: FieldDecodable {
       if port != 0 { fields.error("bind", "a Unix socket has no port: the port number must be 0") }
       fields.report.notEnforced(fields.path / "bind", "no Unix socket is opened")
     } else {
-      if !AddressForm.isAddress(bind) {
-        fields.error("bind", "must be an IP address or a unix:// path")
-      }
+      if !AddressForm.isAddress(bind) { fields.error("bind", "must be an IP address or a unix:// path") }
       if port == 0 { fields.error("port", "the port number must be 1–65535") }
     }
   }
@@ -72,22 +62,17 @@ extension Gateway.Server: FieldDecodable {
     if !`protocol`.needsTLS {
       let redirectOnly = `protocol` == .http && tls.httpsRedirect && tls.isOnlyRedirect
       if !redirectOnly {
-        fields.error(
-          "tls", "a \(`protocol`.rawValue) port has no TLS settings",
-          hint: "only httpsRedirect fits, on HTTP")
+        fields.error("tls", "a \(`protocol`.rawValue) port has no TLS settings", hint: "only httpsRedirect fits, on HTTP")
       }
       return
     }
-    if tls.httpsRedirect {
-      fields.report.warning(fields.path / "tls" / "httpsRedirect", "has no effect on a TLS port")
-    }
+    if tls.httpsRedirect { fields.report.warning(fields.path / "tls" / "httpsRedirect", "has no effect on a TLS port") }
   }
 }
 
 extension Fields {
   /// A protocol name in any case, as Istio accepts it.
-  mutating func protocolName<T: RawRepresentable & CaseIterable>(_ name: String) -> T?
-  where T.RawValue == String {
+  mutating func protocolName<T: RawRepresentable & CaseIterable>(_ name: String) -> T? where T.RawValue == String {
     guard let text = string(name), !text.isEmpty else { return nil }
     if let value = T(rawValue: text.uppercased()) { return value }
     let names = T.allCases.map(\.rawValue)
@@ -118,23 +103,19 @@ extension Gateway.TLS: FieldDecodable {
     _ = fields.bool("insecureSkipVerify")
 
     let files = serverCertificate != nil || privateKey != nil
-    let sources = [credentialName != nil, !credentialNames.isEmpty, !certificates.isEmpty, files]
-      .count { $0 }
+    let sources = [credentialName != nil, !credentialNames.isEmpty, !certificates.isEmpty, files].count { $0 }
     if credentialNames.count > 2 { fields.error("credentialNames", "at most 2") }
     if certificates.count > 2 { fields.error("tlsCertificates", "at most 2") }
     switch mode {
     case .istioMutual:
       if sources > 0 || caCertificates != nil {
-        fields.error(
-          "mode",
-          "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
+        fields.error("mode", "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
       }
     case .simple, .mutual, .optionalMutual:
       if sources > 1 { fields.error("", "more than one source of certificates") }
       if sources == 0 || files && (serverCertificate == nil || privateKey == nil) {
         fields.error(
-          serverCertificate == nil ? "serverCertificate" : "privateKey",
-          "required for mode \(mode.rawValue)",
+          serverCertificate == nil ? "serverCertificate" : "privateKey", "required for mode \(mode.rawValue)",
           hint: "write serverCertificate and privateKey, or credentialName")
       }
       let byName = credentialName != nil || !credentialNames.isEmpty
@@ -146,9 +127,7 @@ extension Gateway.TLS: FieldDecodable {
       }
     case .passthrough, .autoPassthrough: break
     }
-    if revocations != nil {
-      fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are not refused")
-    }
+    if revocations != nil { fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are not refused") }
     if minVersion == .tls10 || minVersion == .tls11 {
       fields.report.warning(fields.path / "minProtocolVersion", "TLS below 1.2 is not served")
     }
@@ -156,8 +135,7 @@ extension Gateway.TLS: FieldDecodable {
 
   /// Nothing but `httpsRedirect` is written.
   var isOnlyRedirect: Bool {
-    mode == .passthrough && serverCertificate == nil && privateKey == nil && caCertificates == nil
-      && credentialName == nil
+    mode == .passthrough && serverCertificate == nil && privateKey == nil && caCertificates == nil && credentialName == nil
       && subjectAltNames.isEmpty && minVersion == nil && maxVersion == nil
   }
 }

@@ -28,9 +28,7 @@ public struct Gateway: Hashable, Sendable {
     case tls = "TLS"
 
     /// Plaintext protocols whose requests are routed.
-    var isPlaintextHTTP: Bool {
-      self == .http || self == .grpc || self == .grpcWeb || self == .http2
-    }
+    var isPlaintextHTTP: Bool { self == .http || self == .grpc || self == .grpcWeb || self == .http2 }
     var needsTLS: Bool { self == .https || self == .tls }
   }
 

@@ -31,12 +31,8 @@ struct EndpointsFields: FieldDecodable {
     value = KubernetesEndpoints(
       serviceName: nil,
       groups: subsets.map { subset in
-        let ready = subset.addresses.map {
-          KubernetesEndpoints.Address(address: $0.ip, isReady: true, zone: "")
-        }
-        let waiting = subset.notReady.map {
-          KubernetesEndpoints.Address(address: $0.ip, isReady: false, zone: "")
-        }
+        let ready = subset.addresses.map { KubernetesEndpoints.Address(address: $0.ip, isReady: true, zone: "") }
+        let waiting = subset.notReady.map { KubernetesEndpoints.Address(address: $0.ip, isReady: false, zone: "") }
         return KubernetesEndpoints.Group(addresses: ready + waiting, ports: subset.ports)
       })
   }
@@ -55,9 +51,7 @@ struct EndpointsFields: FieldDecodable {
     let ip: String
     init(_ fields: inout Fields) {
       ip = fields.requiredString("ip")
-      if !ip.isEmpty && !AddressForm.isAddress(ip) {
-        fields.error("ip", "'\(ip.prefix(80))' is not an IP address")
-      }
+      if !ip.isEmpty && !AddressForm.isAddress(ip) { fields.error("ip", "'\(ip.prefix(80))' is not an IP address") }
       fields.ignoreOthers()
     }
   }
@@ -78,9 +72,7 @@ struct EndpointSliceFields: FieldDecodable {
     let ports: [KubernetesEndpoints.Port] = fields.list("ports")
     fields.ignoreOthers()
     let addresses = items.flatMap { item in
-      item.addresses.map {
-        KubernetesEndpoints.Address(address: $0, isReady: item.isReady, zone: item.zone)
-      }
+      item.addresses.map { KubernetesEndpoints.Address(address: $0, isReady: item.isReady, zone: item.zone) }
     }
     if type != .name {
       for address in addresses where !AddressForm.isAddress(address.address) {

@@ -28,14 +28,12 @@ extension KubernetesService: FieldDecodable {
     let external = fields.string("externalName")
     externalName = type == "ExternalName" ? external : nil
     if externalName != nil {
-      fields.report.notEnforced(
-        fields.path / "externalName", "the name is not resolved: write a ServiceEntry")
+      fields.report.notEnforced(fields.path / "externalName", "the name is not resolved: write a ServiceEntry")
     }
     trafficDistribution = fields.text("trafficDistribution")
     if fields.text("sessionAffinity") == "ClientIP" {
       fields.report.notEnforced(
-        fields.path / "sessionAffinity",
-        "each request picks its endpoint: write a DestinationRule with useSourceIp")
+        fields.path / "sessionAffinity", "each request picks its endpoint: write a DestinationRule with useSourceIp")
     }
     // Kubernetes owns this schema and adds to it; what is not read here does not describe the mesh.
     fields.ignoreOthers()
@@ -50,9 +48,7 @@ extension KubernetesService.Port: FieldDecodable {
     appProtocol = fields.text("appProtocol")
     let transport = fields.string("protocol") ?? "TCP"
     isUDP = transport == "UDP"
-    if !["TCP", "UDP", "SCTP"].contains(transport) {
-      fields.error("protocol", "must be TCP, UDP or SCTP")
-    }
+    if !["TCP", "UDP", "SCTP"].contains(transport) { fields.error("protocol", "must be TCP, UDP or SCTP") }
     fields.ignoreOthers()
   }
 }

@@ -8,8 +8,13 @@ extension MeshConfiguration: FieldDecodable {
     connectTimeout = fields.duration("connectTimeout")
     keepAlive = (fields.object("tcpKeepalive") as KeepAliveFields?)?.policy
     upgradesHTTP1 = (fields.name("h2UpgradePolicy") as UpgradePolicy?).map { $0 == .upgrade }
-    protocolDetectionTimeout = fields.duration("protocolDetectionTimeout", min: .zero)
-    dnsRefreshRate = fields.duration("dnsRefreshRate")
+    if let limit = fields.duration("protocolDetectionTimeout", min: .zero), limit > .zero {
+      fields.report.notEnforced(
+        fields.path / "protocolDetectionTimeout", "a server that may speak first is called without waiting for the client")
+    }
+    if fields.duration("dnsRefreshRate") != nil {
+      fields.report.notEnforced(fields.path / "dnsRefreshRate", "names are looked up when their answers' lifetimes are over")
+    }
     pathNormalization = (fields.object("pathNormalization") as Normalization?)?.mode
     httpRetry = fields.object("defaultHttpRetryPolicy")
     inboundRetry = fields.object("defaultInboundHttpRetryPolicy")
@@ -29,14 +34,11 @@ extension MeshConfiguration: FieldDecodable {
   }
 
   private mutating func check(_ fields: inout Fields) {
-    for (name, retry) in [
-      ("defaultHttpRetryPolicy", httpRetry), ("defaultInboundHttpRetryPolicy", inboundRetry),
-    ] {
+    for (name, retry) in [("defaultHttpRetryPolicy", httpRetry), ("defaultInboundHttpRetryPolicy", inboundRetry)] {
       if let retry { RetryWords.check(retry, at: fields.path / name, into: &fields.report) }
     }
     let exports = [
-      ("defaultServiceExportTo", serviceExportTo),
-      ("defaultVirtualServiceExportTo", virtualServiceExportTo),
+      ("defaultServiceExportTo", serviceExportTo), ("defaultVirtualServiceExportTo", virtualServiceExportTo),
       ("defaultDestinationRuleExportTo", destinationRuleExportTo),
     ]
     for (name, list) in exports {
@@ -44,12 +46,9 @@ extension MeshConfiguration: FieldDecodable {
         fields.error(name, "cannot have '*' or '~' together with other entries")
       }
     }
-    if let rootNamespace, !NameForm.isLabel(rootNamespace) {
-      fields.error("rootNamespace", "not a namespace")
-    }
+    if let rootNamespace, !NameForm.isLabel(rootNamespace) { fields.error("rootNamespace", "not a namespace") }
     if !trustDomainAliases.isEmpty {
-      fields.report.notEnforced(
-        fields.path / "trustDomainAliases", "no policy looks at principals yet")
+      fields.report.notEnforced(fields.path / "trustDomainAliases", "no policy looks at principals yet")
     }
   }
 
@@ -71,20 +70,15 @@ extension MeshConfiguration: FieldDecodable {
       fields.report.notEnforced(fields.path / name, consequence)
     }
     if fields.bool("enablePrometheusMerge") == false {
-      fields.report.notEnforced(
-        fields.path / "enablePrometheusMerge", "applications' metrics are never merged")
+      fields.report.notEnforced(fields.path / "enablePrometheusMerge", "applications' metrics are never merged")
     }
     if (fields.object("inboundTrafficPolicy") as Inbound?)?.mode == .localhost {
-      fields.report.notEnforced(
-        fields.path / "inboundTrafficPolicy",
-        "applications are called at the address they registered")
+      fields.report.notEnforced(fields.path / "inboundTrafficPolicy", "applications are called at the address they registered")
     }
     // Without effect where there is one cluster, no injection and no discovery server.
     fields.ignore(
-      "proxyListenPort", "proxyInboundListenPort", "proxyHttpPort", "ingressClass",
-      "ingressService", "ingressControllerMode",
-      "ingressSelector", "serviceSettings", "configSources", "enableEnvoyAccessLogService",
-      "disableEnvoyListenerLog",
+      "proxyListenPort", "proxyInboundListenPort", "proxyHttpPort", "ingressClass", "ingressService", "ingressControllerMode",
+      "ingressSelector", "serviceSettings", "configSources", "enableEnvoyAccessLogService", "disableEnvoyListenerLog",
       "verifyCertificateAtClient", "thriftConfig", "hboneIdleTimeout")
   }
 
@@ -94,8 +88,7 @@ extension MeshConfiguration: FieldDecodable {
     ("certificates", "nodes issue their own"), ("ca", "nodes issue their own certificates"),
     ("meshMTLS", "nodes speak TLS 1.3 with each other, with its own cipher suites"),
     ("enableTracing", "no spans are sent yet"),
-    ("inboundClusterStatName", "clusters have their own names"),
-    ("outboundClusterStatName", "clusters have their own names"),
+    ("inboundClusterStatName", "clusters have their own names"), ("outboundClusterStatName", "clusters have their own names"),
   ]
 
   private struct Outbound: FieldDecodable {
@@ -103,8 +96,7 @@ extension MeshConfiguration: FieldDecodable {
     init(_ fields: inout Fields) {
       mode = fields.name("mode")
       if fields.has("egressProxy") {
-        fields.report.notEnforced(
-          fields.path / "egressProxy", "requests go to their own destination")
+        fields.report.notEnforced(fields.path / "egressProxy", "requests go to their own destination")
       }
     }
   }
@@ -137,15 +129,10 @@ extension MeshConfiguration: FieldDecodable {
     init(_ fields: inout Fields) {
       cipherSuites = fields.strings("cipherSuites")
       if !fields.strings("ecdhCurves").isEmpty {
-        fields.report.notEnforced(
-          fields.path / "ecdhCurves", "the TLS library's own order of curves applies")
+        fields.report.notEnforced(fields.path / "ecdhCurves", "the TLS library's own order of curves applies")
       }
-      if let version = fields.name("minProtocolVersion") as Gateway.TLS.Version?,
-        version != .automatic
-      {
-        fields.report.notEnforced(
-          fields.path / "minProtocolVersion",
-          "each Gateway server names its own; TLS 1.2 is the least")
+      if let version = fields.name("minProtocolVersion") as Gateway.TLS.Version?, version != .automatic {
+        fields.report.notEnforced(fields.path / "minProtocolVersion", "each Gateway server names its own; TLS 1.2 is the least")
       }
     }
   }
@@ -167,10 +154,8 @@ extension MeshConfiguration: FieldDecodable {
 struct ExtensionProvider: FieldDecodable {
   static let fileAccessLog = "envoyFileAccessLog"
   private static let kinds = [
-    "envoyExtAuthzHttp", "envoyExtAuthzGrpc", "zipkin", "lightstep", "datadog", "stackdriver",
-    "opencensus", "skywalking",
-    "opentelemetry", "prometheus", fileAccessLog, "envoyHttpAls", "envoyTcpAls", "envoyOtelAls",
-    "sds",
+    "envoyExtAuthzHttp", "envoyExtAuthzGrpc", "zipkin", "lightstep", "datadog", "stackdriver", "opencensus", "skywalking",
+    "opentelemetry", "prometheus", fileAccessLog, "envoyHttpAls", "envoyTcpAls", "envoyOtelAls", "sds",
   ]
   let name: String
   let kind: String
@@ -202,18 +187,14 @@ struct ExtensionProvider: FieldDecodable {
     init(_ fields: inout Fields) {
       text = fields.text("text")
       isJSON = fields.has("labels")
-      if isJSON {
-        fields.report.notEnforced(fields.path / "labels", "Istio's own keys are written")
-      }
+      if isJSON { fields.report.notEnforced(fields.path / "labels", "Istio's own keys are written") }
     }
   }
 }
 
 extension MeshConfiguration.AccessLog {
   /// `accessLogFile`, or else the file that a provider used by default writes to.
-  fileprivate init(
-    _ fields: inout Fields, providers: [ExtensionProvider], byDefault names: [String]
-  ) {
+  fileprivate init(_ fields: inout Fields, providers: [ExtensionProvider], byDefault names: [String]) {
     enum Encoding: String, CaseIterable {
       case text = "TEXT"
       case json = "JSON"
@@ -232,16 +213,14 @@ extension MeshConfiguration.AccessLog {
     } else if name == "envoy" {
       file = "/dev/stdout"
     } else {
-      fields.report.notEnforced(
-        fields.path / "defaultProviders", "'\(name.prefix(80))' writes no file")
+      fields.report.notEnforced(fields.path / "defaultProviders", "'\(name.prefix(80))' writes no file")
     }
   }
 }
 
 extension MeshConfiguration.ProxyDefaults: FieldDecodable {
   static let none = Self(
-    trustedProxies: nil, gatewayClientCertificate: nil, expectsProxyProtocol: false, headers: .none,
-    drain: nil)
+    trustedProxies: nil, gatewayClientCertificate: nil, expectsProxyProtocol: false, headers: .none, drain: nil)
 
   init(_ fields: inout Fields) {
     let topology: Topology? = fields.object("gatewayTopology")
@@ -250,32 +229,22 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
     expectsProxyProtocol = topology?.expectsProxyProtocol ?? false
     headers = fields.object("proxyHeaders") ?? .none
     drain = fields.duration("terminationDrainDuration", min: .zero)
-    if fields.has("tracing") {
-      fields.report.notEnforced(fields.path / "tracing", "no spans are sent yet")
-    }
+    if fields.has("tracing") { fields.report.notEnforced(fields.path / "tracing", "no spans are sent yet") }
     if fields.has("proxyStatsMatcher") {
-      fields.report.notEnforced(
-        fields.path / "proxyStatsMatcher", "the standard metrics are always kept")
+      fields.report.notEnforced(fields.path / "proxyStatsMatcher", "the standard metrics are always kept")
     }
     if fields.has("concurrency") {
-      fields.report.notEnforced(
-        fields.path / "concurrency", "`start --workers` says how many threads serve")
+      fields.report.notEnforced(fields.path / "concurrency", "`start --workers` says how many threads serve")
     }
     // Of Envoy's own process, of its injection into pods, and of the control plane, none of which there is. Commands are
     // never started before their proxy, and listeners that go are drained.
     fields.ignore(
-      "configPath", "binaryPath", "serviceCluster", "tracingServiceName", "drainDuration",
-      "discoveryAddress",
-      "discoveryRefreshDelay", "zipkinAddress", "statsdUdpAddress", "envoyMetricsServiceAddress",
-      "proxyAdminPort",
-      "availabilityZone", "controlPlaneAuthPolicy", "customConfigFile", "statNameLength",
-      "proxyBootstrapTemplatePath",
-      "interceptionMode", "sds", "envoyAccessLogService", "envoyMetricsService", "proxyMetadata",
-      "runtimeValues", "statusPort",
-      "extraStatTags", "meshId", "readinessProbe", "holdApplicationUntilProxyStarts",
-      "caCertificatesPem", "image",
-      "privateKeyProvider", "fileFlushInterval", "fileFlushMinSizeKb", "statsCompression",
-      "statsEvictionInterval",
+      "configPath", "binaryPath", "serviceCluster", "tracingServiceName", "drainDuration", "discoveryAddress",
+      "discoveryRefreshDelay", "zipkinAddress", "statsdUdpAddress", "envoyMetricsServiceAddress", "proxyAdminPort",
+      "availabilityZone", "controlPlaneAuthPolicy", "customConfigFile", "statNameLength", "proxyBootstrapTemplatePath",
+      "interceptionMode", "sds", "envoyAccessLogService", "envoyMetricsService", "proxyMetadata", "runtimeValues", "statusPort",
+      "extraStatTags", "meshId", "readinessProbe", "holdApplicationUntilProxyStarts", "caCertificatesPem", "image",
+      "privateKeyProvider", "fileFlushInterval", "fileFlushMinSizeKb", "statsCompression", "statsEvictionInterval",
       "proxyHttpPort")
   }
 
@@ -286,6 +255,11 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
     init(_ fields: inout Fields) {
       trustedProxies = fields.int("numTrustedProxies", in: 0...100)
       clientCertificate = fields.name("forwardClientCertDetails")
+      let isFollowed: Set<ForwardedClientCertificate?> = [nil, .undefined, .sanitize, .alwaysForwardOnly]
+      if !isFollowed.contains(clientCertificate) {
+        fields.report.notEnforced(
+          fields.path / "forwardClientCertDetails", "gateways remove x-forwarded-client-cert and write none of their own")
+      }
       expectsProxyProtocol = fields.has("proxyProtocol")
     }
   }
@@ -293,8 +267,7 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
 
 extension MeshConfiguration.ProxyDefaults.Headers: FieldDecodable {
   static let none = Self(
-    server: nil, keepsServer: false, leavesOutRequestID: false, leavesOutAttemptCount: false,
-    leavesOutDebug: false,
+    server: nil, keepsServer: false, leavesOutRequestID: false, leavesOutAttemptCount: false, leavesOutDebug: false,
     clientCertificate: nil)
 
   init(_ fields: inout Fields) {
@@ -307,17 +280,14 @@ extension MeshConfiguration.ProxyDefaults.Headers: FieldDecodable {
     clientCertificate = fields.name("forwardedClientCert")
     if fields.has("setCurrentClientCertDetails") {
       fields.report.notEnforced(
-        fields.path / "setCurrentClientCertDetails",
-        "x-forwarded-client-cert has By, Hash, Subject and URI")
+        fields.path / "setCurrentClientCertDetails", "x-forwarded-client-cert has By, Hash, Subject and URI")
     }
     if fields.bool("preserveHttp1HeaderCase") == true {
-      fields.report.notEnforced(
-        fields.path / "preserveHttp1HeaderCase", "names that cross nodes are in lower case")
+      fields.report.notEnforced(fields.path / "preserveHttp1HeaderCase", "names that cross nodes are in lower case")
     }
     // Workloads tell each other who they are by certificate; there are no such headers to leave out.
     fields.ignore("metadataExchangeHeaders")
-    for name in ["xForwardedHost", "xForwardedPort"]
-    where (fields.object(name) as Toggle?)?.isEnabled == true {
+    for name in ["xForwardedHost", "xForwardedPort"] where (fields.object(name) as Toggle?)?.isEnabled == true {
       fields.report.notEnforced(fields.path / name, "the header is not added")
     }
   }
@@ -328,9 +298,7 @@ extension MeshConfiguration.ProxyDefaults.Headers: FieldDecodable {
     init(_ fields: inout Fields) {
       isDisabled = fields.bool("disabled") ?? false
       value = fields.text("value")
-      if let value, HeaderValueForm.hasControls(value) {
-        fields.error("value", "the value has control characters")
-      }
+      if let value, HeaderValueForm.hasControls(value) { fields.error("value", "the value has control characters") }
     }
   }
   private struct Toggle: FieldDecodable {

@@ -14,8 +14,6 @@ public struct MeshConfiguration: Hashable, Sendable {
   public var connectTimeout: Duration?
   public var keepAlive: TCPKeepAlive?
   public var upgradesHTTP1: Bool?
-  public var protocolDetectionTimeout: Duration?
-  public var dnsRefreshRate: Duration?
   public var pathNormalization: PathNormalizationMode?
   public var httpRetry: VirtualService.Retries?
   public var inboundRetry: VirtualService.Retries?
@@ -82,11 +80,10 @@ public enum PathNormalizationMode: String, CaseIterable, Hashable, Sendable {
 extension MeshConfiguration {
   /// The mesh's own among the objects of a configuration; nil where the defaults hold.
   static func of(_ object: MeshObject?) -> MeshConfiguration? {
-    guard let object, object.key == key, case .configMap(let map) = object.spec,
-      let text = map.data[dataKey]
-    else { return nil }
-    var report = Report(
-      source: "", document: YAMLNode(.null, at: SourcePosition(line: 1, column: 1)))
+    guard let object, object.key == key, case .configMap(let map) = object.spec, let text = map.data[dataKey] else {
+      return nil
+    }
+    var report = Report(source: "", document: YAMLNode(.null, at: SourcePosition(line: 1, column: 1)))
     return read(text, into: &report)
   }
 
@@ -120,7 +117,6 @@ extension String {
   /// Without blanks and line ends around it.
   fileprivate var trimmed: String {
     let isBlank: (UInt8) -> Bool = { $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }
-    return String(
-      decoding: utf8.drop(while: isBlank).reversed().drop(while: isBlank).reversed(), as: UTF8.self)
+    return String(decoding: utf8.drop(while: isBlank).reversed().drop(while: isBlank).reversed(), as: UTF8.self)
   }
 }

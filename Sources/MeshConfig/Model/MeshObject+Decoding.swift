@@ -27,8 +27,7 @@ struct DocumentDecoder {
       report.error(.root, "expected an object with apiVersion and kind, found \(document.kind)")
       return .refused
     }
-    guard case .string(let apiVersion)? = document["apiVersion"]?.value,
-      case .string(let kind)? = document["kind"]?.value
+    guard case .string(let apiVersion)? = document["apiVersion"]?.value, case .string(let kind)? = document["kind"]?.value
     else {
       report.error(.root, "an object needs apiVersion and kind")
       return .refused
@@ -39,24 +38,18 @@ struct DocumentDecoder {
     case .supported(let kind):
       return decode(document, kind, &report)
     case .notEnforced:
-      report.notEnforced(
-        .root.field("kind"), "\(kind) objects of \(apiVersion) do nothing here yet")
+      report.notEnforced(.root.field("kind"), "\(kind) objects of \(apiVersion) do nothing here yet")
       return .skipped(skipped(document, kind, isMesh: true))
     case .foreign:
-      report.info(
-        .root.field("kind"), "\(kind) does not configure the mesh: skipped",
-        code: Finding.Code.skipped)
+      report.info(.root.field("kind"), "\(kind) does not configure the mesh: skipped", code: Finding.Code.skipped)
       return .skipped(skipped(document, kind, isMesh: false))
     case .unknownVersion(let kind, let expected):
-      let versions = expected.map { kind.group.isEmpty ? $0 : "\(kind.group)/\($0)" }.joined(
-        separator: ", ")
+      let versions = expected.map { kind.group.isEmpty ? $0 : "\(kind.group)/\($0)" }.joined(separator: ", ")
       report.error(
-        .root.field("apiVersion"), "'\(apiVersion)' is not a version of \(kind.documentKind)",
-        hint: "use \(versions)")
+        .root.field("apiVersion"), "'\(apiVersion)' is not a version of \(kind.documentKind)", hint: "use \(versions)")
       return .refused
     case .unknownKind(let hint):
-      report.error(
-        .root.field("kind"), "'\(kind.prefix(80))' is not a kind of \(apiVersion)", hint: hint)
+      report.error(.root.field("kind"), "'\(kind.prefix(80))' is not a kind of \(apiVersion)", hint: hint)
       return .refused
     }
   }
@@ -67,14 +60,12 @@ struct DocumentDecoder {
       return text
     }
     return SkippedDocument(
-      source: source, position: document.position, kind: kind,
-      namespace: text("namespace") ?? defaultNamespace,
+      source: source, position: document.position, kind: kind, namespace: text("namespace") ?? defaultNamespace,
       name: text("name") ?? "(no name)", isMesh: isMesh)
   }
 
   private static func label(_ document: YAMLNode) -> String {
-    guard let metadata = document["metadata"], case .string(let name)? = metadata["name"]?.value
-    else { return "(no name)" }
+    guard let metadata = document["metadata"], case .string(let name)? = metadata["name"]?.value else { return "(no name)" }
     guard case .string(let namespace)? = metadata["namespace"]?.value else { return name }
     return "\(namespace)/\(name)"
   }
@@ -99,8 +90,7 @@ struct DocumentDecoder {
     if let consequence = Enforcement.consequence(of: spec) {
       report.notEnforced(.root.field("kind"), "\(kind.documentKind): \(consequence)")
     }
-    let canonical = JSONText.canonical(
-      Self.canonicalTree(document, kind: kind, namespace: meta.namespace))
+    let canonical = JSONText.canonical(Self.canonicalTree(document, kind: kind, namespace: meta.namespace))
     return .object(MeshObject(key: key, meta: meta, spec: spec, canonical: canonical))
   }
 
@@ -110,9 +100,7 @@ struct DocumentDecoder {
     fields.reportUnknownFields(into: &report)
   }
 
-  private static func spec(_ kind: ObjectKind, _ document: YAMLNode, _ report: inout Report)
-    -> MeshObject.Spec?
-  {
+  private static func spec(_ kind: ObjectKind, _ document: YAMLNode, _ report: inout Report) -> MeshObject.Spec? {
     let isRequired = [.serviceEntry, .workloadGroup, .wasmPlugin, .trafficExtension].contains(kind)
     if document["spec"] == nil && isRequired {
       report.error(.spec, "required")
@@ -141,21 +129,15 @@ struct DocumentDecoder {
     case .requestAuthentication: return decode(MeshObject.Spec.requestAuthentication)
     case .telemetry: return decode(MeshObject.Spec.telemetry)
     case .wasmPlugin: return decode { (fields: WasmPluginFields) in .proxyExtension(fields.value) }
-    case .trafficExtension:
-      return decode { (fields: ExtensionFields) in .proxyExtension(fields.value) }
+    case .trafficExtension: return decode { (fields: ExtensionFields) in .proxyExtension(fields.value) }
     case .gatewayClass: return decode(MeshObject.Spec.gatewayClass)
     case .kubernetesGateway: return decode(MeshObject.Spec.kubernetesGateway)
     case .listenerSet: return decode(MeshObject.Spec.listenerSet)
     case .httpRoute: return decode(MeshObject.Spec.httpRoute)
     case .grpcRoute: return decode(MeshObject.Spec.grpcRoute)
-    case .tlsRoute:
-      return decode { (fields: GatewayAPI.ConnectionRoute.TLSFields) in
-        .connectionRoute(fields.value)
-      }
+    case .tlsRoute: return decode { (fields: GatewayAPI.ConnectionRoute.TLSFields) in .connectionRoute(fields.value) }
     case .tcpRoute, .udpRoute:
-      return decode { (fields: GatewayAPI.ConnectionRoute.PlainFields) in
-        .connectionRoute(fields.value)
-      }
+      return decode { (fields: GatewayAPI.ConnectionRoute.PlainFields) in .connectionRoute(fields.value) }
     case .referenceGrant: return decode(MeshObject.Spec.referenceGrant)
     case .backendTLSPolicy: return decode(MeshObject.Spec.backendTLSPolicy)
     case .service: return decode(MeshObject.Spec.service)
@@ -164,45 +146,32 @@ struct DocumentDecoder {
     case .secret: return decodeWhole(MeshObject.Spec.secret)
     case .configMap: return decodeWhole(MeshObject.Spec.configMap)
     case .endpoints: return decodeWhole { (fields: EndpointsFields) in .endpoints(fields.value) }
-    case .endpointSlice:
-      return decodeWhole { (fields: EndpointSliceFields) in .endpoints(fields.value) }
+    case .endpointSlice: return decodeWhole { (fields: EndpointSliceFields) in .endpoints(fields.value) }
     }
   }
 
   /// The document without what a server adds, with its namespace written out, in the version that is stored.
-  private static func canonicalTree(_ document: YAMLNode, kind: ObjectKind, namespace: String)
-    -> YAMLNode
-  {
+  private static func canonicalTree(_ document: YAMLNode, kind: ObjectKind, namespace: String) -> YAMLNode {
     guard case .mapping(let entries) = document.value else { return document }
-    let left =
-      ["status", "metadata", "apiVersion"] + (kind == .secret ? SealedSecret.valueFields : [])
+    let left = ["status", "metadata", "apiVersion"] + (kind == .secret ? SealedSecret.valueFields : [])
     var kept = entries.filter { !left.contains($0.key) }
     let start = document.position
     if kind == .secret { kept += SealedSecret.redacted(document) }
-    kept.append(
-      YAMLEntry(
-        key: "apiVersion", position: start, value: YAMLNode(.string(kind.apiVersion), at: start)))
+    kept.append(YAMLEntry(key: "apiVersion", position: start, value: YAMLNode(.string(kind.apiVersion), at: start)))
     var metadata: [YAMLEntry] = []
     if case .mapping(let entries)? = document["metadata"]?.value {
       metadata = entries.filter { ["name", "labels"].contains($0.key) }
-      if let annotations = entries.first(where: { $0.key == "annotations" }),
-        case .mapping(let items) = annotations.value.value
+      if let annotations = entries.first(where: { $0.key == "annotations" }), case .mapping(let items) = annotations.value.value
       {
         let own = items.filter { $0.key != "kubectl.kubernetes.io/last-applied-configuration" }
         let node = YAMLNode(.mapping(own), at: annotations.value.position)
-        if !own.isEmpty {
-          metadata.append(
-            YAMLEntry(key: "annotations", position: annotations.position, value: node))
-        }
+        if !own.isEmpty { metadata.append(YAMLEntry(key: "annotations", position: annotations.position, value: node)) }
       }
     }
     if kind.isNamespaced {
-      metadata.append(
-        YAMLEntry(key: "namespace", position: start, value: YAMLNode(.string(namespace), at: start))
-      )
+      metadata.append(YAMLEntry(key: "namespace", position: start, value: YAMLNode(.string(namespace), at: start)))
     }
-    kept.append(
-      YAMLEntry(key: "metadata", position: start, value: YAMLNode(.mapping(metadata), at: start)))
+    kept.append(YAMLEntry(key: "metadata", position: start, value: YAMLNode(.mapping(metadata), at: start)))
     return YAMLNode(.mapping(kept), at: start)
   }
 }
@@ -216,23 +185,16 @@ extension MeshObject {
   ) throws(CanonicalError) -> MeshObject {
     let (documents, error) = YAMLParser.parse(canonical)
     if let error { throw CanonicalError(reason: error.reason) }
-    guard documents.count == 1, let document = documents.first else {
-      throw CanonicalError(reason: "not one object")
-    }
+    guard documents.count == 1, let document = documents.first else { throw CanonicalError(reason: "not one object") }
     var decoder = DocumentDecoder(source: "stored", defaultNamespace: "default")
-    guard case .object(let object) = decoder.decode(try SealedSecret.opened(document, opening))
-    else {
-      throw CanonicalError(
-        reason: decoder.findings.first { $0.severity == .error }?.description ?? "not a mesh object"
-      )
+    guard case .object(let object) = decoder.decode(try SealedSecret.opened(document, opening)) else {
+      throw CanonicalError(reason: decoder.findings.first { $0.severity == .error }?.description ?? "not a mesh object")
     }
     return object
   }
 
   /// The object as YAML that can be applied again.
-  public var yaml: String {
-    YAMLParser.parse(canonical).documents.first.map(YAMLText.document) ?? ""
-  }
+  public var yaml: String { YAMLParser.parse(canonical).documents.first.map(YAMLText.document) ?? "" }
 }
 
 /// Why stored bytes are no object.

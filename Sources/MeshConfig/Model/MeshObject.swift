@@ -12,9 +12,7 @@ public struct ObjectKey: Hashable, Sendable, Codable, Comparable, CustomStringCo
   }
 
   /// `VirtualService default/reviews`
-  public var description: String {
-    namespace.isEmpty ? "\(kind.rawValue) \(name)" : "\(kind.rawValue) \(namespace)/\(name)"
-  }
+  public var description: String { namespace.isEmpty ? "\(kind.rawValue) \(name)" : "\(kind.rawValue) \(namespace)/\(name)" }
 
   public static func < (a: ObjectKey, b: ObjectKey) -> Bool {
     (a.kind.rawValue, a.namespace, a.name) < (b.kind.rawValue, b.namespace, b.name)

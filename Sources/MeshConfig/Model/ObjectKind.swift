@@ -50,15 +50,13 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
   /// API group; empty is Kubernetes' core group.
   public var group: String {
     switch self {
-    case .virtualService, .destinationRule, .gateway, .serviceEntry, .workloadEntry, .workloadGroup,
-      .sidecar, .proxyConfig,
+    case .virtualService, .destinationRule, .gateway, .serviceEntry, .workloadEntry, .workloadGroup, .sidecar, .proxyConfig,
       .envoyFilter:
       "networking.istio.io"
     case .peerAuthentication, .authorizationPolicy, .requestAuthentication: "security.istio.io"
     case .telemetry: "telemetry.istio.io"
     case .wasmPlugin, .trafficExtension: "extensions.istio.io"
-    case .gatewayClass, .kubernetesGateway, .listenerSet, .httpRoute, .grpcRoute, .tlsRoute,
-      .tcpRoute, .udpRoute,
+    case .gatewayClass, .kubernetesGateway, .listenerSet, .httpRoute, .grpcRoute, .tlsRoute, .tcpRoute, .udpRoute,
       .referenceGrant, .backendTLSPolicy:
       "gateway.networking.k8s.io"
     case .endpointSlice: "discovery.k8s.io"
@@ -69,16 +67,14 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
   /// API versions accepted, the one that is stored first; the schema is the same in all of them (Istio, general rules).
   var versions: [String] {
     switch self {
-    case .virtualService, .destinationRule, .gateway, .serviceEntry, .workloadEntry, .workloadGroup,
-      .sidecar:
+    case .virtualService, .destinationRule, .gateway, .serviceEntry, .workloadEntry, .workloadGroup, .sidecar:
       ["v1", "v1beta1", "v1alpha3"]
     case .envoyFilter: ["v1alpha3"]
     case .proxyConfig: ["v1beta1"]
     case .peerAuthentication, .authorizationPolicy, .requestAuthentication: ["v1", "v1beta1"]
     case .telemetry: ["v1", "v1alpha1"]
     case .wasmPlugin, .trafficExtension: ["v1alpha1"]
-    case .gatewayClass, .kubernetesGateway, .httpRoute, .referenceGrant:
-      ["v1", "v1beta1", "v1alpha2"]
+    case .gatewayClass, .kubernetesGateway, .httpRoute, .referenceGrant: ["v1", "v1beta1", "v1alpha2"]
     case .grpcRoute, .tlsRoute, .backendTLSPolicy: ["v1", "v1alpha3", "v1alpha2"]
     case .listenerSet: ["v1", "v1alpha1"]
     case .tcpRoute, .udpRoute: ["v1", "v1alpha2"]
@@ -137,8 +133,7 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
     case .namespace: ["ns"]
     case .configMap: ["cm"]
     case .endpoints: ["ep"]
-    case .sidecar, .proxyConfig, .envoyFilter, .telemetry, .wasmPlugin, .trafficExtension,
-      .httpRoute, .grpcRoute, .tlsRoute,
+    case .sidecar, .proxyConfig, .envoyFilter, .telemetry, .wasmPlugin, .trafficExtension, .httpRoute, .grpcRoute, .tlsRoute,
       .tcpRoute, .udpRoute, .secret, .endpointSlice:
       []
     }
@@ -156,32 +151,24 @@ enum KindRecognition: Hashable {
   /// A kind that its Istio or Gateway API group does not have.
   case unknownKind(hint: String?)
 
-  private static let notEnforcedKinds: [String: [String]] = [
-    "networking.k8s.io": ["Ingress", "IngressClass"]
-  ]
+  private static let notEnforcedKinds: [String: [String]] = ["networking.k8s.io": ["Ingress", "IngressClass"]]
   /// Groups whose kinds are all known, so that a misspelt one is an error.
   private static let closedGroups: Set<String> = [
-    "networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io",
-    "gateway.networking.k8s.io",
+    "networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io", "gateway.networking.k8s.io",
   ]
 
   init(apiVersion: String, kind: String) {
-    let parts = apiVersion.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
-      .map(String.init)
+    let parts = apiVersion.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
     let group = parts.count == 2 ? parts[0] : ""
     let version = parts.last ?? ""
-    if let supported = ObjectKind.allCases.first(where: {
-      $0.group == group && $0.documentKind == kind
-    }) {
+    if let supported = ObjectKind.allCases.first(where: { $0.group == group && $0.documentKind == kind }) {
       let known = supported.versions.contains(version)
-      self =
-        known ? .supported(supported) : .unknownVersion(supported, expected: supported.versions)
+      self = known ? .supported(supported) : .unknownVersion(supported, expected: supported.versions)
     } else if let kinds = Self.notEnforcedKinds[group], kinds.contains(kind) {
       self = .notEnforced
     } else if Self.closedGroups.contains(group) {
       let names = ObjectKind.allCases.filter { $0.group == group }.map(\.documentKind)
-      self = .unknownKind(
-        hint: Spelling.nearest(to: kind, among: names).map { "did you mean '\($0)'?" })
+      self = .unknownKind(hint: Spelling.nearest(to: kind, among: names).map { "did you mean '\($0)'?" })
     } else {
       self = .foreign
     }

@@ -23,23 +23,18 @@ extension PeerAuthentication: FieldDecodable {
     ports = [:]
     for entry in written {
       guard let number = Int(entry.key) else {
-        fields.report.error(
-          fields.path / "portLevelMtls" / entry.key,
-          "'\(entry.key.prefix(40))' is not a port number")
+        fields.report.error(fields.path / "portLevelMtls" / entry.key, "'\(entry.key.prefix(40))' is not a port number")
         continue
       }
       guard let port = UInt16(exactly: number), port > 0 else {
-        fields.report.error(
-          fields.path / "portLevelMtls" / entry.key, "port must be between 1-65535")
+        fields.report.error(fields.path / "portLevelMtls" / entry.key, "port must be between 1-65535")
         continue
       }
       ports[port] = entry.value.mode
     }
     guard fields.has("portLevelMtls"), !fields.report.hasErrors else { return }
     if written.isEmpty { fields.error("portLevelMtls", "must name at least one port") }
-    if target.matchLabels?.isEmpty ?? true {
-      fields.error("portLevelMtls", "portLevelMtls requires selector")
-    }
+    if target.matchLabels?.isEmpty ?? true { fields.error("portLevelMtls", "portLevelMtls requires selector") }
   }
 
   private struct Setting: FieldDecodable {

@@ -27,9 +27,7 @@ public struct PolicyTarget: Hashable, Sendable {
     var all: [Reference] = fields.list("targetRefs")
     let written = fields.path / "targetRefs"
     if all.count > 16 { fields.report.error(written, "at most 16 targetRefs") }
-    if single != nil && !all.isEmpty {
-      fields.error("targetRef", "only one of targetRef and targetRefs can be set")
-    }
+    if single != nil && !all.isEmpty { fields.error("targetRef", "only one of targetRef and targetRefs can be set") }
     if let single { all.append(single) }
     references = all
     if matchLabels != nil && !all.isEmpty {
@@ -77,9 +75,7 @@ extension Fields {
   mutating func checkSelectorLabels(_ labels: [String: String], _ name: String) {
     for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
       if key.isEmpty { error(name, "key must not be empty") }
-      if key.utf8.contains(0x2A) || value.utf8.contains(0x2A) {
-        error(name, "wildcard is not supported in selector")
-      }
+      if key.utf8.contains(0x2A) || value.utf8.contains(0x2A) { error(name, "wildcard is not supported in selector") }
       if value.utf8.count > 63 { error(name, "a label value has at most 63 bytes") }
     }
   }
@@ -91,20 +87,16 @@ extension PolicyTarget.Reference: FieldDecodable {
     kind = fields.requiredString("kind")
     name = fields.requiredString("name")
     if let namespace = fields.text("namespace") {
-      fields.error(
-        "namespace",
-        "cross namespace referencing is not currently supported: '\(namespace.prefix(80))'")
+      fields.error("namespace", "cross namespace referencing is not currently supported: '\(namespace.prefix(80))'")
     }
     guard !kind.isEmpty else { return }
     let known = [
-      ("", "Service"), ("networking.istio.io", "ServiceEntry"),
-      ("gateway.networking.k8s.io", "Gateway"),
+      ("", "Service"), ("networking.istio.io", "ServiceEntry"), ("gateway.networking.k8s.io", "Gateway"),
       ("gateway.networking.k8s.io", "GatewayClass"),
     ]
     let normalized = group == "core" ? "" : group
     if !known.contains(where: { $0 == (normalized, kind) }) {
-      fields.error(
-        "kind", "a policy cannot target \(kind.prefix(80)) of the group '\(group.prefix(80))'")
+      fields.error("kind", "a policy cannot target \(kind.prefix(80)) of the group '\(group.prefix(80))'")
     }
   }
 }

@@ -14,9 +14,7 @@ public struct ProxyExtension: Hashable, Sendable {
   }
 
   /// An authentication or authorization step that is left out would let requests pass that it is there to stop.
-  public var guardsRequests: Bool {
-    (phase == .authentication || phase == .authorization) && !failsOpen
-  }
+  public var guardsRequests: Bool { (phase == .authentication || phase == .authorization) && !failsOpen }
 }
 
 /// `WasmPlugin`.
@@ -40,8 +38,7 @@ struct ExtensionFields: FieldDecodable {
     if (module == nil) == (script == nil), !fields.report.hasErrors {
       fields.error("wasm", "exactly one of wasm and lua is required")
     }
-    value = ProxyExtension(
-      target: target, phase: Self.placement(&fields), failsOpen: module?.failsOpen ?? false)
+    value = ProxyExtension(target: target, phase: Self.placement(&fields), failsOpen: module?.failsOpen ?? false)
   }
 
   /// `phase`, `priority` and `match`.
@@ -53,9 +50,7 @@ struct ExtensionFields: FieldDecodable {
 
   private struct Script: FieldDecodable {
     init(_ fields: inout Fields) {
-      if fields.requiredString("inlineCode").utf8.count > 65_536 {
-        fields.error("inlineCode", "at most 65536 bytes")
-      }
+      if fields.requiredString("inlineCode").utf8.count > 65_536 { fields.error("inlineCode", "at most 65536 bytes") }
     }
   }
   private struct Match: FieldDecodable {
@@ -106,18 +101,12 @@ private struct WasmModule: FieldDecodable {
     _ = fields.object("vmConfig") as Machine?
     let url = fields.requiredString("url")
     let scheme = url.utf8.contains(0x3A) ? String(url.prefix { $0 != ":" }) : ""
-    if url.dropFirst(scheme.count).hasPrefix("://"),
-      !["http", "https", "file", "oci"].contains(scheme)
-    {
+    if url.dropFirst(scheme.count).hasPrefix("://"), !["http", "https", "file", "oci"].contains(scheme) {
       fields.error("url", "the scheme '\(scheme.prefix(40))' is not http, https, file or oci")
     }
     if let digest = fields.text("sha256") {
-      let isHexadecimal = digest.utf8.allSatisfy {
-        (0x30...0x39).contains($0) || (0x61...0x66).contains($0)
-      }
-      if digest.utf8.count != 64 || !isHexadecimal {
-        fields.error("sha256", "must be 64 lower-case hexadecimal digits")
-      }
+      let isHexadecimal = digest.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
+      if digest.utf8.count != 64 || !isHexadecimal { fields.error("sha256", "must be 64 lower-case hexadecimal digits") }
     }
   }
 

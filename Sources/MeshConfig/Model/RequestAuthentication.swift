@@ -57,12 +57,8 @@ extension RequestAuthentication.Rule: FieldDecodable {
     timeout = fields.duration("timeout")
     isRequired = (fields.name("presence") as Presence?) == .required
     spaceDelimitedClaims = fields.filledStrings("spaceDelimitedClaims", maximum: 64)
-    if camel != nil && snake != nil {
-      fields.error("jwks_uri", "written twice: jwksUri and jwks_uri are the same field")
-    }
-    if jwks != nil && jwksURI != nil {
-      fields.error("jwks", "only one of jwks or jwksUri can be set")
-    }
+    if camel != nil && snake != nil { fields.error("jwks_uri", "written twice: jwksUri and jwks_uri are the same field") }
+    if jwks != nil && jwksURI != nil { fields.error("jwks", "only one of jwks or jwksUri can be set") }
     if issuer == nil && jwksURI == nil && !fields.report.hasErrors {
       fields.error("issuer", "a rule needs issuer or jwksUri")
     }
@@ -86,8 +82,7 @@ extension RequestAuthentication.Rule: FieldDecodable {
       return
     }
     if keys.contains(where: { $0["d"] != nil }) {
-      fields.report.warning(
-        fields.path / "jwks", "holds a private key", hint: "publish public keys only")
+      fields.report.warning(fields.path / "jwks", "holds a private key", hint: "publish public keys only")
     }
   }
 }
@@ -96,9 +91,7 @@ extension RequestAuthentication.Header: FieldDecodable {
   init(_ fields: inout Fields) {
     name = fields.requiredString("name")
     prefix = fields.string("prefix") ?? ""
-    if !name.isEmpty && !NameForm.isFieldName(name) {
-      fields.error("name", "'\(name.prefix(80))' is not a header name")
-    }
+    if !name.isEmpty && !NameForm.isFieldName(name) { fields.error("name", "'\(name.prefix(80))' is not a header name") }
   }
 }
 

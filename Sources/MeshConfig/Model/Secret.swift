@@ -37,12 +37,10 @@ extension Secret: FieldDecodable {
     data = [:]
     if isSealed { return }
     for (key, text) in encoded.sorted(by: { $0.key < $1.key }) {
-      let compact = String(
-        decoding: text.utf8.filter { $0 != 0x0A && $0 != 0x0D && $0 != 0x20 }, as: UTF8.self)
+      let compact = String(decoding: text.utf8.filter { $0 != 0x0A && $0 != 0x0D && $0 != 0x20 }, as: UTF8.self)
       guard let bytes = Base64Form.decode(compact) else {
         // The value itself must not reach a message.
-        fields.report.error(
-          fields.path / "data" / key, "not base64", hint: "plain text belongs into stringData")
+        fields.report.error(fields.path / "data" / key, "not base64", hint: "plain text belongs into stringData")
         continue
       }
       data[key] = bytes

@@ -54,9 +54,7 @@ extension WorkloadEntry: FieldDecodable {
     if address.utf8.count > 256 { fields.error("address", "at most 256 bytes") }
     if address.hasPrefix("unix://") {
       let path = address.dropFirst("unix://".count)
-      if path.first != "/" && path.first != "@" {
-        fields.error("address", "a Unix socket path starts with '/' or '@'")
-      }
+      if path.first != "/" && path.first != "@" { fields.error("address", "a Unix socket path starts with '/' or '@'") }
       if path.last == "/" { fields.error("address", "a Unix socket path does not end with '/'") }
       if !ports.isEmpty { fields.error("ports", "a Unix socket has no ports") }
     }

@@ -40,6 +40,5 @@ public struct WorkloadEntry: Hashable, Sendable {
   public var weight: Int
   public var serviceAccount: String
 
-  static let empty = WorkloadEntry(
-    address: "", ports: [], labels: [:], locality: "", weight: 1, serviceAccount: "")
+  static let empty = WorkloadEntry(address: "", ports: [], labels: [:], locality: "", weight: 1, serviceAccount: "")
 }

@@ -49,13 +49,11 @@ extension Sidecar: FieldDecodable {
     outboundPolicy = policy?.mode
     guard !fields.report.hasErrors else { return }
     if ingress.isEmpty && egress.isEmpty && inboundConnectionPool == nil && policy == nil {
-      fields.error(
-        "", "sidecar: empty configuration provided: write egress, ingress or outboundTrafficPolicy")
+      fields.error("", "sidecar: empty configuration provided: write egress, ingress or outboundTrafficPolicy")
     }
     if policy?.hasEgressProxy == true && policy?.mode != .allowAny {
       fields.error(
-        "outboundTrafficPolicy",
-        "sidecar: egress_proxy must be set only with ALLOW_ANY outbound_traffic_policy mode")
+        "outboundTrafficPolicy", "sidecar: egress_proxy must be set only with ALLOW_ANY outbound_traffic_policy mode")
     }
   }
 
@@ -66,10 +64,7 @@ extension Sidecar: FieldDecodable {
       mode = fields.name("mode") ?? .registryOnly
       let proxy: VirtualService.Destination? = fields.object("egressProxy")
       hasEgressProxy = proxy != nil
-      if hasEgressProxy {
-        fields.report.notEnforced(
-          fields.path / "egressProxy", "requests go to their own destination")
-      }
+      if hasEgressProxy { fields.report.notEnforced(fields.path / "egressProxy", "requests go to their own destination") }
     }
   }
 }
@@ -95,22 +90,16 @@ extension Sidecar.Egress: FieldDecodable {
     bind = fields.text("bind")
     _ = fields.name("captureMode") as CaptureMode?
     let written = fields.strings("hosts")
-    if written.isEmpty && !fields.report.hasErrors {
-      fields.error("hosts", "sidecar: missing hosts: required")
-    }
+    if written.isEmpty && !fields.report.hasErrors { fields.error("hosts", "sidecar: missing hosts: required") }
     let path = fields.path / "hosts"
     hosts = []
     for (index, text) in written.enumerated() {
       if let host = Sidecar.Host(text) {
         hosts.append(host)
       } else {
-        fields.report.error(
-          path[index], "'\(text.prefix(80))' is not namespace/host",
-          hint: "write ./* for the own namespace")
+        fields.report.error(path[index], "'\(text.prefix(80))' is not namespace/host", hint: "write ./* for the own namespace")
       }
-      if written[..<index].contains(text) {
-        fields.report.warning(path[index], "duplicated egress host")
-      }
+      if written[..<index].contains(text) { fields.report.warning(path[index], "duplicated egress host") }
     }
     if written.contains("*/*") && written.count > 1 {
       fields.report.warning(path, "*/* covers the other hosts", hint: "leave one of them out")
@@ -118,15 +107,10 @@ extension Sidecar.Egress: FieldDecodable {
     if let bind, !AddressForm.isAddress(bind) && !bind.hasPrefix("unix://") {
       fields.error("bind", "must be an IP address or a unix:// path")
     }
-    if bind != nil && port == nil {
-      fields.error("bind", "sidecar: egress listener without port cannot have bind")
-    }
-    if port?.number == 0 && !(bind?.hasPrefix("unix://") ?? false) {
-      fields.error("port", "port must be between 1-65535")
-    }
+    if bind != nil && port == nil { fields.error("bind", "sidecar: egress listener without port cannot have bind") }
+    if port?.number == 0 && !(bind?.hasPrefix("unix://") ?? false) { fields.error("port", "port must be between 1-65535") }
     if port != nil || bind != nil {
-      fields.report.notEnforced(
-        fields.path / "port", "the hosts are visible, but no further listener is opened")
+      fields.report.notEnforced(fields.path / "port", "the hosts are visible, but no further listener is opened")
     }
   }
 }
@@ -154,9 +138,7 @@ extension Sidecar.Ingress: FieldDecodable {
     defaultEndpoint = fields.text("defaultEndpoint")
     tls = fields.object("tls")
     connectionPool = fields.object("connectionPool")
-    if port.number == 0 && !fields.report.hasErrors {
-      fields.error("port", "port must be between 1-65535")
-    }
+    if port.number == 0 && !fields.report.hasErrors { fields.error("port", "port must be between 1-65535") }
     if let bind, !AddressForm.isAddress(bind) { fields.error("bind", "must be an IP address") }
     if let defaultEndpoint, !Self.isEndpoint(defaultEndpoint) {
       fields.error(
@@ -165,15 +147,9 @@ extension Sidecar.Ingress: FieldDecodable {
           + "[::]:<port> or unix://filepath")
     }
     if let tls {
-      if tls.httpsRedirect {
-        fields.error("tls", "sidecar: ingress listener does not support httpsRedirect")
-      }
-      if tls.credentialName != nil {
-        fields.error("tls", "sidecar: ingress listener does not support credentialName")
-      }
-      if !tls.subjectAltNames.isEmpty {
-        fields.error("tls", "sidecar: ingress listener does not support subjectAltNames")
-      }
+      if tls.httpsRedirect { fields.error("tls", "sidecar: ingress listener does not support httpsRedirect") }
+      if tls.credentialName != nil { fields.error("tls", "sidecar: ingress listener does not support credentialName") }
+      if !tls.subjectAltNames.isEmpty { fields.error("tls", "sidecar: ingress listener does not support subjectAltNames") }
       fields.report.notEnforced(fields.path / "tls", "inbound TLS is the mesh's own")
     }
   }

@@ -106,8 +106,7 @@ extension TelemetryPolicy.Tracing: FieldDecodable {
     let tags: [Keyed<Tag>] = fields.map("customTags")
     customTags = tags.compactMap { tag in tag.value.tag.map { Keyed(key: tag.key, value: $0) } }
     if providers.count > 1 {
-      fields.report.warning(
-        fields.path / "providers", "only the first of several tracing providers is used")
+      fields.report.warning(fields.path / "providers", "only the first of several tracing providers is used")
     }
   }
 
@@ -172,9 +171,7 @@ extension TelemetryPolicy.Override: FieldDecodable {
       metric = fields.name("metric")
       customMetric = fields.filledString("customMetric")
       mode = fields.name("mode")
-      if metric != nil && customMetric != nil {
-        fields.error("customMetric", "only one of metric and customMetric can be set")
-      }
+      if metric != nil && customMetric != nil { fields.error("customMetric", "only one of metric and customMetric can be set") }
     }
   }
 }
@@ -189,12 +186,8 @@ extension TelemetryPolicy.TagOverride: FieldDecodable {
     let written = fields.text("value")
     value = operation == .upsert ? written ?? "" : nil
     if fields.report.hasErrors { return }
-    if operation == .upsert && written == nil {
-      fields.error("value", "value must be set when operation is UPSERT")
-    }
-    if operation == .remove && written != nil {
-      fields.error("value", "value must not be set when operation is REMOVE")
-    }
+    if operation == .upsert && written == nil { fields.error("value", "value must be set when operation is UPSERT") }
+    if operation == .remove && written != nil { fields.error("value", "value must not be set when operation is REMOVE") }
   }
 }
 

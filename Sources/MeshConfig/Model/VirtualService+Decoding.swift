@@ -38,21 +38,15 @@ extension VirtualService.HTTPRoute: FieldDecodable {
     if camel != nil && snake != nil {
       fields.error("mirror_percent", "mirrorPercent is written in both of its spellings")
     }
-    if camel != nil {
-      fields.report.deprecated(fields.path / "mirrorPercent", use: "mirrorPercentage")
-    }
-    if snake != nil {
-      fields.report.deprecated(fields.path / "mirror_percent", use: "mirrorPercentage")
-    }
+    if camel != nil { fields.report.deprecated(fields.path / "mirrorPercent", use: "mirrorPercentage") }
+    if snake != nil { fields.report.deprecated(fields.path / "mirror_percent", use: "mirrorPercentage") }
     guard let single else { return list }
     if !list.isEmpty {
       fields.error("mirror", "mirror and mirrors exclude each other", hint: "use mirrors alone")
       return list
     }
     let older = (camel ?? snake).map(Double.init)
-    return [
-      VirtualService.Mirror(destination: single, percentage: percentage?.value ?? older ?? 100)
-    ]
+    return [VirtualService.Mirror(destination: single, percentage: percentage?.value ?? older ?? 100)]
   }
 }
 
@@ -61,9 +55,7 @@ struct Percentage: FieldDecodable {
   var value: Double
   init(_ fields: inout Fields) {
     value = fields.number("value", in: 0...100) ?? 0
-    if value > 0 && value < 0.0001 {
-      fields.error("value", "\(value) is too small: must be 0 or 0.0001–100")
-    }
+    if value > 0 && value < 0.0001 { fields.error("value", "\(value) is too small: must be 0 or 0.0001–100") }
   }
 }
 
@@ -150,9 +142,7 @@ extension VirtualService.Redirect: FieldDecodable {
     port = fields.port("port")
     derivePort = fields.name("derivePort")
     redirectCode = fields.int("redirectCode", in: 0...999) ?? 301
-    if port != nil && derivePort != nil {
-      fields.error("derivePort", "port and derivePort exclude each other")
-    }
+    if port != nil && derivePort != nil { fields.error("derivePort", "port and derivePort exclude each other") }
   }
 }
 
@@ -162,11 +152,9 @@ extension VirtualService.DirectResponse: FieldDecodable {
     let written: Body? = fields.object("body")
     body = written?.bytes ?? []
     if body.count > ConfigLimits.directResponseBytesMax {
-      fields.error(
-        "body", "\(body.count) bytes; at most \(ConfigLimits.directResponseBytesMax) are accepted")
+      fields.error("body", "\(body.count) bytes; at most \(ConfigLimits.directResponseBytesMax) are accepted")
     } else if body.count > ConfigLimits.directResponseBytesWarning {
-      fields.report.warning(
-        fields.path / "body", "\(body.count) bytes are kept in every node's memory")
+      fields.report.warning(fields.path / "body", "\(body.count) bytes are kept in every node's memory")
     }
   }
 
@@ -175,9 +163,7 @@ extension VirtualService.DirectResponse: FieldDecodable {
     init(_ fields: inout Fields) {
       let string = fields.string("string")
       let base64 = fields.string("bytes")
-      if string != nil && base64 != nil {
-        fields.error("bytes", "string and bytes exclude each other")
-      }
+      if string != nil && base64 != nil { fields.error("bytes", "string and bytes exclude each other") }
       bytes = string.map { Array($0.utf8) } ?? []
       guard let base64 else { return }
       guard let decoded = Base64Form.decode(base64) else {
@@ -211,9 +197,7 @@ extension VirtualService.Rewrite.RegexRewrite: FieldDecodable {
     guard !match.isEmpty else { return }
     do throws(PatternError) {
       let pattern = try Pattern(match)
-      if let problem = pattern.problem(withSubstitution: Array(rewrite.utf8)) {
-        fields.error("rewrite", problem)
-      }
+      if let problem = pattern.problem(withSubstitution: Array(rewrite.utf8)) { fields.error("rewrite", problem) }
     } catch { fields.error("match", error.reason) }
   }
 }
@@ -262,13 +246,10 @@ extension VirtualService.Fault.Abort: FieldDecodable {
     } else if fields.has("httpStatus") && grpcStatus != nil {
       fields.error("grpcStatus", "httpStatus and grpcStatus exclude each other")
     } else if !fields.has("httpStatus") && grpcStatus == nil {
-      fields.report.warning(
-        fields.path, "the abort has no httpStatus or grpcStatus, so it does nothing")
+      fields.report.warning(fields.path, "the abort has no httpStatus or grpcStatus, so it does nothing")
     }
     if let grpcStatus, GRPCStatusNames.code(of: grpcStatus) == nil {
-      let hint = Spelling.nearest(to: grpcStatus, among: GRPCStatusNames.all).map {
-        "did you mean '\($0)'?"
-      }
+      let hint = Spelling.nearest(to: grpcStatus, among: GRPCStatusNames.all).map { "did you mean '\($0)'?" }
       fields.error("grpcStatus", "'\(grpcStatus.prefix(40))' is not a gRPC status", hint: hint)
     }
   }
@@ -277,15 +258,11 @@ extension VirtualService.Fault.Abort: FieldDecodable {
 /// Canonical names of gRPC status codes; the index is the code.
 enum GRPCStatusNames {
   static let all = [
-    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
-    "ALREADY_EXISTS", "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-    "INTERNAL", "UNAVAILABLE",
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED",
   ]
-  static func code(of name: String) -> UInt8? {
-    all.firstIndex(of: name).map { UInt8(truncatingIfNeeded: $0) }
-  }
+  static func code(of name: String) -> UInt8? { all.firstIndex(of: name).map { UInt8(truncatingIfNeeded: $0) } }
 }
 
 extension VirtualService.Mirror: FieldDecodable {
@@ -352,9 +329,7 @@ extension VirtualService.TCPRoute: FieldDecodable {
 extension VirtualService.ConnectionConditions: FieldDecodable {
   init(_ fields: inout Fields) {
     self.init(shared: &fields)
-    if fields.has("sourceSubnet") {
-      fields.report.notEnforced(fields.path / "sourceSubnet", "it does not restrict the match")
-    }
+    if fields.has("sourceSubnet") { fields.report.notEnforced(fields.path / "sourceSubnet", "it does not restrict the match") }
   }
 
   fileprivate init(shared fields: inout Fields) {

@@ -76,12 +76,9 @@ extension WorkloadGroup.Probe: FieldDecodable {
     let check: WorkloadGroup.Check
     init(_ fields: inout Fields) {
       let scheme = fields.string("scheme") ?? ""
-      if !["", "HTTP", "HTTPS"].contains(scheme) {
-        fields.error("scheme", "must be HTTP or HTTPS")
-      }
+      if !["", "HTTP", "HTTPS"].contains(scheme) { fields.error("scheme", "must be HTTP or HTTPS") }
       check = .http(
-        path: fields.string("path") ?? "/", port: fields.requiredPort("port"),
-        host: fields.string("host") ?? "",
+        path: fields.string("path") ?? "/", port: fields.requiredPort("port"), host: fields.string("host") ?? "",
         isHTTPS: scheme == "HTTPS", headers: fields.list("httpHeaders"))
     }
   }
@@ -112,9 +109,6 @@ extension WorkloadGroup.Header: FieldDecodable {
     name = fields.requiredString("name")
     value = fields.string("value") ?? ""
     let isName = name.utf8.allSatisfy { NameForm.isAlphanumeric($0) || $0 == 0x2D || $0 == 0x5F }
-    if !isName {
-      fields.error(
-        "name", "'\(name.prefix(80))' is not a header name: use letters, digits, '-' and '_'")
-    }
+    if !isName { fields.error("name", "'\(name.prefix(80))' is not a header name: use letters, digits, '-' and '_'") }
   }
 }

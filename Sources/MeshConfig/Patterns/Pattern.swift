@@ -9,26 +9,19 @@ public final class Pattern: Sendable {
   /// Compiles RE2 syntax; at most `ConfigLimits.patternBytesMax` bytes, not empty.
   public init(_ source: String) throws(PatternError) {
     let bytes = Array(source.utf8)
-    guard !bytes.isEmpty else {
-      throw PatternError(reason: "a regular expression must not be empty")
-    }
+    guard !bytes.isEmpty else { throw PatternError(reason: "a regular expression must not be empty") }
     guard bytes.count <= ConfigLimits.patternBytesMax else {
       throw PatternError(
-        reason:
-          "the regular expression has \(bytes.count) bytes; at most \(ConfigLimits.patternBytesMax) are accepted"
-      )
+        reason: "the regular expression has \(bytes.count) bytes; at most \(ConfigLimits.patternBytesMax) are accepted")
     }
     var message = [CChar](repeating: 0, count: 256)
     let pattern = bytes.withUnsafeBufferPointer { buffer in
       buffer.baseAddress.flatMap {
         cre2_compile(
-          $0, buffer.count, ConfigLimits.patternMemoryBytesMax, ConfigLimits.patternProgramMax,
-          &message, message.count)
+          $0, buffer.count, ConfigLimits.patternMemoryBytesMax, ConfigLimits.patternProgramMax, &message, message.count)
       }
     }
-    guard let pattern else {
-      throw PatternError(reason: "not an RE2 expression: \(Self.text(message))")
-    }
+    guard let pattern else { throw PatternError(reason: "not an RE2 expression: \(Self.text(message))") }
     self.source = source
     self.compiled = pattern
   }
@@ -43,16 +36,14 @@ public final class Pattern: Sendable {
   public func matches(_ text: [UInt8]) -> Bool { matches(text.span) }
 
   /// `text` with every match replaced by `substitution` (`\1` names a group); nil when the result exceeds `bytesMax`.
-  public func replacing(in text: Span<UInt8>, with substitution: [UInt8], bytesMax: Int) -> [UInt8]?
-  {
+  public func replacing(in text: Span<UInt8>, with substitution: [UInt8], bytesMax: Int) -> [UInt8]? {
     var length = -1
     let result = [UInt8](unsafeUninitializedCapacity: max(1, bytesMax)) { output, count in
       length = text.withUnsafeBufferPointer { text in
         substitution.withUnsafeBufferPointer { substitution in
           output.baseAddress.map {
             cre2_replace(
-              compiled, text.baseAddress, text.count, substitution.baseAddress, substitution.count,
-              $0, output.count)
+              compiled, text.baseAddress, text.count, substitution.baseAddress, substitution.count, $0, output.count)
           } ?? -1
         }
       }

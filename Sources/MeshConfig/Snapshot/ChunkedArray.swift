@@ -11,9 +11,7 @@ public struct ChunkedArray<Element: Sendable>: RandomAccessCollection, Sendable 
 
   @inlinable public var startIndex: Int { 0 }
   @inlinable public var endIndex: Int { total }
-  @inlinable public subscript(_ index: Int) -> Element {
-    chunks[index >> Self.shift][index & Self.mask]
-  }
+  @inlinable public subscript(_ index: Int) -> Element { chunks[index >> Self.shift][index & Self.mask] }
 
   /// Puts another element in the place of an existing one.
   public mutating func replace(at index: Int, with element: Element) {

@@ -80,32 +80,24 @@ public enum HeaderCommand: Sendable, Hashable {
   case routeName, hostName
 
   private static let plain: [String: HeaderCommand] = [
-    "START_TIME": .startTime(pattern: nil), "PROTOCOL": .httpProtocol,
-    "RESPONSE_CODE": .responseCode,
+    "START_TIME": .startTime(pattern: nil), "PROTOCOL": .httpProtocol, "RESPONSE_CODE": .responseCode,
     "RESPONSE_FLAGS": .responseFlags, "RESPONSE_CODE_DETAILS": .responseCodeDetails,
-    "DOWNSTREAM_REMOTE_ADDRESS": .downstreamRemoteAddress,
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS": .downstreamRemoteAddress,
+    "DOWNSTREAM_REMOTE_ADDRESS": .downstreamRemoteAddress, "DOWNSTREAM_DIRECT_REMOTE_ADDRESS": .downstreamRemoteAddress,
     "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": .downstreamRemoteIP,
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": .downstreamRemoteIP,
-    "DOWNSTREAM_REMOTE_PORT": .downstreamRemotePort,
-    "DOWNSTREAM_DIRECT_REMOTE_PORT": .downstreamRemotePort,
-    "DOWNSTREAM_LOCAL_ADDRESS": .downstreamLocalAddress,
-    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT": .downstreamLocalIP,
-    "DOWNSTREAM_LOCAL_PORT": .downstreamLocalPort,
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": .downstreamRemoteIP, "DOWNSTREAM_REMOTE_PORT": .downstreamRemotePort,
+    "DOWNSTREAM_DIRECT_REMOTE_PORT": .downstreamRemotePort, "DOWNSTREAM_LOCAL_ADDRESS": .downstreamLocalAddress,
+    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT": .downstreamLocalIP, "DOWNSTREAM_LOCAL_PORT": .downstreamLocalPort,
     "DOWNSTREAM_PEER_URI_SAN": .downstreamPeerURI, "DOWNSTREAM_LOCAL_URI_SAN": .downstreamLocalURI,
     "REQUESTED_SERVER_NAME": .requestedServerName, "UPSTREAM_HOST": .upstreamAddress,
-    "UPSTREAM_REMOTE_ADDRESS": .upstreamAddress,
-    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": .upstreamIP,
-    "UPSTREAM_REMOTE_PORT": .upstreamPort, "UPSTREAM_CLUSTER": .upstreamCluster,
-    "UPSTREAM_CLUSTER_RAW": .upstreamCluster,
+    "UPSTREAM_REMOTE_ADDRESS": .upstreamAddress, "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": .upstreamIP,
+    "UPSTREAM_REMOTE_PORT": .upstreamPort, "UPSTREAM_CLUSTER": .upstreamCluster, "UPSTREAM_CLUSTER_RAW": .upstreamCluster,
     "ROUTE_NAME": .routeName, "HOSTNAME": .hostName, "PATH": .requestPath,
   ]
 
   /// `NAME`, `NAME(argument)` or `NAME(argument):length`.
   fileprivate static func parse(_ text: String) -> (command: HeaderCommand, max: Int?)? {
     if let command = plain[text] { return (command, nil) }
-    guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")"), open < close
-    else { return nil }
+    guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")"), open < close else { return nil }
     let argument = String(text[text.index(after: open)..<close])
     let tail = text[text.index(after: close)...]
     var max: Int?
@@ -116,25 +108,18 @@ public enum HeaderCommand: Sendable, Hashable {
       return nil
     }
     switch text[..<open] {
-    case "REQ", "REQUEST_HEADER":
-      return fields(argument).map { (.requestHeader($0.first, else: $0.second), max) }
-    case "RESP", "RESPONSE_HEADER":
-      return fields(argument).map { (.responseHeader($0.first, else: $0.second), max) }
-    case "REQ_WITHOUT_QUERY" where argument.lowercased().hasSuffix(":path"):
-      return (.requestPath, max)
-    case "START_TIME":
-      return TimePattern.isKnown(argument) ? (.startTime(pattern: argument), max) : nil
+    case "REQ", "REQUEST_HEADER": return fields(argument).map { (.requestHeader($0.first, else: $0.second), max) }
+    case "RESP", "RESPONSE_HEADER": return fields(argument).map { (.responseHeader($0.first, else: $0.second), max) }
+    case "REQ_WITHOUT_QUERY" where argument.lowercased().hasSuffix(":path"): return (.requestPath, max)
+    case "START_TIME": return TimePattern.isKnown(argument) ? (.startTime(pattern: argument), max) : nil
     default: return nil
     }
   }
 
   /// `name` or `name?other`.
   private static func fields(_ argument: String) -> (first: [UInt8], second: [UInt8]?)? {
-    let names = argument.lowercased().split(separator: "?", omittingEmptySubsequences: false).map(
-      String.init)
-    let isName: (String) -> Bool = {
-      NameForm.isFieldName($0.hasPrefix(":") ? String($0.dropFirst()) : $0)
-    }
+    let names = argument.lowercased().split(separator: "?", omittingEmptySubsequences: false).map(String.init)
+    let isName: (String) -> Bool = { NameForm.isFieldName($0.hasPrefix(":") ? String($0.dropFirst()) : $0) }
     guard (1...2).contains(names.count), names.allSatisfy(isName) else { return nil }
     return (Array(names[0].utf8), names.count == 2 ? Array(names[1].utf8) : nil)
   }
@@ -156,9 +141,7 @@ public enum TimePattern {
   ]
 
   /// Calls `literal` with bytes, and `directive` with what stands after a `%`.
-  public static func forEach(
-    _ pattern: String, literal: (UInt8) -> Void, directive: (String) -> Void
-  ) {
+  public static func forEach(_ pattern: String, literal: (UInt8) -> Void, directive: (String) -> Void) {
     var rest = Array(pattern.utf8)[...]
     while let byte = rest.popFirst() {
       guard byte == 0x25, let next = rest.popFirst() else {

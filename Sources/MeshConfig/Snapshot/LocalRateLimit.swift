@@ -23,8 +23,7 @@ public struct LocalRateLimit: Sendable, Hashable {
   public var addsStanding: Bool
 
   public init(
-    bucket: Bucket, enabledPartsPerMillion: UInt32 = 1_000_000,
-    enforcedPartsPerMillion: UInt32 = 1_000_000,
+    bucket: Bucket, enabledPartsPerMillion: UInt32 = 1_000_000, enforcedPartsPerMillion: UInt32 = 1_000_000,
     status: UInt16 = 429, responseHeaders: [HeaderOperations.Field] = [], addsStanding: Bool = false
   ) {
     self.bucket = bucket

@@ -23,10 +23,6 @@ public struct MeshSettings: Sendable, Hashable {
   public var locality: DestinationRule.LocalitySetting?
   public var exportTo = ExportDefaults()
   public var pathNormalization = PathNormalizationMode.byDefault
-  /// How long the first bytes of a connection are waited for; nil or zero: as long as a handshake may take.
-  public var protocolDetectionTimeout: Duration?
-  /// For how long a name that could not be resolved is not asked for again.
-  public var dnsRefreshRate: Duration?
   /// OpenSSL's names, for servers that name none themselves.
   public var cipherSuites: [String] = []
   /// nil: as the node was started.
@@ -42,10 +38,7 @@ public struct MeshSettings: Sendable, Hashable {
     public var destinationRules: [String] = []
   }
 
-  public init(
-    cluster: String, trustDomain: String, localNode: NodeName, localAddress: String,
-    localLocality: Locality
-  ) {
+  public init(cluster: String, trustDomain: String, localNode: NodeName, localAddress: String, localLocality: Locality) {
     self.cluster = cluster
     self.trustDomain = trustDomain
     self.localNode = localNode
@@ -61,13 +54,10 @@ extension MeshSettings {
     var settings = self
     settings.rootNamespace = written.rootNamespace ?? rootNamespace
     settings.usesAutoMTLS = written.usesAutoMTLS ?? usesAutoMTLS
-    settings.outboundPolicy =
-      written.outboundPolicy.map { $0 == .allowAny ? .allowAny : .registryOnly } ?? outboundPolicy
+    settings.outboundPolicy = written.outboundPolicy.map { $0 == .allowAny ? .allowAny : .registryOnly } ?? outboundPolicy
     settings.connectTimeout = written.connectTimeout ?? connectTimeout
     settings.keepAlive = written.keepAlive ?? keepAlive
     settings.upgradesHTTP1 = written.upgradesHTTP1 ?? upgradesHTTP1
-    settings.protocolDetectionTimeout = written.protocolDetectionTimeout ?? protocolDetectionTimeout
-    settings.dnsRefreshRate = written.dnsRefreshRate ?? dnsRefreshRate
     settings.pathNormalization = written.pathNormalization ?? pathNormalization
     settings.defaultRetry = RetryPolicy(written.httpRetry, over: defaultRetry)
     settings.inboundRetry = RetryPolicy(written.inboundRetry, over: inboundRetry)
@@ -87,17 +77,14 @@ extension MeshSettings {
     guard let domain = written?.trustDomain, domain != trustDomain else { return [] }
     return [
       Finding(
-        severity: .warning, code: Finding.Code.notEnforced,
-        object: MeshConfiguration.key.description, path: "data.mesh",
+        severity: .warning, code: Finding.Code.notEnforced, object: MeshConfiguration.key.description, path: "data.mesh",
         reason: "trustDomain \(domain) is ignored: identities are issued under \(trustDomain)",
         hint: "set trustDomain in cluster.json")
     ]
   }
 
   /// Keys of client labels that decide how near an endpoint is, where the mesh says so for every service.
-  var clientLabelKeys: Set<String> {
-    Set((locality?.failoverPriority ?? []).map { String($0.prefix { $0 != "=" }) })
-  }
+  var clientLabelKeys: Set<String> { Set((locality?.failoverPriority ?? []).map { String($0.prefix { $0 != "=" }) }) }
 }
 
 extension RetryPolicy {

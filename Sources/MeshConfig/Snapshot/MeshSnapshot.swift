@@ -28,24 +28,19 @@ public final class MeshSnapshot: Sendable {
   public let changes: SnapshotChanges?
 
   public convenience init(
-    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service],
-    clusters: [Cluster],
-    workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload],
-    gateways: [GatewayListener],
+    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: [Cluster],
+    workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
     tcp: [TCPRouteTable] = []
   ) {
     self.init(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services,
-      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound,
-      localWorkloads: localWorkloads,
+      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound, localWorkloads: localWorkloads,
       gateways: gateways, tcp: tcp, changes: nil)
   }
 
   init(
-    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service],
-    clusters: ChunkedArray<Cluster>,
-    workloads: WorkloadTable, outbound: [RouteTable], localWorkloads: [LocalWorkload],
-    gateways: [GatewayListener],
+    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: ChunkedArray<Cluster>,
+    workloads: WorkloadTable, outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
     tcp: [TCPRouteTable], changes: SnapshotChanges?
   ) {
     self.revision = revision
@@ -57,7 +52,14 @@ public final class MeshSnapshot: Sendable {
     self.outbound = outbound
     self.tcp = tcp
     self.localWorkloads = localWorkloads
-    self.gateways = gateways
+    // In front of every gateway stands something that begins connections with a PROXY header (`gatewayTopology`).
+    self.gateways =
+      settings.proxy.expectsProxyProtocol
+      ? gateways.map { listener in
+        var listener = listener
+        listener.expectsProxyProtocol = true
+        return listener
+      } : gateways
     self.changes = changes
   }
 }
@@ -92,8 +94,7 @@ public struct Locality: Sendable, Hashable, Comparable, CustomStringConvertible 
   public var subzone: String
 
   public init(parsing text: String) {
-    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(
-      String.init)
+    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
     region = parts.first ?? ""
     zone = parts.count > 1 ? parts[1] : ""
     subzone = parts.count > 2 ? parts[2] : ""
@@ -134,8 +135,7 @@ public struct Service: Sendable, Hashable {
     }
   }
   public init(
-    host: String, name: String, namespace: String, origin: Origin, ports: [Port],
-    addresses: [String] = [],
+    host: String, name: String, namespace: String, origin: Origin, ports: [Port], addresses: [String] = [],
     isExternal: Bool = false
   ) {
     self.host = host
@@ -180,8 +180,7 @@ public struct Cluster: Sendable {
   }
 
   public init(
-    name: String, service: Int?, host: String, port: UInt16, subset: String?,
-    protocol: PortProtocol, discovery: Discovery,
+    name: String, service: Int?, host: String, port: UInt16, subset: String?, protocol: PortProtocol, discovery: Discovery,
     endpoints: [Endpoint], loadBalancer: LoadBalancerPolicy, connectionPool: ConnectionPoolPolicy,
     outlierDetection: OutlierPolicy?, tls: UpstreamTLS, destinationRule: String?
   ) {
@@ -223,8 +222,7 @@ public struct Endpoint: Sendable, Hashable {
     get { place.workload }
     set {
       place = Place(
-        key: key, address: address, port: port, workload: newValue, isLocal: isLocal, mesh: mesh,
-        locality: locality)
+        key: key, address: address, port: port, workload: newValue, isLocal: isLocal, mesh: mesh, locality: locality)
     }
   }
   public var isLocal: Bool { place.isLocal }
@@ -248,8 +246,7 @@ public struct Endpoint: Sendable, Hashable {
     public let locality: Locality
 
     public init(
-      key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
-      mesh: MeshRoute?, locality: Locality
+      key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality
     ) {
       self.key = key
       self.address = address
@@ -262,8 +259,7 @@ public struct Endpoint: Sendable, Hashable {
 
     public static func == (a: Place, b: Place) -> Bool {
       a === b
-        || a.key == b.key && a.address == b.address && a.port == b.port && a.workload == b.workload
-          && a.isLocal == b.isLocal
+        || a.key == b.key && a.address == b.address && a.port == b.port && a.workload == b.workload && a.isLocal == b.isLocal
           && a.mesh == b.mesh && a.locality == b.locality
     }
     public func hash(into hasher: inout Hasher) {
@@ -294,13 +290,11 @@ public struct Endpoint: Sendable, Hashable {
   }
 
   public init(
-    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool,
-    mesh: MeshRoute?, locality: Locality,
+    key: UInt64, address: String, port: UInt16, workload: WorkloadIndex?, isLocal: Bool, mesh: MeshRoute?, locality: Locality,
     priority: Int, weight: UInt32, health: EndpointHealth
   ) {
     let place = Place(
-      key: key, address: address, port: port, workload: workload, isLocal: isLocal, mesh: mesh,
-      locality: locality)
+      key: key, address: address, port: port, workload: workload, isLocal: isLocal, mesh: mesh, locality: locality)
     self.init(place, priority: priority, weight: weight, health: health)
   }
 }
@@ -324,8 +318,7 @@ public struct LocalWorkload: Sendable, Hashable {
   public var rateLimit: LocalRateLimit?
 
   public init(
-    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port],
-    services: [Int?] = [],
+    workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port], services: [Int?] = [],
     outbound: Int, outboundPort: UInt16?, isGateway: Bool, health: EndpointHealth
   ) {
     self.services = services

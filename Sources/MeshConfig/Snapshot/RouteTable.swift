@@ -25,8 +25,7 @@ public struct RouteTable: Sendable {
     public var wildcards: [(suffix: [UInt8], virtualHost: Int)]
 
     public init(
-      port: UInt16, virtualHosts: [VirtualHost], exact: ByteTable<Int>,
-      wildcards: [(suffix: [UInt8], virtualHost: Int)]
+      port: UInt16, virtualHosts: [VirtualHost], exact: ByteTable<Int>, wildcards: [(suffix: [UInt8], virtualHost: Int)]
     ) {
       self.port = port
       self.virtualHosts = virtualHosts
@@ -74,12 +73,9 @@ public struct Route: Sendable {
   public var responseHeaders: HeaderOperations
 
   public init(
-    name: String, origin: RouteOrigin?, matches: [RouteMatch], action: RouteAction,
-    timeout: Duration? = nil,
-    retry: RetryPolicy? = nil, fault: FaultPolicy? = nil, mirrors: [MirrorPolicy] = [],
-    cors: CORSPolicy? = nil,
-    rewrite: RewritePolicy? = nil, requestHeaders: HeaderOperations = .none,
-    responseHeaders: HeaderOperations = .none
+    name: String, origin: RouteOrigin?, matches: [RouteMatch], action: RouteAction, timeout: Duration? = nil,
+    retry: RetryPolicy? = nil, fault: FaultPolicy? = nil, mirrors: [MirrorPolicy] = [], cors: CORSPolicy? = nil,
+    rewrite: RewritePolicy? = nil, requestHeaders: HeaderOperations = .none, responseHeaders: HeaderOperations = .none
   ) {
     self.name = name
     self.origin = origin
@@ -131,8 +127,7 @@ public struct WeightedDestination: Sendable {
   public var requestHeaders: HeaderOperations
   public var responseHeaders: HeaderOperations
   public init(
-    cluster: ClusterIndex?, clusterName: String, weight: UInt32,
-    requestHeaders: HeaderOperations = .none,
+    cluster: ClusterIndex?, clusterName: String, weight: UInt32, requestHeaders: HeaderOperations = .none,
     responseHeaders: HeaderOperations = .none
   ) {
     self.cluster = cluster
@@ -160,8 +155,7 @@ public struct RouteMatch: Sendable {
   public var name: String?
 
   public init(
-    path: PathMatch? = nil, ignorePathCase: Bool = false, scheme: StringMatch? = nil,
-    method: StringMatch? = nil,
+    path: PathMatch? = nil, ignorePathCase: Bool = false, scheme: StringMatch? = nil, method: StringMatch? = nil,
     authority: StringMatch? = nil, headers: [FieldMatch] = [], withoutHeaders: [FieldMatch] = [],
     queryParameters: [FieldMatch] = [], name: String? = nil
   ) {
@@ -256,14 +250,8 @@ public struct RedirectPolicy: Sendable, Hashable {
   public var scheme: [UInt8]?
   public var port: Port?
   public var status: UInt16
-  public enum Port: Sendable, Hashable {
-    case number(UInt16)
-    case fromProtocolDefault, fromRequestPort
-  }
-  public init(
-    uri: [UInt8]?, prefixRewrite: [UInt8]?, authority: [UInt8]?, scheme: [UInt8]?, port: Port?,
-    status: UInt16
-  ) {
+  public enum Port: Sendable, Hashable { case number(UInt16), fromProtocolDefault, fromRequestPort }
+  public init(uri: [UInt8]?, prefixRewrite: [UInt8]?, authority: [UInt8]?, scheme: [UInt8]?, port: Port?, status: UInt16) {
     self.uri = uri
     self.prefixRewrite = prefixRewrite
     self.authority = authority
@@ -282,14 +270,8 @@ public struct FaultPolicy: Sendable, Hashable {
   public var delayPartsPerMillion: UInt32
   public var abort: Abort?
   public var abortPartsPerMillion: UInt32
-  public enum Abort: Sendable, Hashable {
-    case http(UInt16)
-    case grpc(UInt8)
-  }
-  public init(
-    delayDuration: Duration?, delayPartsPerMillion: UInt32, abort: Abort?,
-    abortPartsPerMillion: UInt32
-  ) {
+  public enum Abort: Sendable, Hashable { case http(UInt16), grpc(UInt8) }
+  public init(delayDuration: Duration?, delayPartsPerMillion: UInt32, abort: Abort?, abortPartsPerMillion: UInt32) {
     self.delayDuration = delayDuration
     self.delayPartsPerMillion = delayPartsPerMillion
     self.abort = abort
@@ -317,8 +299,7 @@ public struct CORSPolicy: Sendable {
   public var allowCredentials: Bool?
   public var forwardUnmatchedPreflights: Bool
   public init(
-    allowOrigins: [StringMatch], allowMethods: [String], allowHeaders: [String],
-    exposeHeaders: [String], maxAge: Duration?,
+    allowOrigins: [StringMatch], allowMethods: [String], allowHeaders: [String], exposeHeaders: [String], maxAge: Duration?,
     allowCredentials: Bool?, forwardUnmatchedPreflights: Bool
   ) {
     self.allowOrigins = allowOrigins
@@ -344,10 +325,8 @@ public struct RetryPolicy: Sendable, Hashable {
   public var backoff: Duration
 
   public init(
-    attempts: Int, perTryTimeout: Duration? = nil, conditions: RetryConditions,
-    statusCodes: [UInt16] = [],
-    avoidPreviousHosts: Bool = true, remoteLocalities: Bool = false,
-    backoff: Duration = .milliseconds(25)
+    attempts: Int, perTryTimeout: Duration? = nil, conditions: RetryConditions, statusCodes: [UInt16] = [],
+    avoidPreviousHosts: Bool = true, remoteLocalities: Bool = false, backoff: Duration = .milliseconds(25)
   ) {
     self.attempts = attempts
     self.perTryTimeout = perTryTimeout
@@ -360,10 +339,7 @@ public struct RetryPolicy: Sendable, Hashable {
 
   /// Two retries on what never reached the application (Istio's default, retry.go).
   public static let istioDefault = RetryPolicy(
-    attempts: 2,
-    conditions: [
-      .connectFailure, .refusedStream, .grpcUnavailable, .grpcCancelled, .retriableStatusCodes,
-    ])
+    attempts: 2, conditions: [.connectFailure, .refusedStream, .grpcUnavailable, .grpcCancelled, .retriableStatusCodes])
 }
 
 /// Istio's and Envoy's `retryOn` words.
@@ -413,9 +389,7 @@ public struct LoadBalancerPolicy: Sendable, Hashable {
     }
   }
   public enum HashKey: Sendable, Hashable {
-    case header([UInt8])
-    case sourceAddress
-    case queryParameter([UInt8])
+    case header([UInt8]), sourceAddress, queryParameter([UInt8])
     /// `attributes`: further ones of a cookie that is made, each `name` or `name=value`.
     case cookie(name: [UInt8], path: String, ttl: Duration?, attributes: [String] = [])
   }
@@ -457,11 +431,9 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   }
 
   public init(
-    maxConnections: Int? = nil, connectTimeout: Duration = .seconds(10),
-    maxPendingRequests: Int? = nil,
+    maxConnections: Int? = nil, connectTimeout: Duration = .seconds(10), maxPendingRequests: Int? = nil,
     maxRequests: Int? = nil,
-    maxRequestsPerConnection: Int? = nil, maxRetries: Int? = nil,
-    idleTimeout: Duration = .seconds(3600)
+    maxRequestsPerConnection: Int? = nil, maxRetries: Int? = nil, idleTimeout: Duration = .seconds(3600)
   ) {
     self.maxConnections = maxConnections
     self.connectTimeout = connectTimeout
@@ -503,10 +475,8 @@ public struct OutlierPolicy: Sendable, Hashable {
   /// Statuses that count as errors, sorted; empty: 5xx, and of those 502–504 as errors of a gateway.
   public var errorCodes: [UInt16] = []
   public init(
-    consecutive5xx: Int? = 5, consecutiveGatewayErrors: Int? = nil,
-    consecutiveLocalOriginFailures: Int? = nil,
-    interval: Duration = .seconds(10), baseEjectionTime: Duration = .seconds(30),
-    maxEjectionPercent: Int = 10,
+    consecutive5xx: Int? = 5, consecutiveGatewayErrors: Int? = nil, consecutiveLocalOriginFailures: Int? = nil,
+    interval: Duration = .seconds(10), baseEjectionTime: Duration = .seconds(30), maxEjectionPercent: Int = 10,
     minHealthPercent: Int = 0
   ) {
     self.consecutive5xx = consecutive5xx
@@ -526,12 +496,9 @@ public enum UpstreamTLS: Sendable, Hashable {
   case disabled
   case istioMutual
   /// Verify the server against `caCertificates` (a file, or PEM itself) or the system's trust store. SNI defaults to the request's host.
-  case simple(
-    serverName: String?, subjectAltNames: [String], caCertificates: String?,
-    insecureSkipVerify: Bool)
+  case simple(serverName: String?, subjectAltNames: [String], caCertificates: String?, insecureSkipVerify: Bool)
   case mutual(
-    serverName: String?, subjectAltNames: [String], caCertificates: String?,
-    clientCertificate: String, privateKey: String,
+    serverName: String?, subjectAltNames: [String], caCertificates: String?, clientCertificate: String, privateKey: String,
     insecureSkipVerify: Bool)
 }
 
@@ -559,10 +526,7 @@ public struct GatewayListener: Sendable {
   /// Every connection begins with a PROXY header; one without is closed.
   public var expectsProxyProtocol = false
 
-  public init(
-    port: UInt16, gateways: [String], localWorkload: Int, table: RouteTable,
-    httpsRedirectHosts: [String] = []
-  ) {
+  public init(port: UInt16, gateways: [String], localWorkload: Int, table: RouteTable, httpsRedirectHosts: [String] = []) {
     self.port = port
     self.gateways = gateways
     self.localWorkload = localWorkload

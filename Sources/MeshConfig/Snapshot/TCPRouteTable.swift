@@ -15,9 +15,7 @@ public struct TCPRouteTable: Sendable {
     /// Rules by the server name of a TLS client on this port, most specific first.
     public var serverNames: [ServerNameRoute]
 
-    public init(
-      port: UInt16, services: [TCPService], hosts: ByteTable<Int>, serverNames: [ServerNameRoute]
-    ) {
+    public init(port: UInt16, services: [TCPService], hosts: ByteTable<Int>, serverNames: [ServerNameRoute]) {
       self.port = port
       self.services = services
       self.hosts = hosts
@@ -54,9 +52,7 @@ public struct TCPRoute: Sendable {
   /// Never empty. One destination: its weight is ignored. More: weights above 0 only.
   public var destinations: [WeightedDestination]
 
-  public init(
-    origin: RouteOrigin?, subnets: [AddressBlock] = [], destinations: [WeightedDestination]
-  ) {
+  public init(origin: RouteOrigin?, subnets: [AddressBlock] = [], destinations: [WeightedDestination]) {
     self.origin = origin
     self.subnets = subnets
     self.destinations = destinations
@@ -90,8 +86,7 @@ public struct ServerNamePattern: Sendable, Hashable {
   /// `*` admits every name and none; `*.suffix` one or more labels before the suffix.
   public func admits(_ name: [UInt8]) -> Bool {
     guard isWildcard else { return name == bytes }
-    return bytes.isEmpty
-      || name.count > bytes.count && name.suffix(bytes.count).elementsEqual(bytes)
+    return bytes.isEmpty || name.count > bytes.count && name.suffix(bytes.count).elementsEqual(bytes)
   }
 
   /// Exact names first, then longer suffixes.
@@ -108,9 +103,7 @@ public struct AddressBlock: Sendable, Hashable {
   /// Parses `10.0.0.0/8`, `2001:db8::/32` or a single address.
   public init?(_ text: String) {
     let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
-    guard let first = parts.first, let address = AddressForm.parse(String(first)) else {
-      return nil
-    }
+    guard let first = parts.first, let address = AddressForm.parse(String(first)) else { return nil }
     self.address = address
     guard parts.count == 2 else {
       bits = address.count * 8
@@ -173,10 +166,8 @@ public struct ServerTLS: Sendable, Hashable {
   public var cipherSuites: [String]
 
   public init(
-    sources: [Source], clientCertificate: ClientCertificate = .notAsked,
-    authorities: Authorities? = nil,
-    subjectAltNames: [String] = [], publicKeyHashes: [String] = [],
-    certificateHashes: [String] = [],
+    sources: [Source], clientCertificate: ClientCertificate = .notAsked, authorities: Authorities? = nil,
+    subjectAltNames: [String] = [], publicKeyHashes: [String] = [], certificateHashes: [String] = [],
     minimum: Version = .tls12, maximum: Version = .tls13, cipherSuites: [String] = []
   ) {
     self.sources = sources

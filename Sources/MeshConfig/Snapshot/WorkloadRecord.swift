@@ -39,10 +39,8 @@ public struct WorkloadRecord: Sendable, Hashable {
   }
 
   public init(
-    node: NodeName, name: String, namespace: String, service: String?, serviceAccount: String,
-    labels: [String: String],
-    address: String, meshAddress: String, meshPort: UInt16, ports: [Port], locality: Locality,
-    weight: UInt32 = 1,
+    node: NodeName, name: String, namespace: String, service: String?, serviceAccount: String, labels: [String: String],
+    address: String, meshAddress: String, meshPort: UInt16, ports: [Port], locality: Locality, weight: UInt32 = 1,
     health: EndpointHealth, isGateway: Bool = false, outboundPort: UInt16? = nil
   ) {
     self.node = node
@@ -95,8 +93,7 @@ public struct WorkloadFacts: Sendable, Hashable {
   public var key: String { "\(namespace)/\(name)@\(node)" }
 
   public init(
-    name: String, namespace: String, node: NodeName, serviceAccount: String, principal: String,
-    app: String, version: String,
+    name: String, namespace: String, node: NodeName, serviceAccount: String, principal: String, app: String, version: String,
     canonicalService: String, canonicalRevision: String, labels: [String: String]
   ) {
     self.name = name

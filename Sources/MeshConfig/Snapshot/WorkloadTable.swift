@@ -16,9 +16,7 @@ public struct WorkloadTable: RandomAccessCollection, Sendable {
   private static let shardPlaces = 16
 
   public init() {}
-  public init(_ workloads: some Sequence<WorkloadFacts>) {
-    for workload in workloads { append(workload) }
-  }
+  public init(_ workloads: some Sequence<WorkloadFacts>) { for workload in workloads { append(workload) } }
 
   public var startIndex: Int { 0 }
   public var endIndex: Int { facts.count }
@@ -46,9 +44,7 @@ public struct WorkloadTable: RandomAccessCollection, Sendable {
   }
 
   /// Puts newer facts of the same workload in place.
-  mutating func replace(at index: WorkloadIndex, with workload: WorkloadFacts) {
-    facts.replace(at: index, with: workload)
-  }
+  mutating func replace(at index: WorkloadIndex, with workload: WorkloadFacts) { facts.replace(at: index, with: workload) }
 
   /// Removes a workload; the last one takes its index.
   mutating func remove(at index: WorkloadIndex) {
@@ -66,9 +62,7 @@ public struct WorkloadTable: RandomAccessCollection, Sendable {
     facts.removeLast()
   }
 
-  private mutating func file(_ place: Place) {
-    shards[Int(place.hash) & (shards.count - 1)].append(place)
-  }
+  private mutating func file(_ place: Place) { shards[Int(place.hash) & (shards.count - 1)].append(place) }
 
   private mutating func grow() {
     let places = shards.flatMap { $0 }
@@ -99,11 +93,8 @@ public struct WorkloadTable: RandomAccessCollection, Sendable {
     let parts = (workload.namespace.utf8, workload.name.utf8, workload.node.string.utf8)
     let slash = parts.0.count
     let at = slash + 1 + parts.1.count
-    guard key.count == at + 1 + parts.2.count, key[slash] == 0x2F, key[at] == 0x40 else {
-      return false
-    }
-    return equal(parts.0, key, from: 0) && equal(parts.1, key, from: slash + 1)
-      && equal(parts.2, key, from: at + 1)
+    guard key.count == at + 1 + parts.2.count, key[slash] == 0x2F, key[at] == 0x40 else { return false }
+    return equal(parts.0, key, from: 0) && equal(parts.1, key, from: slash + 1) && equal(parts.2, key, from: at + 1)
   }
 
   private static func equal(_ text: String.UTF8View, _ key: Span<UInt8>, from start: Int) -> Bool {

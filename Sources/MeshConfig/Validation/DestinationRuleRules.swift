@@ -1,9 +1,7 @@
 /// Istio's validation rules that concern several fields of a DestinationRule.
 enum DestinationRuleRules {
   static func check(_ rule: DestinationRule, namespace: String, into report: inout Report) {
-    if !rule.host.isEmpty && !NameForm.isWildcardHost(rule.host)
-      && !AddressForm.isAddress(rule.host)
-    {
+    if !rule.host.isEmpty && !NameForm.isWildcardHost(rule.host) && !AddressForm.isAddress(rule.host) {
       report.error(.spec / "host", "'\(rule.host.prefix(80))' is not a host name")
     }
     let subsets = FieldPath.spec / "subsets"
@@ -14,11 +12,9 @@ enum DestinationRuleRules {
       }
     }
     ObjectRules.checkExportTo(rule.exportTo, namespace: namespace, into: &report)
-    if rule.workloadSelector != nil, rule.exportTo.contains(where: { $0 != "." && $0 != namespace })
-    {
+    if rule.workloadSelector != nil, rule.exportTo.contains(where: { $0 != "." && $0 != namespace }) {
       report.error(
-        .spec / "exportTo", "a rule with workloadSelector applies to its own namespace only",
-        hint: "write '.' or nothing")
+        .spec / "exportTo", "a rule with workloadSelector applies to its own namespace only", hint: "write '.' or nothing")
     }
   }
 }

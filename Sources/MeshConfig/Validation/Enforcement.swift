@@ -8,8 +8,7 @@ enum Enforcement {
     case .requestAuthentication: "tokens are not verified"
     case .telemetry: "the node's own settings decide what is recorded"
     case .envoyFilter(let filter):
-      filter.patches.allSatisfy(\.isEnforced)
-        ? nil : "only local rate limits take effect; there is no Envoy here to patch"
+      filter.patches.allSatisfy(\.isEnforced) ? nil : "only local rate limits take effect; there is no Envoy here to patch"
     case .proxyExtension: "the module does not run"
     case .proxyConfig: "a node has one proxy, set by its command line"
     case .workloadGroup: "workloads register with mesh-node run"

@@ -28,8 +28,7 @@ public struct Finding: Hashable, Sendable, CustomStringConvertible {
   public var hint: String?
 
   public init(
-    severity: Severity, code: String, source: String = "", position: SourcePosition? = nil,
-    object: String = "",
+    severity: Severity, code: String, source: String = "", position: SourcePosition? = nil, object: String = "",
     path: String = "", reason: String, hint: String? = nil
   ) {
     self.severity = severity

@@ -3,9 +3,7 @@ enum GatewayRules {
   static func check(_ gateway: Gateway, into report: inout Report) {
     for (index, server) in gateway.servers.enumerated() {
       let path = (FieldPath.spec / "servers")[index] / "hosts"
-      if server.hosts.isEmpty {
-        report.error(path, "a server needs at least one host", hint: "write '*' for every host")
-      }
+      if server.hosts.isEmpty { report.error(path, "a server needs at least one host", hint: "write '*' for every host") }
       for (position, host) in server.hosts.enumerated() {
         if let problem = problem(of: host) { report.error(path[position], problem) }
       }
@@ -18,13 +16,10 @@ enum GatewayRules {
   /// `host`, or `namespace/host` where the namespace may be `*` or `.`.
   private static func problem(of host: String) -> String? {
     let parts = host.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-    guard parts.count <= 2, let name = parts.last else {
-      return "'\(host.prefix(80))' is not a host: at most one '/'"
-    }
+    guard parts.count <= 2, let name = parts.last else { return "'\(host.prefix(80))' is not a host: at most one '/'" }
     if parts.count == 2, parts[0] != "*", parts[0] != ".", !NameForm.isLabel(parts[0]) {
       return "'\(parts[0].prefix(80))' is not a namespace, '.' or '*'"
     }
-    return NameForm.isWildcardHost(name) || AddressForm.isAddress(name)
-      ? nil : "'\(name.prefix(80))' is not a host name"
+    return NameForm.isWildcardHost(name) || AddressForm.isAddress(name) ? nil : "'\(name.prefix(80))' is not a host name"
   }
 }

@@ -9,26 +9,21 @@ struct HTTPRouteRules {
 
   func check(_ route: VirtualService.HTTPRoute, into report: inout Report) {
     checkAction(route, into: &report)
-    for (index, match) in route.match.enumerated() {
-      checkMatch(match, at: (path / "match")[index], into: &report)
-    }
+    for (index, match) in route.match.enumerated() { checkMatch(match, at: (path / "match")[index], into: &report) }
     checkDestinations(route, into: &report)
     if let redirect = route.redirect { checkRedirect(redirect, route, into: &report) }
     if let rewrite = route.rewrite { checkRewrite(rewrite, into: &report) }
     if let fault = route.fault, fault.delay == nil && fault.abort == nil, !report.hasErrors {
       report.error(path / "fault", "HTTP fault injection must have an abort and/or a delay")
     }
-    if let retries = route.retries {
-      RetryWords.check(retries, at: path / "retries", into: &report)
-    }
+    if let retries = route.retries { RetryWords.check(retries, at: path / "retries", into: &report) }
     if let cors = route.corsPolicy { checkCORS(cors, into: &report) }
     checkHeaders(route.headers, at: path / "headers", into: &report)
   }
 
   private func checkAction(_ route: VirtualService.HTTPRoute, into report: inout Report) {
     let written: [(name: String, present: Bool)] = [
-      ("route", !route.route.isEmpty), ("redirect", route.redirect != nil),
-      ("directResponse", route.directResponse != nil),
+      ("route", !route.route.isEmpty), ("redirect", route.redirect != nil), ("directResponse", route.directResponse != nil),
       ("delegate", route.delegate != nil),
     ]
     let names = written.filter(\.present).map(\.name)
@@ -41,21 +36,13 @@ struct HTTPRouteRules {
       report.error(path / "delegate", "delegate HTTP route cannot contain delegate")
     }
     for name in names where name == "redirect" || name == "directResponse" {
-      if route.fault != nil {
-        report.error(path / "fault", "HTTP route cannot contain both fault and \(name)")
-      }
-      if route.rewrite != nil {
-        report.error(path / "rewrite", "HTTP route rule cannot contain both rewrite and \(name)")
-      }
+      if route.fault != nil { report.error(path / "fault", "HTTP route cannot contain both fault and \(name)") }
+      if route.rewrite != nil { report.error(path / "rewrite", "HTTP route rule cannot contain both rewrite and \(name)") }
     }
   }
 
-  private func checkMatch(
-    _ match: VirtualService.HTTPMatch, at path: FieldPath, into report: inout Report
-  ) {
-    for (name, text) in [
-      ("scheme", match.scheme), ("method", match.method), ("authority", match.authority),
-    ] {
+  private func checkMatch(_ match: VirtualService.HTTPMatch, at path: FieldPath, into report: inout Report) {
+    for (name, text) in [("scheme", match.scheme), ("method", match.method), ("authority", match.authority)] {
       if text == .prefix("") { report.error(path / name / "prefix", "must not be empty") }
     }
     for (name, fields) in [("headers", match.headers), ("withoutHeaders", match.withoutHeaders)] {
@@ -65,23 +52,19 @@ struct HTTPRouteRules {
       report.error(path / "queryParams", "a query parameter needs a name")
     }
     if match.ignoreURICase, case .regex? = match.uri {
-      report.warning(
-        path / "ignoreUriCase", "has no effect on a regex", hint: "begin the regex with (?i)")
+      report.warning(path / "ignoreUriCase", "has no effect on a regex", hint: "begin the regex with (?i)")
     }
     if !match.gateways.isEmpty && (!match.sourceLabels.isEmpty || !match.sourceNamespace.isEmpty) {
-      report.warning(
-        path, "sourceLabels and sourceNamespace are ignored because the match lists gateways")
+      report.warning(path, "sourceLabels and sourceNamespace are ignored because the match lists gateways")
     }
-    VirtualServiceRules.checkSource(
-      match.sourceLabels, match.sourceNamespace, at: path, into: &report)
+    VirtualServiceRules.checkSource(match.sourceLabels, match.sourceNamespace, at: path, into: &report)
     VirtualServiceRules.checkMatchGateways(match.gateways, at: path / "gateways", into: &report)
   }
 
   private func checkHeaderKey(_ key: String, at path: FieldPath, into report: inout Report) {
     if key.hasPrefix("@request.auth.claims") {
       if onMeshOnly {
-        report.error(
-          path, "JWT claim based routing without gateway: the mesh has no verified claims")
+        report.error(path, "JWT claim based routing without gateway: the mesh has no verified claims")
       } else {
         report.notEnforced(path, "tokens are not verified yet, so that no request has claims")
       }
@@ -93,9 +76,7 @@ struct HTTPRouteRules {
     } else if !NameForm.isFieldName(name) {
       report.error(path, "'\(key.prefix(80))' is not a header name")
     } else if key != key.lowercased() {
-      report.warning(
-        path, "header names are compared in lower case",
-        hint: "write \(key.lowercased().prefix(80))")
+      report.warning(path, "header names are compared in lower case", hint: "write \(key.lowercased().prefix(80))")
     }
   }
 
@@ -103,8 +84,7 @@ struct HTTPRouteRules {
     VirtualServiceRules.checkWeights(route.route.map(\.weight), at: path / "route", into: &report)
     for (index, destination) in route.route.enumerated() {
       let place = (path / "route")[index]
-      VirtualServiceRules.checkDestination(
-        destination.destination, at: place / "destination", into: &report)
+      VirtualServiceRules.checkDestination(destination.destination, at: place / "destination", into: &report)
       checkHeaders(destination.headers, at: place / "headers", into: &report)
     }
     for (index, mirror) in route.mirrors.enumerated() {
@@ -114,8 +94,7 @@ struct HTTPRouteRules {
   }
 
   private func checkRedirect(
-    _ redirect: VirtualService.Redirect, _ route: VirtualService.HTTPRoute,
-    into report: inout Report
+    _ redirect: VirtualService.Redirect, _ route: VirtualService.HTTPRoute, into report: inout Report
   ) {
     let place = path / "redirect"
     if redirect.uri != nil && redirect.prefixRewrite != nil {
@@ -125,16 +104,14 @@ struct HTTPRouteRules {
       report.error(place / "prefixRewrite", "needs a uri prefix in every match")
     }
     let nothing =
-      redirect.uri == nil && redirect.authority == nil && redirect.prefixRewrite == nil
-      && redirect.scheme == nil
+      redirect.uri == nil && redirect.authority == nil && redirect.prefixRewrite == nil && redirect.scheme == nil
       && redirect.port == nil && redirect.derivePort == nil
     if nothing { report.error(place, "redirect must specify uri, authority, scheme or port") }
     if let scheme = redirect.scheme, scheme != "http" && scheme != "https" {
       report.error(place / "scheme", "must be http or https")
     }
     if ![301, 302, 303, 307, 308].contains(redirect.redirectCode) {
-      report.error(
-        place / "redirectCode", "\(redirect.redirectCode) is not 301, 302, 303, 307 or 308")
+      report.error(place / "redirectCode", "\(redirect.redirectCode) is not 301, 302, 303, 307 or 308")
     }
   }
 
@@ -149,35 +126,25 @@ struct HTTPRouteRules {
   private func checkRewrite(_ rewrite: VirtualService.Rewrite, into report: inout Report) {
     let place = path / "rewrite"
     if rewrite.uri != nil && rewrite.uriRegexRewrite != nil {
-      report.error(
-        place / "uriRegexRewrite", "rewrite may only contain one of uri or uriRegexRewrite")
+      report.error(place / "uriRegexRewrite", "rewrite may only contain one of uri or uriRegexRewrite")
     }
-    if rewrite.uri == nil && rewrite.uriRegexRewrite == nil && rewrite.authority == nil
-      && !report.hasErrors
-    {
+    if rewrite.uri == nil && rewrite.uriRegexRewrite == nil && rewrite.authority == nil && !report.hasErrors {
       report.error(place, "rewrite must specify uri, uriRegexRewrite or authority")
     }
     for (name, value) in [("uri", rewrite.uri), ("authority", rewrite.authority)] {
-      if let value, HeaderValueForm.hasControls(value) {
-        report.error(place / name, "has control characters")
-      }
+      if let value, HeaderValueForm.hasControls(value) { report.error(place / name, "has control characters") }
     }
   }
 
   private func checkCORS(_ cors: VirtualService.CORS, into report: inout Report) {
     let place = path / "corsPolicy"
     for (index, method) in cors.allowMethods.enumerated() {
-      let known = [
-        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*",
-      ]
+      let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"]
       if !known.contains(method) {
-        report.error(
-          (place / "allowMethods")[index], "unsupported HTTP method '\(method.prefix(40))'")
+        report.error((place / "allowMethods")[index], "unsupported HTTP method '\(method.prefix(40))'")
       }
     }
-    for (name, values) in [
-      ("allowHeaders", cors.allowHeaders), ("exposeHeaders", cors.exposeHeaders),
-    ] {
+    for (name, values) in [("allowHeaders", cors.allowHeaders), ("exposeHeaders", cors.exposeHeaders)] {
       for (index, value) in values.enumerated() where value != "*" && !NameForm.isFieldName(value) {
         report.error((place / name)[index], "'\(value.prefix(80))' is not a header name")
       }
@@ -187,16 +154,13 @@ struct HTTPRouteRules {
     }
   }
 
-  private func checkHeaders(
-    _ headers: VirtualService.Headers, at path: FieldPath, into report: inout Report
-  ) {
+  private func checkHeaders(_ headers: VirtualService.Headers, at path: FieldPath, into report: inout Report) {
     checkOperations(headers.request, at: path / "request", isRequest: true, into: &report)
     checkOperations(headers.response, at: path / "response", isRequest: false, into: &report)
   }
 
   private func checkOperations(
-    _ operations: VirtualService.Headers.Operations, at path: FieldPath, isRequest: Bool,
-    into report: inout Report
+    _ operations: VirtualService.Headers.Operations, at path: FieldPath, isRequest: Bool, into report: inout Report
   ) {
     let sets = operations.set.sorted { $0.key < $1.key }
     let adds = operations.add.sorted { $0.key < $1.key }
@@ -209,9 +173,7 @@ struct HTTPRouteRules {
         } else if !isAuthority && (key.hasPrefix(":") || !NameForm.isFieldName(key)) {
           report.error(place, "'\(key.prefix(80))' is not a header name that can be changed")
         }
-        if HeaderValueForm.hasControls(value) {
-          report.error(place, "the value has control characters")
-        }
+        if HeaderValueForm.hasControls(value) { report.error(place, "the value has control characters") }
         checkFormat(value, at: place, isAuthority: isAuthority, into: &report)
       }
     }
@@ -227,13 +189,10 @@ struct HTTPRouteRules {
 }
 
 extension HTTPRouteRules {
-  private func checkFormat(
-    _ value: String, at place: FieldPath, isAuthority: Bool, into report: inout Report
-  ) {
+  private func checkFormat(_ value: String, at place: FieldPath, isAuthority: Bool, into report: inout Report) {
     guard value.utf8.contains(0x25) else { return }
     guard let format = HeaderFormat(value) else {
-      report.error(
-        place, "single % not allowed", hint: "write %% for a percent sign, or %NAME% for a value")
+      report.error(place, "single % not allowed", hint: "write %% for a percent sign, or %NAME% for a value")
       return
     }
     for name in format.unknown {
@@ -247,7 +206,5 @@ extension HTTPRouteRules {
 
 /// Forms of header values in configuration.
 enum HeaderValueForm {
-  static func hasControls(_ value: String) -> Bool {
-    value.utf8.contains { $0 < 0x20 && $0 != 0x09 || $0 == 0x7F }
-  }
+  static func hasControls(_ value: String) -> Bool { value.utf8.contains { $0 < 0x20 && $0 != 0x09 || $0 == 0x7F } }
 }

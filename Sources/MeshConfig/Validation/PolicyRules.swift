@@ -7,18 +7,14 @@ enum PolicyRules {
     switch policy.action {
     case .deny, .custom:
       if policy.rules.isEmpty {
-        report.error(
-          rules, "\(policy.action.rawValue) without rules has no meaning: rules are required")
+        report.error(rules, "\(policy.action.rawValue) without rules has no meaning: rules are required")
       }
     case .allow, .audit: break
     }
     if policy.action == .custom {
-      if policy.provider?.isEmpty ?? true {
-        report.error(.spec / "provider", "`provider.name` must not be empty with CUSTOM")
-      }
+      if policy.provider?.isEmpty ?? true { report.error(.spec / "provider", "`provider.name` must not be empty with CUSTOM") }
     } else if policy.provider != nil {
-      report.error(
-        .spec / "provider", "`provider` must not be set with action \(policy.action.rawValue)")
+      report.error(.spec / "provider", "`provider` must not be set with action \(policy.action.rawValue)")
     }
     if let flag = meta.annotations[dryRun] {
       let path = FieldPath.root.field("metadata") / "annotations" / dryRun
@@ -27,52 +23,42 @@ enum PolicyRules {
         report.error(path, "dry run is supported only with ALLOW and DENY")
       }
     }
-    for (index, rule) in policy.rules.enumerated() {
-      check(rule, of: policy, at: rules[index], into: &report)
-    }
+    for (index, rule) in policy.rules.enumerated() { check(rule, of: policy, at: rules[index], into: &report) }
   }
 
   private static func check(
-    _ rule: AuthorizationPolicy.Rule, of policy: AuthorizationPolicy, at path: FieldPath,
-    into report: inout Report
+    _ rule: AuthorizationPolicy.Rule, of policy: AuthorizationPolicy, at path: FieldPath, into report: inout Report
   ) {
     if policy.action == .custom {
       for (index, source) in rule.from.enumerated() {
         let late = [
-          ("principals", source.principals), ("namespaces", source.namespaces),
-          ("serviceAccounts", source.serviceAccounts),
+          ("principals", source.principals), ("namespaces", source.namespaces), ("serviceAccounts", source.serviceAccounts),
           ("trustDomains", source.trustDomains), ("requestPrincipals", source.requestPrincipals),
         ]
         for (name, values) in late where !values.isEmpty {
           report.error(
-            (path / "from")[index] / "source" / name,
-            "not supported with action CUSTOM: it is asked before it is known")
+            (path / "from")[index] / "source" / name, "not supported with action CUSTOM: it is asked before it is known")
         }
       }
       for (index, condition) in rule.when.enumerated() where Self.isKnownLate(condition.key) {
-        report.error(
-          (path / "when")[index] / "key",
-          "'\(condition.key.prefix(80))' is not supported with action CUSTOM")
+        report.error((path / "when")[index] / "key", "'\(condition.key.prefix(80))' is not supported with action CUSTOM")
       }
     }
     let hasHTTP =
       rule.from.contains { !$0.requestPrincipals.isEmpty }
       || rule.to.contains { !$0.hosts.isEmpty || !$0.methods.isEmpty || !$0.paths.isEmpty }
       || rule.when.contains { $0.key.hasPrefix("request.") }
-    let hasPort =
-      rule.to.contains { !$0.ports.isEmpty } || rule.when.contains { $0.key == "destination.port" }
+    let hasPort = rule.to.contains { !$0.ports.isEmpty } || rule.when.contains { $0.key == "destination.port" }
     if policy.action == .deny && hasHTTP && !hasPort {
       report.warning(
-        path,
-        "configured HTTP attributes do not exist on TCP ports, where they are left out: all TCP traffic is denied",
+        path, "configured HTTP attributes do not exist on TCP ports, where they are left out: all TCP traffic is denied",
         hint: "name the ports that the rule is for")
     }
   }
 
   private static func isKnownLate(_ key: String) -> Bool {
     key.hasPrefix("request.auth.")
-      || ["source.namespace", "source.serviceAccount", "source.principal", "source.trustDomain"]
-        .contains(key)
+      || ["source.namespace", "source.serviceAccount", "source.principal", "source.trustDomain"].contains(key)
   }
 
   static func check(_ sidecar: Sidecar, into report: inout Report) {
@@ -87,9 +73,7 @@ enum PolicyRules {
     if let first = open.first, open.count == 1, first != sidecar.egress.count - 1 {
       report.error(egress[first], "sidecar: an egress listener with no port must be the last")
     }
-    let ports = sidecar.egress.compactMap { item in
-      item.port.map { "\(item.bind ?? ""):\($0.number)" }
-    }
+    let ports = sidecar.egress.compactMap { item in item.port.map { "\(item.bind ?? ""):\($0.number)" } }
     for (index, port) in ports.enumerated() where ports[..<index].contains(port) {
       report.error(egress, "sidecar: ports on IP bound listeners must be unique")
     }

@@ -9,10 +9,7 @@ public enum ReferenceRules {
     /// Fully qualified hosts that exist by registration.
     public var registeredHosts: Set<String>
 
-    public init(
-      domain: String = "cluster.local", rootNamespace: String = "istio-system",
-      registeredHosts: Set<String> = []
-    ) {
+    public init(domain: String = "cluster.local", rootNamespace: String = "istio-system", registeredHosts: Set<String> = []) {
       self.domain = domain
       self.rootNamespace = rootNamespace
       self.registeredHosts = registeredHosts
@@ -20,8 +17,7 @@ public enum ReferenceRules {
   }
 
   /// Checks the objects of a change set against the state it leads to.
-  static func check(_ changeSet: ChangeSet, in state: [MeshObject], settings: Settings) -> [Finding]
-  {
+  static func check(_ changeSet: ChangeSet, in state: [MeshObject], settings: Settings) -> [Finding] {
     let state = State(state, settings: settings)
     return changeSet.objects.flatMap { object -> [Finding] in
       let place = changeSet.places[object.key]
@@ -40,8 +36,7 @@ public enum ReferenceRules {
     return objects.sorted { $0.key < $1.key }.flatMap { object in
       state.problems(of: object).map { problem in
         Finding(
-          severity: problem.severity, code: problem.code, object: object.key.description,
-          path: problem.path.description,
+          severity: problem.severity, code: problem.code, object: object.key.description, path: problem.path.description,
           reason: problem.reason, hint: problem.hint)
       }
     }
@@ -82,8 +77,7 @@ public enum ReferenceRules {
         gateways["\(key.namespace)/\(key.name)"] = gateway.servers.flatMap(\.hosts).map { host in
           host.split(separator: "/").last.map { $0.lowercased() } ?? host
         }
-      case .virtualService(let service):
-        if service.hosts.isEmpty { delegates.insert("\(key.namespace)/\(key.name)") }
+      case .virtualService(let service): if service.hosts.isEmpty { delegates.insert("\(key.namespace)/\(key.name)") }
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: key.namespace, domain: settings.domain)
         subsets[host, default: []].formUnion(rule.subsets.map(\.name))
@@ -98,9 +92,7 @@ public enum ReferenceRules {
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
         if isKnown(host) { return [] }
-        return [
-          warning(Finding.Code.unknownRuleHost, .spec / "host", "no service is known as \(host)")
-        ]
+        return [warning(Finding.Code.unknownRuleHost, .spec / "host", "no service is known as \(host)")]
       default: return []
       }
     }
@@ -123,8 +115,7 @@ public enum ReferenceRules {
         guard let served = gateways[gateway] else {
           found.append(
             Problem(
-              severity: .warning, code: Finding.Code.referenceNotFound,
-              path: (.spec / "gateways")[index],
+              severity: .warning, code: Finding.Code.referenceNotFound, path: (.spec / "gateways")[index],
               reason: "the Gateway \(gateway) is not found", hint: nil))
           continue
         }
@@ -133,8 +124,7 @@ public enum ReferenceRules {
           if served.contains(where: { HostName.overlap($0, host) }) { continue }
           found.append(
             Problem(
-              severity: .warning, code: Finding.Code.hostNotInGateway,
-              path: (.spec / "hosts")[position],
+              severity: .warning, code: Finding.Code.hostNotInGateway, path: (.spec / "hosts")[position],
               reason: "no server of the Gateway \(gateway) serves \(host)",
               hint: "its hosts are \(served.joined(separator: ", "))"
             ))
@@ -143,8 +133,7 @@ public enum ReferenceRules {
       for (index, route) in service.http.enumerated() {
         let path = (FieldPath.spec / "http")[index]
         if let delegate = route.delegate {
-          let name =
-            "\(delegate.namespace.isEmpty ? namespace : delegate.namespace)/\(delegate.name)"
+          let name = "\(delegate.namespace.isEmpty ? namespace : delegate.namespace)/\(delegate.name)"
           if !delegates.contains(name) {
             found.append(
               Problem(
@@ -153,12 +142,10 @@ public enum ReferenceRules {
           }
         }
         for (position, item) in route.route.enumerated() {
-          found += problems(
-            of: item.destination, namespace, (path / "route")[position] / "destination")
+          found += problems(of: item.destination, namespace, (path / "route")[position] / "destination")
         }
         for (position, item) in route.mirrors.enumerated() {
-          found += problems(
-            of: item.destination, namespace, (path / "mirrors")[position] / "destination")
+          found += problems(of: item.destination, namespace, (path / "mirrors")[position] / "destination")
         }
       }
       for (name, routes) in [("tls", service.tls.map(\.route)), ("tcp", service.tcp.map(\.route))] {
@@ -172,18 +159,12 @@ public enum ReferenceRules {
       return found
     }
 
-    private func problems(
-      of destination: VirtualService.Destination, _ namespace: String, _ path: FieldPath
-    ) -> [Problem] {
+    private func problems(of destination: VirtualService.Destination, _ namespace: String, _ path: FieldPath) -> [Problem] {
       let host = HostName.resolve(destination.host, namespace: namespace, domain: settings.domain)
       if let subset = destination.subset {
-        let defined = subsets.filter { HostName.covers($0.key, host) }.reduce(into: Set<String>()) {
-          $0.formUnion($1.value)
-        }
+        let defined = subsets.filter { HostName.covers($0.key, host) }.reduce(into: Set<String>()) { $0.formUnion($1.value) }
         if !defined.contains(subset) {
-          let nearest =
-            Spelling.nearest(to: subset, among: defined.sorted()).map { "did you mean '\($0)'? " }
-            ?? ""
+          let nearest = Spelling.nearest(to: subset, among: defined.sorted()).map { "did you mean '\($0)'? " } ?? ""
           return [
             Problem(
               severity: .error, code: Finding.Code.referenceNotFound, path: path / "subset",
@@ -193,9 +174,7 @@ public enum ReferenceRules {
         }
       }
       if isKnown(host) { return [] }
-      return [
-        warning(Finding.Code.referenceNotFound, path / "host", "no service is known as \(host)")
-      ]
+      return [warning(Finding.Code.referenceNotFound, path / "host", "no service is known as \(host)")]
     }
   }
 }

@@ -5,19 +5,14 @@ enum RetryWords {
   private static let conditions: [(name: String, condition: RetryConditions)] = [
     ("5xx", .serverError), ("gateway-error", .gatewayError), ("reset", .reset),
     ("reset-before-request", .resetBeforeRequest), ("connect-failure", .connectFailure),
-    ("envoy-ratelimited", .rateLimited), ("retriable-4xx", .retriable4xx),
-    ("refused-stream", .refusedStream),
+    ("envoy-ratelimited", .rateLimited), ("retriable-4xx", .retriable4xx), ("refused-stream", .refusedStream),
     ("retriable-status-codes", .retriableStatusCodes), ("retriable-headers", .retriableHeaders),
-    ("http3-post-connect-failure", []), ("cancelled", .grpcCancelled),
-    ("deadline-exceeded", .grpcDeadlineExceeded),
-    ("internal", .grpcInternal), ("resource-exhausted", .grpcResourceExhausted),
-    ("unavailable", .grpcUnavailable),
+    ("http3-post-connect-failure", []), ("cancelled", .grpcCancelled), ("deadline-exceeded", .grpcDeadlineExceeded),
+    ("internal", .grpcInternal), ("resource-exhausted", .grpcResourceExhausted), ("unavailable", .grpcUnavailable),
   ]
 
   /// Conditions and status codes of a comma-separated list; words that are neither are returned as unknown.
-  static func parse(_ text: String) -> (
-    conditions: RetryConditions, statusCodes: [UInt16], unknown: [String]
-  ) {
+  static func parse(_ text: String) -> (conditions: RetryConditions, statusCodes: [UInt16], unknown: [String]) {
     var result: RetryConditions = []
     var codes: Set<UInt16> = []
     var unknown: [String] = []
@@ -36,17 +31,11 @@ enum RetryWords {
     return (result, codes.sorted(), unknown)
   }
 
-  static func check(
-    _ retries: VirtualService.Retries, at path: FieldPath, into report: inout Report
-  ) {
+  static func check(_ retries: VirtualService.Retries, at path: FieldPath, into report: inout Report) {
     guard let text = retries.retryOn else { return }
     for word in parse(text).unknown {
-      let hint = Spelling.nearest(to: word, among: conditions.map(\.name)).map {
-        "did you mean '\($0)'?"
-      }
-      report.error(
-        path / "retryOn", "'\(word.prefix(60))' is not a retry condition or status code", hint: hint
-      )
+      let hint = Spelling.nearest(to: word, among: conditions.map(\.name)).map { "did you mean '\($0)'?" }
+      report.error(path / "retryOn", "'\(word.prefix(60))' is not a retry condition or status code", hint: hint)
     }
   }
 }

@@ -10,53 +10,40 @@ enum ServiceEntryRules {
     checkEndpoints(entry, into: &report)
     ObjectRules.checkExportTo(entry.exportTo, namespace: namespace, allowsNone: true, into: &report)
     if entry.workloadSelector != nil && !entry.endpoints.isEmpty {
-      report.error(
-        .spec / "workloadSelector", "only one of WorkloadSelector or Endpoints can be set")
+      report.error(.spec / "workloadSelector", "only one of WorkloadSelector or Endpoints can be set")
     }
   }
 
   private static func checkHosts(_ entry: ServiceEntry, into report: inout Report) {
     let path = FieldPath.spec / "hosts"
-    if entry.hosts.isEmpty {
-      report.error(path, "required: a ServiceEntry needs at least one host")
-    }
+    if entry.hosts.isEmpty { report.error(path, "required: a ServiceEntry needs at least one host") }
     if entry.hosts.count > 256 { report.error(path, "at most 256 hosts") }
     for (index, host) in entry.hosts.enumerated() {
       if host == "*" {
-        report.error(
-          path[index], "hostname cannot be wildcard", hint: "name the domain: *.example.com")
+        report.error(path[index], "hostname cannot be wildcard", hint: "name the domain: *.example.com")
       } else if !NameForm.isWildcardHost(host) || AddressForm.isAddress(host) {
         report.error(path[index], "'\(host.prefix(80))' is not a host name")
       } else if host.hasPrefix("*") {
         let dns = entry.resolution == .dns || entry.resolution == .dnsRoundRobin
         if dns && entry.endpoints.isEmpty {
-          report.error(
-            path[index], "a wildcard cannot be resolved by DNS",
-            hint: "name endpoints or use resolution NONE")
+          report.error(path[index], "a wildcard cannot be resolved by DNS", hint: "name endpoints or use resolution NONE")
         }
       } else if entry.resolution == .dynamicDNS {
         report.error(path[index], "DYNAMIC_DNS needs a wildcard host")
       }
-      if entry.hosts[..<index].contains(host) {
-        report.error(path[index], "the host '\(host.prefix(80))' stands twice")
-      }
+      if entry.hosts[..<index].contains(host) { report.error(path[index], "the host '\(host.prefix(80))' stands twice") }
     }
   }
 
   private static func checkAddresses(_ entry: ServiceEntry, into report: inout Report) {
     let path = FieldPath.spec / "addresses"
     if entry.addresses.count > 256 { report.error(path, "at most 256 addresses") }
-    if entry.resolution == .dynamicDNS && !entry.addresses.isEmpty {
-      report.error(path, "DYNAMIC_DNS has no addresses")
-    }
+    if entry.resolution == .dynamicDNS && !entry.addresses.isEmpty { report.error(path, "DYNAMIC_DNS has no addresses") }
     for (index, address) in entry.addresses.enumerated() {
       if !AddressForm.isBlock(address) {
         report.error(path[index], "'\(address.prefix(80))' is not an IP address or CIDR block")
-      } else if address.utf8.contains(0x2F) && entry.resolution != .none
-        && entry.resolution != .fixed
-      {
-        report.error(
-          path[index], "CIDR addresses are allowed only for NONE/STATIC resolution types")
+      } else if address.utf8.contains(0x2F) && entry.resolution != .none && entry.resolution != .fixed {
+        report.error(path[index], "CIDR addresses are allowed only for NONE/STATIC resolution types")
       }
     }
   }
@@ -72,8 +59,7 @@ enum ServiceEntryRules {
       }
       let isTCP = !httpNames.contains(port.protocol) && !tlsNames.contains(port.protocol)
       if isTCP && !port.protocol.isEmpty && entry.hosts.count > 1 && entry.resolution != .none {
-        report.error(
-          path[index], "several hosts share a \(port.protocol) port, so they cannot be told apart")
+        report.error(path[index], "several hosts share a \(port.protocol) port, so they cannot be told apart")
       }
       if isTCP && !port.protocol.isEmpty && entry.addresses.isEmpty {
         report.warning(
@@ -81,8 +67,7 @@ enum ServiceEntryRules {
           code: Finding.Code.serviceEntryAddresses)
       }
       if entry.resolution == .dynamicDNS && isTCP {
-        report.error(
-          path[index] / "protocol", "DYNAMIC_DNS needs an HTTP, HTTP2, GRPC, HTTPS or TLS port")
+        report.error(path[index] / "protocol", "DYNAMIC_DNS needs an HTTP, HTTP2, GRPC, HTTPS or TLS port")
       }
     }
   }
@@ -100,17 +85,13 @@ enum ServiceEntryRules {
     }
     let names = Set(entry.ports.map(\.name))
     for (index, endpoint) in entry.endpoints.enumerated() {
-      if let problem = addressProblem(endpoint, entry) {
-        report.error(path[index] / "address", problem)
-      }
+      if let problem = addressProblem(endpoint, entry) { report.error(path[index] / "address", problem) }
       if endpoint.address.hasPrefix("unix://") && entry.ports.count != 1 {
-        report.error(
-          path[index] / "address", "a Unix socket endpoint needs exactly one port in the entry")
+        report.error(path[index] / "address", "a Unix socket endpoint needs exactly one port in the entry")
       }
       for port in endpoint.ports where !names.contains(port.key) {
         report.error(
-          path[index] / "ports" / port.key,
-          "endpoint port '\(port.key.prefix(80))' is not defined by the service entry")
+          path[index] / "ports" / port.key, "endpoint port '\(port.key.prefix(80))' is not defined by the service entry")
       }
     }
   }
@@ -121,9 +102,7 @@ enum ServiceEntryRules {
     switch entry.resolution {
     case .fixed:
       let fits = AddressForm.isAddress(address) || address.hasPrefix("unix://")
-      return fits
-        ? nil
-        : "STATIC endpoints need IP addresses or unix:// paths; '\(address.prefix(80))' is neither"
+      return fits ? nil : "STATIC endpoints need IP addresses or unix:// paths; '\(address.prefix(80))' is neither"
     case .dns, .dnsRoundRobin:
       let fits = AddressForm.isAddress(address) || NameForm.isHost(address)
       return fits ? nil : "'\(address.prefix(80))' is not a host name or IP address"

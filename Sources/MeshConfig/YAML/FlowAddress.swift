@@ -19,9 +19,7 @@ enum FlowAddress {
         word.append(byte)
         continue
       }
-      let isPrefix =
-        word.count > 2 && word.suffix(2).elementsEqual([0x3A, 0x3A])
-        && (byte == 0x2C || byte == 0x5D)
+      let isPrefix = word.count > 2 && word.suffix(2).elementsEqual([0x3A, 0x3A]) && (byte == 0x2C || byte == 0x5D)
       let follows = repaired.last.map { $0 == 0x5B || $0 == 0x2C || $0 == 0x20 } ?? false
       repaired += isPrefix && follows ? [0x22] + word + [0x22] : word
       found = found || (isPrefix && follows)

@@ -56,9 +56,7 @@ enum JSONText {
 }
 
 extension YAMLEntry {
-  static func isBefore(_ a: YAMLEntry, _ b: YAMLEntry) -> Bool {
-    a.key.utf8.lexicographicallyPrecedes(b.key.utf8)
-  }
+  static func isBefore(_ a: YAMLEntry, _ b: YAMLEntry) -> Bool { a.key.utf8.lexicographicallyPrecedes(b.key.utf8) }
 }
 
 extension YAMLNode {

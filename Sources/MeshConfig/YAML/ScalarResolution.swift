@@ -23,8 +23,7 @@ enum ScalarResolution {
     case "tag:yaml.org,2002:null": if case .null = plain(text) { return .null }
     case "tag:yaml.org,2002:bool": if case .bool(let value) = plain(text) { return .bool(value) }
     case "tag:yaml.org,2002:int": return integer(text).map { .int($0) }
-    case "tag:yaml.org,2002:float":
-      return (number(text) ?? integer(text).map { Double($0) }).map { .double($0) }
+    case "tag:yaml.org,2002:float": return (number(text) ?? integer(text).map { Double($0) }).map { .double($0) }
     default: break
     }
     return nil
@@ -34,9 +33,7 @@ enum ScalarResolution {
     var digits = text.utf8[...]
     let negative = digits.first == 0x2D
     if negative || digits.first == 0x2B { digits = digits.dropFirst() }
-    if digits.count > 1 && digits.first == 0x30 {
-      return prefixed(digits.dropFirst(), negative: negative)
-    }
+    if digits.count > 1 && digits.first == 0x30 { return prefixed(digits.dropFirst(), negative: negative) }
     guard let magnitude = parseDecimal(digits, max: UInt64(Int64.max)) else { return nil }
     return negative ? -Int64(magnitude) : Int64(magnitude)
   }

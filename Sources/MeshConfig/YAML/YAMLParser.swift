@@ -8,8 +8,7 @@ public enum YAMLParser {
   public static func parse(_ bytes: [UInt8]) -> (documents: [YAMLNode], error: YAMLError?) {
     let start = SourcePosition(line: 1, column: 1)
     guard bytes.count <= ConfigLimits.sourceBytesMax else {
-      let reason =
-        "the source has \(bytes.count) bytes; at most \(ConfigLimits.sourceBytesMax) are accepted: split it"
+      let reason = "the source has \(bytes.count) bytes; at most \(ConfigLimits.sourceBytesMax) are accepted: split it"
       return ([], YAMLError(at: start, reason))
     }
     guard String(validating: bytes, as: UTF8.self) != nil else {
@@ -18,9 +17,7 @@ public enum YAMLParser {
     var text = bytes
     var result = build(text)
     for _ in 0..<FlowAddress.repairsMax {
-      guard let error = result.error, FlowAddress.quote(in: &text, line: error.position.line) else {
-        break
-      }
+      guard let error = result.error, FlowAddress.quote(in: &text, line: error.position.line) else { break }
       result = build(text)
     }
     return result
@@ -29,9 +26,7 @@ public enum YAMLParser {
   private static func build(_ bytes: [UInt8]) -> (documents: [YAMLNode], error: YAMLError?) {
     var builder = TreeBuilder()
     do throws(YAMLError) {
-      try EventSource.forEach(in: bytes) { (event, position) throws(YAMLError) in
-        try builder.handle(event, at: position)
-      }
+      try EventSource.forEach(in: bytes) { (event, position) throws(YAMLError) in try builder.handle(event, at: position) }
     } catch {
       return (builder.documents, error)
     }
@@ -41,9 +36,7 @@ public enum YAMLParser {
   private static func invalidUTF8Position(_ bytes: [UInt8]) -> SourcePosition {
     var line = 1
     for chunk in bytes.split(separator: 0x0A, omittingEmptySubsequences: false) {
-      if String(validating: chunk, as: UTF8.self) == nil {
-        return SourcePosition(line: line, column: 1)
-      }
+      if String(validating: chunk, as: UTF8.self) == nil { return SourcePosition(line: line, column: 1) }
       line += 1
     }
     return SourcePosition(line: line, column: 1)
@@ -105,14 +98,11 @@ private enum EventSource {
       let scalar = event.data.scalar
       let bytes = UnsafeBufferPointer(start: scalar.value, count: scalar.length)
       guard bytes.count <= ConfigLimits.scalarBytesMax else {
-        throw YAMLError(
-          at: position,
-          "a value of \(bytes.count) bytes; at most \(ConfigLimits.scalarBytesMax) are accepted")
+        throw YAMLError(at: position, "a value of \(bytes.count) bytes; at most \(ConfigLimits.scalarBytesMax) are accepted")
       }
       let value = String(decoding: bytes, as: UTF8.self)
       let plain = scalar.style == YAML_PLAIN_SCALAR_STYLE
-      try body(
-        .scalar(value, tag: text(scalar.tag), plain: plain, anchor: text(scalar.anchor)), position)
+      try body(.scalar(value, tag: text(scalar.tag), plain: plain, anchor: text(scalar.anchor)), position)
     case YAML_SEQUENCE_START_EVENT:
       try body(.open(isMapping: false, anchor: text(event.data.sequence_start.anchor)), position)
     case YAML_MAPPING_START_EVENT:
@@ -177,8 +167,7 @@ private struct TreeBuilder {
       if expectsKey {
         throw YAMLError(at: position, "a mapping key must be a string")
       }
-      stack.append(
-        Open(position: position, isMapping: isMapping, anchor: anchor, nodesBefore: nodes))
+      stack.append(Open(position: position, isMapping: isMapping, anchor: anchor, nodesBefore: nodes))
       try count(1, at: position)
     case .close: try close(at: position)
     case .scalar(let text, let tag, let plain, let anchor):
@@ -201,9 +190,7 @@ private struct TreeBuilder {
   private mutating func count(_ more: Int, at position: SourcePosition) throws(YAMLError) {
     nodes += more
     guard nodes <= ConfigLimits.nodesMax else {
-      throw YAMLError(
-        at: position,
-        "more than \(ConfigLimits.nodesMax) values (aliases count as what they stand for)")
+      throw YAMLError(at: position, "more than \(ConfigLimits.nodesMax) values (aliases count as what they stand for)")
     }
   }
 
@@ -215,8 +202,7 @@ private struct TreeBuilder {
     guard let root else { return }
     if case .null = root.value { return }
     guard documents.count < ConfigLimits.documentsMax else {
-      throw YAMLError(
-        at: position, "more than \(ConfigLimits.documentsMax) documents in one source")
+      throw YAMLError(at: position, "more than \(ConfigLimits.documentsMax) documents in one source")
     }
     documents.append(root)
   }
@@ -227,16 +213,13 @@ private struct TreeBuilder {
     try count(1, at: position)
     if expectsKey {
       try key(text, at: position)
-      if let anchor {
-        anchors[anchor] = Anchor(node: YAMLNode(.string(text), at: position), nodes: 1)
-      }
+      if let anchor { anchors[anchor] = Anchor(node: YAMLNode(.string(text), at: position), nodes: 1) }
       return
     }
     let value: YAMLNode.Value
     if let tag {
       guard let tagged = ScalarResolution.tagged(text, tag: tag) else {
-        throw YAMLError(
-          at: position, "the tag \(tag.prefix(60)) does not fit this value; leave tags out")
+        throw YAMLError(at: position, "the tag \(tag.prefix(60)) does not fit this value; leave tags out")
       }
       value = tagged
     } else {
@@ -258,11 +241,8 @@ private struct TreeBuilder {
   private mutating func close(at position: SourcePosition) throws(YAMLError) {
     guard let open = stack.popLast() else { return }
     let entries = open.keys.contains(Self.mergeKey) ? try Self.merged(open.entries) : open.entries
-    let node = YAMLNode(
-      open.isMapping ? .mapping(entries) : .sequence(open.items), at: open.position)
-    if let anchor = open.anchor {
-      anchors[anchor] = Anchor(node: node, nodes: nodes - open.nodesBefore)
-    }
+    let node = YAMLNode(open.isMapping ? .mapping(entries) : .sequence(open.items), at: open.position)
+    if let anchor = open.anchor { anchors[anchor] = Anchor(node: node, nodes: nodes - open.nodesBefore) }
     try add(node, at: position)
   }
 
@@ -275,11 +255,7 @@ private struct TreeBuilder {
     var known = Set(result.map(\.key))
     for entry in entries where entry.key == mergeKey {
       let sources: [YAMLNode]
-      if case .sequence(let items) = entry.value.value {
-        sources = items
-      } else {
-        sources = [entry.value]
-      }
+      if case .sequence(let items) = entry.value.value { sources = items } else { sources = [entry.value] }
       for source in sources {
         guard case .mapping(let inner) = source.value else {
           throw YAMLError(at: entry.position, "'<<' merges mappings, not \(source.kind)")
@@ -300,9 +276,7 @@ private struct TreeBuilder {
       stack[top].items.append(node)
       return
     }
-    guard let key = stack[top].pendingKey else {
-      throw YAMLError(at: position, "a mapping key must be a string")
-    }
+    guard let key = stack[top].pendingKey else { throw YAMLError(at: position, "a mapping key must be a string") }
     stack[top].entries.append(YAMLEntry(key: key.text, position: key.position, value: node))
     stack[top].pendingKey = nil
   }

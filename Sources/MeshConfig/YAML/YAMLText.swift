@@ -8,9 +8,7 @@ enum YAMLText {
       return String(text.drop { $0 == "\n" || $0 == " " }) + (text.last == "\n" ? "" : "\n")
     }
     let heads = ["apiVersion", "kind", "metadata", "spec"]
-    let ordered =
-      heads.compactMap { head in entries.first { $0.key == head } }
-      + entries.filter { !heads.contains($0.key) }
+    let ordered = heads.compactMap { head in entries.first { $0.key == head } } + entries.filter { !heads.contains($0.key) }
     var text = ""
     appendMapping(ordered, indent: 0, to: &text)
     return text
@@ -18,17 +16,13 @@ enum YAMLText {
 
   private static func appendMapping(_ entries: [YAMLEntry], indent: Int, to text: inout String) {
     for (index, entry) in entries.enumerated() {
-      if index > 0 || indent == 0 || text.last == "\n" {
-        text += String(repeating: " ", count: indent)
-      }
+      if index > 0 || indent == 0 || text.last == "\n" { text += String(repeating: " ", count: indent) }
       text += scalar(entry.key) + ":"
       appendValue(entry.value, indent: indent, inSequence: false, to: &text)
     }
   }
 
-  private static func appendValue(
-    _ node: YAMLNode, indent: Int, inSequence: Bool, to text: inout String
-  ) {
+  private static func appendValue(_ node: YAMLNode, indent: Int, inSequence: Bool, to text: inout String) {
     switch node.value {
     case .mapping(let entries) where !entries.isEmpty:
       text += inSequence ? " " : "\n"
@@ -66,19 +60,12 @@ enum YAMLText {
   }
 
   private static func isPlain(_ text: String) -> Bool {
-    guard case .string = ScalarResolution.plain(text), let first = text.utf8.first,
-      text.utf8.last != 0x20
-    else { return false }
-    let isLetterOrDigit =
-      first | 0x20 >= 0x61 && first | 0x20 <= 0x7A || first >= 0x30 && first <= 0x39
+    guard case .string = ScalarResolution.plain(text), let first = text.utf8.first, text.utf8.last != 0x20 else { return false }
+    let isLetterOrDigit = first | 0x20 >= 0x61 && first | 0x20 <= 0x7A || first >= 0x30 && first <= 0x39
     guard isLetterOrDigit || first == 0x2F || first == 0x2E || first == 0x5F else { return false }
     // Other readers take single letters for booleans, and dates and numbers with leading zeros or underscores for numbers.
     if ["y", "Y", "n", "N"].contains(text) { return false }
-    if first >= 0x30 && first <= 0x39
-      && text.utf8.allSatisfy({ "0123456789-_:.+eExXoTZ".utf8.contains($0) })
-    {
-      return false
-    }
+    if first >= 0x30 && first <= 0x39 && text.utf8.allSatisfy({ "0123456789-_:.+eExXoTZ".utf8.contains($0) }) { return false }
     var previous: UInt8 = 0
     for byte in text.utf8 {
       if byte < 0x20 || byte >= 0x7F { return false }
