@@ -45,6 +45,12 @@ public struct HTTP2Limits: Hashable, Sendable {
     limits.controlFrameBurst = 10_000
     limits.controlFramesPerSecond = 1000
     limits.connectionSendBuffer = 8 * 1024 * 1024
+    // What a node took from its client, and what it added to it, has to fit: a head of HTTP/1 counts 32 bytes more for each
+    // field here.
+    limits.message.fields += 28
+    limits.message.headBytes += 128 * 32 + 12 * 1024
+    limits.message.trailerBytes += 128 * 32
+    limits.continuations += 1
     return limits
   }()
 }

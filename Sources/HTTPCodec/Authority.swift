@@ -58,6 +58,8 @@ struct AuthorityParts {
         number = number * 10 + Int(bytes[i] - 0x30)
       }
       guard let port = UInt16(exactly: number), port > 0 else { throw MessageError(.malformedHost) }
+      // One way to write a port: what policies compare is what is forwarded.
+      if bytes[end + 1] == 0x30 { canonical = false }
       self.port = port
     } else {
       port = nil

@@ -120,6 +120,19 @@ extension HeaderBlock {
     return options
   }
 
+  /// An `Upgrade` to another HTTP or to TLS: its requests would pass as bytes that nobody looks at. A server may leave any
+  /// `Upgrade` unheeded (RFC 9110 7.8), and that is what becomes of these.
+  var upgradesHTTP: Bool {
+    let span = bytes.span
+    for field in fields where field.known == .upgrade && !field.isRemoved {
+      var protocols = ListElements(field.value)
+      while let element = protocols.next(in: span) {
+        if Bytes.isHTTPOrTLS(span.extracting(element)) { return true }
+      }
+    }
+    return false
+  }
+
   /// Removes what concerns one connection only (RFC 9110 7.6.1): first every name the `Connection` field nominates,
   /// then the known ones. To be called before the proxy's own fields are added, so a client cannot take those away.
   ///
@@ -191,6 +204,15 @@ extension Bytes {
     guard a.count == b.count else { return false }
     for i in a.indices where ASCII.lowercased(a[i]) != ASCII.lowercased(b[i]) { return false }
     return true
+  }
+
+  /// `h2c`, `h2`, `h3`, `HTTP/2.0`, `TLS/1.0` and their kin, by the name before the version (RFC 9110 16.7).
+  static func isHTTPOrTLS(_ protocolName: Span<UInt8>) -> Bool {
+    var end = 0
+    while end < protocolName.count, protocolName[end] != 0x2F { end += 1 }
+    let name = protocolName.extracting(0..<end)
+    return equalIgnoringCase(name, "h2c") || equalIgnoringCase(name, "h2") || equalIgnoringCase(name, "h3")
+      || equalIgnoringCase(name, "http") || equalIgnoringCase(name, "https") || equalIgnoringCase(name, "tls")
   }
 
   static func contains(_ bytes: Span<UInt8>, _ wanted: UInt8) -> Bool {

@@ -73,6 +73,17 @@ public struct HeaderBlock: Sendable {
 
   public func contains(_ known: KnownHeader) -> Bool { value(known) != nil }
 
+  /// All values of a known field in one list (RFC 9110 5.3); empty values are left out.
+  public func joined(_ known: KnownHeader) -> [UInt8] {
+    guard mayContain(known) else { return [] }
+    var list: [UInt8] = []
+    for field in fields where field.known == known && !field.isRemoved && !field.value.isEmpty {
+      if !list.isEmpty { list.append(", ") }
+      list.append(bytes.span.extracting(field.value))
+    }
+    return list
+  }
+
   /// A copy of the bytes in `range`; empty when the range is not inside the block.
   public func copy(_ range: Range<Int>) -> [UInt8] {
     guard range.lowerBound >= 0, range.upperBound <= bytes.count else { return [] }

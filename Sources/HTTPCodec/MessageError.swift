@@ -32,6 +32,7 @@ public struct MessageError: Error, Hashable, Sendable, CustomStringConvertible {
     case malformedConnection = "malformed_connection_header"
     case unknownExpectation = "unknown_expectation"
     case upgradeWithBody = "upgrade_with_body"
+    case upgradeToHTTP = "upgrade_to_http"
     case malformedChunkSize = "malformed_chunk_size"
     case chunkTooLarge = "chunk_too_large"
     case malformedChunkEnd = "malformed_chunk_end"

@@ -131,6 +131,7 @@ public struct RequestFields: Sendable {
     guard pseudo[Pseudo.scheme.rawValue] == nil, pseudo[Pseudo.path.rawValue] == nil else {
       throw MessageError(.malformedPseudoHeader)
     }
+    if head.headers.contains(.contentLength) { throw MessageError(.upgradeWithBody) }
     head.form = .authority
     head.setScheme(secure: false)
     head.path = authority.lowerBound..<authority.lowerBound
@@ -181,6 +182,8 @@ public struct RequestFields: Sendable {
     guard Bytes.isToken(text.span.extracting(name)), let upgrade = Self.upgrade, !head.headers.contains(.contentLength) else {
       throw MessageError(.malformedPseudoHeader)
     }
+    // RFC 8441 4 leaves what is not supported to the server; RFC 9220 3 names 501 for it.
+    if Bytes.isHTTPOrTLS(text.span.extracting(name)) { throw MessageError(.upgradeToHTTP, status: 501) }
     head.headers.add(upgrade, text.span.extracting(name))
     head.methodName = head.headers.append(Self.get.span)
     head.method = .get

@@ -69,8 +69,8 @@ public struct RequestParser: Sendable {
     let connection = try head.headers.connectionOptions()
     head.keepsAlive = head.version == .http11 ? !connection.close : connection.keepAlive && !connection.close
     try checkExpectation(&head)
-    head.wantsUpgrade = connection.upgrade && head.headers.contains(.upgrade)
-    if head.wantsUpgrade, head.framing != .none { throw MessageError(.upgradeWithBody) }
+    head.wantsUpgrade = connection.upgrade && head.headers.contains(.upgrade) && !head.headers.upgradesHTTP
+    if head.wantsUpgrade || head.method == .connect, head.framing != .none { throw MessageError(.upgradeWithBody) }
   }
 
   private struct StartLine {

@@ -70,6 +70,7 @@ public struct ResponseFields: Sendable {
     head.version = .http2
     head.keepsAlive = true
     head.receivedBytes = size.bytes
+    if head.status < 200 || head.status == 204 { head.headers.remove(.contentLength) }
     head.framing = try framing(head, answering: method, ends: ends)
     if let upgrade, (200..<300).contains(head.status) {
       head.status = 101

@@ -120,6 +120,8 @@ public struct ResponseParser: Sendable {
     head.keepsAlive =
       head.version == .http11 ? !connection.close : connection.keepAlive && !connection.close
     if method == .head || head.status < 200 || head.status == 204 || head.status == 304 {
+      // RFC 9110 8.6: a length that no 1xx or 204 may have would mislead whoever believes it.
+      if head.status < 200 || head.status == 204 { head.headers.remove(.contentLength) }
       head.framing = .none
     } else if announced == .none, !head.headers.contains(.contentLength) {
       head.framing = .untilClose

@@ -34,8 +34,6 @@ public enum ProxyLimits {
   static let pingTime: Duration = .seconds(5)
   /// How long a connection to another node lies idle before it is closed.
   static let meshIdle: Duration = .seconds(3600)
-  /// How long a client may leave an answer untaken, where no idle timeout is set (Envoy's default of stream idle timeouts).
-  static let stalledStream: Duration = .seconds(300)
   /// Idle streams are looked for no more often.
   static let idleCheckMin: Duration = .milliseconds(50)
   /// Connections accepted from one listener in one turn.
@@ -105,6 +103,8 @@ public struct ProxyOptions: Sendable {
   public var idleTimeout: Duration = .seconds(3600)
   /// Time without any byte in either direction while a request or response is under way; nil = none, as in Istio's mesh.
   public var streamIdleTimeout: Duration?
+  /// Time a client may take nothing of an answer, where `streamIdleTimeout` is not set (Envoy's default for streams).
+  public var stalledTimeout: Duration = .seconds(300)
   /// Time for a TLS handshake with a client.
   public var handshakeTimeout: Duration = .seconds(10)
   /// What the node may hold; beyond it clients are turned away.

@@ -32,11 +32,13 @@ struct UpstreamKey: Hashable {
     hasher.combine(endpoint ^ UInt64(truncatingIfNeeded: source) &* 0x9E37_79B9_7F4A_7C15)
   }
 
-  /// A number for an address that is no endpoint of a snapshot (FNV-1a).
+  /// A number for an address that is no endpoint of a snapshot. Keyed by the process: clients choose the host, and nobody
+  /// may find two that share connections.
   static func endpoint(_ host: String, _ port: UInt16) -> UInt64 {
-    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-    for byte in host.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
-    return (hash ^ UInt64(port)) &* 0x0000_0100_0000_01B3
+    var hasher = Hasher()
+    for byte in host.utf8 { hasher.combine(byte) }
+    hasher.combine(port)
+    return UInt64(bitPattern: Int64(hasher.finalize()))
   }
 }
 

@@ -114,7 +114,7 @@ final class Mirror: UpstreamObserver, TimerHandler {
   func upstreamResponded(_ head: inout ResponseHead) {
     if head.status == 101 { end() }
   }
-  func upstreamInterim(_ head: borrowing ResponseHead) {}
+  func upstreamInterim(_ head: inout ResponseHead) {}
   func upstreamBody(_ bytes: UnsafeBufferPointer<UInt8>) {}
   func upstreamCanTakeMore() {}
   func flushClient() {}

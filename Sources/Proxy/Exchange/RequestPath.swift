@@ -94,6 +94,8 @@ extension Exchange {
       head.headers.remove(.forwardedClientCert)
       appendForwardedFor()
       head.headers.set(caller.isTLS ? Names.forwardedHTTPS : Names.forwardedHTTP)
+      // What the client claims says nothing about how it came.
+      if (head.scheme.count == 5) != caller.isTLS { head.setScheme(secure: caller.isTLS) }
     } else if inbound == nil {
       head.headers.remove(.forwardedClientCert)
     }
@@ -113,11 +115,12 @@ extension Exchange {
 
   private func appendForwardedFor() {
     let ip = caller.ipText
-    guard let value = head.headers.value(.forwardedFor), !value.isEmpty else {
+    let said = head.headers.joined(.forwardedFor)
+    if said.isEmpty {
       if !ip.isEmpty { head.headers.set(Names.forwardedFor, ip) }
-      return
+    } else {
+      head.headers.set(Names.forwardedFor, said + Array(", ".utf8) + ip)
     }
-    head.headers.set(Names.forwardedFor, head.headers.copy(value) + Array(", ".utf8) + ip)
   }
 
   /// `x-forwarded-client-cert` in Istio's APPEND_FORWARD form: who called, as the certificate says.
@@ -128,7 +131,7 @@ extension Exchange {
       caller.certificateText = (state.generation, Array(text.utf8))
     }
     guard let own = caller.certificateText?.text else { return }
-    let value = head.headers.value(.forwardedClientCert).map { head.headers.copy($0) } ?? []
+    let value = head.headers.joined(.forwardedClientCert)
     head.headers.set(Names.forwardedClientCert, value.isEmpty ? own : value + [0x2C] + own)
   }
 
@@ -334,6 +337,7 @@ extension Exchange {
           upstream?.flush()
           return
         case .end:
+          if web?.isCut == true { throw MessageError(.malformedBase64) }
           bodyEnded = true
           requestEnded = now
           if upstreamReady, let upstream { upstream.end(trailers: client.requestTrailers) }

@@ -12,8 +12,10 @@ extension Exchange: UpstreamObserver {
     send(on: upstream)
   }
 
-  func upstreamInterim(_ interim: borrowing ResponseHead) {
+  func upstreamInterim(_ interim: inout ResponseHead) {
     guard phase == .sending else { return }
+    interim.headers.removeHopByHop()
+    interim.headers.remove(Names.neverToClients)
     client?.interim(interim)
   }
 

@@ -30,8 +30,8 @@ protocol Upstream: AnyObject {
 protocol UpstreamObserver: AnyObject {
   /// A connection is there; `begin` can be called on this upstream.
   func upstreamConnected(_ upstream: any Upstream)
-  /// An interim (1xx) response.
-  func upstreamInterim(_ head: borrowing ResponseHead)
+  /// An interim (1xx) response; the observer may change it as it passes.
+  func upstreamInterim(_ head: inout ResponseHead)
   /// The final response's head, or the switch to another protocol (101); the observer may change it as it passes.
   func upstreamResponded(_ head: inout ResponseHead)
   /// Bytes of the response's body, or of a tunnel.

@@ -10,6 +10,8 @@ final class GRPCWeb {
   private var digits: [UInt8] = []
   /// The body was no base64.
   private(set) var isMalformed = false
+  /// The body ended within four digits.
+  var isCut: Bool { !digits.isEmpty }
 
   private static let binary = Array("application/grpc-web".utf8)
   private static let text = Array("application/grpc-web-text".utf8)

@@ -41,6 +41,8 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
   private var peerClosed = false
   /// Requests wait until the client has taken earlier answers.
   private var isCongested = false
+  /// The client takes no more of the present answer for now.
+  private var isStalled = false
   /// The first bytes may be HTTP/2's preface: on a connection without TLS, or whose handshake agreed on nothing.
   private var mayBeHTTP2 = true
   private var lingered = 0
@@ -104,6 +106,7 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
       exchange.refuse(status: 408, details: "request_header_timeout", since: headBegan)
       process()
     case .exchange:
+      isStalled = false
       exchange.streamIdle()
       process()
     default: close()
@@ -310,10 +313,13 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
   /// Writes what is queued, and acts on what that makes possible.
   func flush() {
     guard phase != .closed, phase != .handshake, !isProcessing else { return }
+    let before = output.pending
     switch output.flush(to: stream) {
     case .bytes:
+      if isStalled { setStalled(false) }
       if phase == .closing { finishClosing() }
-    case .wouldBlock: break
+    case .wouldBlock:
+      if !isStalled || output.pending < before { setStalled(true) }
     case .endOfStream, .failed:
       close()
       return
@@ -324,6 +330,13 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
       isCongested = false
       process()
     }
+  }
+
+  /// An answer that its client does not take is given up after a while, also where nothing else limits a stream.
+  private func setStalled(_ stalled: Bool) {
+    guard phase == .exchange || phase == .tunnel, worker.state.options.streamIdleTimeout == nil else { return }
+    isStalled = stalled
+    setDeadline(stalled ? worker.state.options.stalledTimeout : nil)
   }
 
   /// All answers are out. With request bytes unread, closing now would reset the connection and could destroy them.
@@ -435,7 +448,7 @@ extension HTTP1Downstream: Downstream {
 
   var pendingOutput: Int { output.pending }
 
-  func touch() { setDeadline(worker.state.options.streamIdleTimeout) }
+  func touch() { if !isStalled { setDeadline(worker.state.options.streamIdleTimeout) } }
 
   func beginTunnel() {
     phase = .tunnel
@@ -445,6 +458,7 @@ extension HTTP1Downstream: Downstream {
   /// The exchange is over: the next request, or the end.
   func exchangeEnded(keepAlive: Bool) {
     guard phase == .exchange || phase == .tunnel else { return }
+    isStalled = false
     let isUsable = keepAlive && decoder.isComplete && !peerClosed
     if isUsable {
       phase = .head

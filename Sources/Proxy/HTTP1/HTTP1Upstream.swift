@@ -312,7 +312,7 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
     if head.isInterim {
       interims += 1
       guard interims <= ProxyLimits.interimResponses else { throw MessageError(.extraBytes, status: 502) }
-      observer?.upstreamInterim(head)
+      observer?.upstreamInterim(&head)
       return true
     }
     let isSwitching = head.status == 101

@@ -21,7 +21,7 @@ final class HTTP2Downstream: Downstream {
   private(set) var requestTrailers: HeaderBlock?
 
   /// The session asked to stop writing until it says `canWrite`.
-  private var isFull = false
+  private(set) var isFull = false
   /// Something moved at this moment for the last time.
   private(set) var movedAt = Instant.zero
 

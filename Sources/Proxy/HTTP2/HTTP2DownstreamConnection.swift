@@ -107,9 +107,9 @@ final class HTTP2DownstreamConnection: ClientConnection, TimerHandler {
   // MARK: Time
 
   func watchForIdleStreams() {
-    guard timer == .none || isWatchingIdleConnection, let limit = worker.state.options.streamIdleTimeout else { return }
+    guard timer == .none || isWatchingIdleConnection else { return }
     isWatchingIdleConnection = false
-    schedule(limit)
+    schedule(worker.state.options.streamIdleTimeout ?? worker.state.options.stalledTimeout)
   }
 
   private var isWatchingIdleConnection = true
@@ -123,7 +123,7 @@ final class HTTP2DownstreamConnection: ClientConnection, TimerHandler {
     guard token == timer else { return }
     timer = .none
     if requests.isEmpty { return endIfIdle() }
-    let limit = worker.state.options.streamIdleTimeout ?? ProxyLimits.stalledStream
+    let limit = worker.state.options.streamIdleTimeout ?? worker.state.options.stalledTimeout
     let now = worker.loop.now
     var next = limit
     for request in requests {
@@ -139,7 +139,7 @@ final class HTTP2DownstreamConnection: ClientConnection, TimerHandler {
     if request.exchange.phase == .idle {
       // All is answered, and the client does not take it.
       request.abort()
-    } else if worker.state.options.streamIdleTimeout != nil {
+    } else if worker.state.options.streamIdleTimeout != nil || request.isFull {
       request.exchange.streamIdle()
     }
   }

@@ -26,6 +26,7 @@ final class HTTP2Upstream: Upstream, TurnHandler {
   private var held: [UInt8] = []
   private var hasEnded = false
   private var trailers: HeaderBlock?
+  private var interims = 0
 
   private var failure: UpstreamFailure?
   /// Counts the requests it has carried.
@@ -50,6 +51,7 @@ final class HTTP2Upstream: Upstream, TurnHandler {
     isPaused = false
     hasEnded = false
     trailers = nil
+    interims = 0
   }
 
   // MARK: The request
@@ -115,7 +117,11 @@ final class HTTP2Upstream: Upstream, TurnHandler {
   func responded(_ stream: HTTP2Stream, ends: Bool) {
     guard let observer, self.stream === stream else { return }
     connection.touch(observer)
-    if stream.response.isInterim { return observer.upstreamInterim(stream.response) }
+    if stream.response.isInterim {
+      interims += 1
+      guard interims <= ProxyLimits.interimResponses else { return refuse(stream, MessageError(.extraBytes, status: 502)) }
+      return observer.upstreamInterim(&stream.response)
+    }
     observer.upstreamResponded(&stream.response)
     if ends, self.stream === stream { finish(trailers: nil) }
   }
@@ -177,6 +183,12 @@ final class HTTP2Upstream: Upstream, TurnHandler {
     if !requestIsWhole, let stream { session.reset(stream, .cancel) }
     release()
     observer.upstreamEnded(trailers: trailers)
+  }
+
+  /// What comes back is no answer that may be passed on.
+  private func refuse(_ stream: HTTP2Stream, _ error: MessageError) {
+    session.reset(stream, .enhanceYourCalm)
+    fail(UpstreamFailure(.malformed(error)))
   }
 
   /// The stream ended without a complete response.

@@ -41,7 +41,7 @@ final class UpstreamTunnel: TCPEnd, UpstreamObserver {
     upstream.flush()
   }
 
-  func upstreamInterim(_ head: borrowing ResponseHead) {}
+  func upstreamInterim(_ head: inout ResponseHead) {}
 
   func upstreamResponded(_ head: inout ResponseHead) {
     let waiting = connecting
