@@ -45,7 +45,9 @@ struct MetricsPage {
       gauge(
         "mesh_configuration_revision", "Configuration revision known to this node.", [],
         [([], Double(view.control.revision.number))]),
-      gauge("mesh_proxy_connections", "Client connections open now.", [], [([], Double(statistics.openConnections))]),
+      gauge(
+        "mesh_proxy_connections", "Client connections open now.", ["worker"],
+        statistics.connectionsByWorker.enumerated().map { (["\($0.offset)"], Double($0.element)) }),
       counter("mesh_proxy_requests_total", "Requests taken by the proxy.", statistics.counters.requests),
       counter(
         "mesh_proxy_requests_refused_total", "Requests refused as malformed or too large.", statistics.counters.requestsRefused),

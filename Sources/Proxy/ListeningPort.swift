@@ -28,11 +28,13 @@ final class ListeningPort: EventHandler, TimerHandler {
   private(set) var isPlainHTTP = false
 
   private let worker: Worker
+  private let balance: AcceptBalance
   private var socket: Listener?
   private var registration: Registration?
   private var pause = TimerToken.none
 
-  init(_ socket: consuming Listener, for listener: ProxyListener, worker: Worker) {
+  init(_ socket: consuming Listener, for listener: ProxyListener, balance: AcceptBalance, worker: Worker) {
+    self.balance = balance
     address = socket.address
     isOnAnyAddress = address.ip == .any || address.ip == .v6(high: 0, low: 0)
     self.socket = consume socket
@@ -89,7 +91,7 @@ final class ListeningPort: EventHandler, TimerHandler {
     guard let result = socket?.accept() else { return false }
     switch consume result {
     case .accepted(let client, let peer):
-      worker.accepted(client, from: peer, on: self)
+      serve(client, from: peer)
       return true
     case .wouldBlock: return false
     case .exhausted:
@@ -99,6 +101,29 @@ final class ListeningPort: EventHandler, TimerHandler {
     case .failed: return false
     }
   }
+
+  /// Serves a connection here, or on the worker that has the fewest of this listener.
+  private func serve(_ client: consuming Socket, from peer: SocketAddress) {
+    let chosen = balance.choose(for: worker.index)
+    guard chosen != worker.index, !worker.isDraining, let other = worker.peer(chosen) else {
+      return worker.accepted(client, from: peer, on: self)
+    }
+    // Counted at once, so that the next to be accepted sees it.
+    balance.began(on: chosen)
+    let descriptor = client.release()
+    let (listener, balance, home) = (listener, balance, LoopBound((self, worker), on: worker.loop))
+    other.loop.post {
+      balance.ended(on: chosen)
+      let client = Socket(adopting: descriptor)
+      if let port = other.value.ports[listener] { return other.value.accepted(client, from: peer, on: port) }
+      // It has closed this port, or not opened it yet: whoever accepted still has it.
+      let descriptor = client.release()
+      home.loop.post { home.value.1.accepted(Socket(adopting: descriptor), from: peer, on: home.value.0) }
+    }
+  }
+
+  func began() { balance.began(on: worker.index) }
+  func ended() { balance.ended(on: worker.index) }
 
   /// Takes who already waits in the kernel's queue, then stops listening; connections end after their request.
   func drain() {

@@ -43,6 +43,8 @@ public final class ProxyRuntime: Sendable {
       workers.append(bound)
     }
     self.workers = workers
+    let all = workers
+    for worker in workers { worker.loop.post { worker.value.meet(all) } }
   }
 
   /// Makes every worker serve `state`: opens new listeners, closes those that are gone, swaps the snapshot.
@@ -80,10 +82,11 @@ public final class ProxyRuntime: Sendable {
   /// Binds one socket a worker, all to the port that the first one got.
   private func open(_ listener: ProxyListener) async -> ListenerStatus {
     var address = listener.address
+    let balance = AcceptBalance(workers: workers.count)
     for worker in workers {
       let wanted = address
       let result = await Self.on(worker) { worker in
-        Result { () throws(SystemError) in try worker.open(listener, at: wanted) }
+        Result { () throws(SystemError) in try worker.open(listener, at: wanted, balance: balance) }
       }
       switch result {
       case .success(let bound): address = bound
@@ -132,7 +135,7 @@ public final class ProxyRuntime: Sendable {
     var statistics = ProxyStatistics()
     for (counters, connections, _) in parts {
       statistics.counters.add(counters)
-      statistics.openConnections += connections
+      statistics.connectionsByWorker.append(connections)
     }
     statistics.metrics = MetricFamily.merged(parts.map(\.2))
     return statistics
@@ -162,7 +165,9 @@ public final class ProxyRuntime: Sendable {
 /// What the data plane counted.
 public struct ProxyStatistics: Sendable {
   public var counters = ProxyCounters()
-  public var openConnections = 0
+  /// Client connections open now.
+  public var openConnections: Int { connectionsByWorker.reduce(0, +) }
+  public var connectionsByWorker: [Int] = []
   /// Istio's standard metrics of all workers, ready for `Exposition`.
   public var metrics: [MetricFamily] = []
 }

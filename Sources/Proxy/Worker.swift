@@ -56,6 +56,11 @@ final class Worker: TurnHandler {
 
   deinit { relayScratch.deallocate() }
 
+  /// The others, by index; nil for one that is not there.
+  private var peers: [LoopBound<Worker>] = []
+  func meet(_ workers: [LoopBound<Worker>]) { peers = workers }
+  func peer(_ index: Int) -> LoopBound<Worker>? { peers.indices.contains(index) ? peers[index] : nil }
+
   // MARK: State
 
   /// Serves `state` from now on. Requests under way finish on the state they began with.
@@ -68,8 +73,10 @@ final class Worker: TurnHandler {
   }
 
   /// Listens at `address`; returns it with the port the kernel chose.
-  func open(_ listener: ProxyListener, at address: SocketAddress) throws(SystemError) -> SocketAddress {
-    let port = ListeningPort(try Listener(on: address, reusePort: true), for: listener, worker: self)
+  func open(
+    _ listener: ProxyListener, at address: SocketAddress, balance: AcceptBalance
+  ) throws(SystemError) -> SocketAddress {
+    let port = ListeningPort(try Listener(on: address, reusePort: true), for: listener, balance: balance, worker: self)
     ports[listener] = port
     port.resolve(in: state)
     try port.open()
@@ -100,6 +107,7 @@ final class Worker: TurnHandler {
   /// Ends everything at once.
   func shutDown() {
     drain()
+    peers = []
     for connection in Array(connections.values) { connection.close() }
     for connection in upstreams.removeAll() { connection.close() }
     for connection in http2Upstreams.removeAll() { connection.shutDown() }
@@ -147,11 +155,13 @@ final class Worker: TurnHandler {
 
   func add(_ connection: any ClientConnection) {
     connections[ObjectIdentifier(connection)] = connection
+    connection.caller.port.began()
     overload.began(from: connection.caller.address.ip)
   }
 
   func remove(_ connection: any ClientConnection) {
     guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+    connection.caller.port.ended()
     overload.ended(from: connection.caller.address.ip)
   }
 

@@ -96,8 +96,8 @@ extension ProcessTests {
 
       /// Client connections that the proxy of the node holds open.
       func openConnections() throws -> Int {
-        let line = try cluster.metrics(node).split(separator: "\n").first { $0.hasPrefix("mesh_proxy_connections ") }
-        return line?.split(separator: " ").last.flatMap { Double($0) }.map { Int($0) } ?? -1
+        let lines = try cluster.metrics(node).split(separator: "\n").filter { $0.hasPrefix("mesh_proxy_connections{") }
+        return lines.compactMap { $0.split(separator: " ").last.flatMap { Double($0) }.map { Int($0) } }.reduce(0, +)
       }
     }
   }

@@ -21,6 +21,32 @@ import Transport
     let port = result.address(of: TestMesh.client)?.port ?? 0
     let response = await blocking { TestClient(port: port).request(Self.get) }
     #expect(response?.status == 200)
+    #expect(origin.connections == 1)
+    await runtime.stop()
+  }
+
+  private static let spread = Mutex<[Int]>([])
+
+  @Test func `connections spread evenly over the workers`() async throws {
+    let origin = Origin.text("ok")
+    let state = TestMesh(endpoints: [TestMesh.endpoint(origin.port)]).state()
+    let runtime = try ProxyRuntime(workers: 3, serving: state)
+    let port = await runtime.publish(state).listeners.first?.address?.port ?? 0
+    await blocking {
+      let clients = (0..<12).map { _ in TestClient(port: port) }
+      for client in clients { #expect(client.request(Self.get)?.status == 200) }
+      let counted = DispatchSemaphore(value: 0)
+      Task {
+        let found = await runtime.statistics().connectionsByWorker
+        Self.spread.withLock { $0 = found }
+        counted.signal()
+      }
+      counted.wait()
+      for client in clients { client.wire.closeNow() }
+    }
+    // The kernel alone gives each worker its four once in 15 times.
+    #expect(Self.spread.withLock { $0 } == [4, 4, 4])
+    #expect(origin.connections >= 3)
     await runtime.stop()
   }
 

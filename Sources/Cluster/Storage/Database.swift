@@ -24,6 +24,8 @@ final class Database {
     try execute("PRAGMA journal_mode=WAL")
     try execute("PRAGMA synchronous=FULL")
     try execute("PRAGMA cell_size_check=ON")
+    // What is stored is written once and read at the next start: nothing is worth 2 MiB of cached pages.
+    try execute("PRAGMA cache_size=-256")
   }
 
   deinit {
