@@ -133,6 +133,29 @@ extension HeaderBlock {
     return false
   }
 
+  /// Whether every protocol of an answer's `Upgrade` is one that this request's named: a server must not switch to another
+  /// (RFC 9110 7.8).
+  public func asksForUpgrade(of answer: HeaderBlock) -> Bool {
+    let (ours, theirs) = (bytes.span, answer.bytes.span)
+    for field in answer.fields where field.known == .upgrade && !field.isRemoved {
+      var switched = ListElements(field.value)
+      while let name = switched.next(in: theirs) {
+        if !namesUpgrade(theirs.extracting(name), ours) { return false }
+      }
+    }
+    return true
+  }
+
+  private func namesUpgrade(_ wanted: Span<UInt8>, _ text: Span<UInt8>) -> Bool {
+    for field in fields where field.known == .upgrade && !field.isRemoved {
+      var names = ListElements(field.value)
+      while let name = names.next(in: text) {
+        if Bytes.equalIgnoringCase(text.extracting(name), wanted) { return true }
+      }
+    }
+    return false
+  }
+
   /// Removes what concerns one connection only (RFC 9110 7.6.1): first every name the `Connection` field nominates,
   /// then the known ones. To be called before the proxy's own fields are added, so a client cannot take those away.
   ///

@@ -127,7 +127,7 @@ extension Exchange: UpstreamObserver {
 
   /// What follows is a body without an end of its own, in both directions.
   private func switchProtocols(_ response: inout ResponseHead) {
-    guard head.wantsUpgrade, let client else {
+    guard head.wantsUpgrade, head.headers.asksForUpgrade(of: response.headers), let client else {
       dropUpstream()
       return tryFailed(UpstreamFailure(.malformed(MessageError(.malformedStatusLine, status: 502))))
     }
