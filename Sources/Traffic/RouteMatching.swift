@@ -14,9 +14,9 @@ public enum MatchFailure: Hashable, Sendable {
 extension RouteMatch {
   /// nil when every condition holds, else the first that does not, in the order in which Istio lists them.
   func failure(
-    _ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>
+    _ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>, looksAtPath: Bool = true
   ) -> MatchFailure? {
-    if let path, !path.matches(bytes.extracting(request.path), ignoringCase: ignorePathCase) { return .path }
+    if looksAtPath, let path, !path.matches(bytes.extracting(request.path), ignoringCase: ignorePathCase) { return .path }
     if let scheme, !scheme.matches(context.scheme.span) { return .scheme }
     if let method, !method.matches(bytes.extracting(request.methodName)) { return .method }
     if let authority, !authority.matches(bytes.extracting(request.authority)) { return .authority }
@@ -28,6 +28,14 @@ extension RouteMatch {
       return .queryParameter(index)
     }
     return nil
+  }
+}
+
+extension RouteMatch {
+  /// Whether every condition holds. A pattern on the path is tried last: it costs the most.
+  func holds(_ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>) -> Bool {
+    guard case .regex(let pattern) = path else { return failure(request, context, bytes) == nil }
+    return failure(request, context, bytes, looksAtPath: false) == nil && pattern.matches(bytes.extracting(request.path))
   }
 }
 

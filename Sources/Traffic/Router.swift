@@ -36,14 +36,57 @@ public enum Router {
     return request.withBytes { bytes in
       let named = context.host.map { table.ports[portIndex].virtualHost(for: $0.span) }
       guard let index = named ?? table.ports[portIndex].virtualHost(for: bytes.extracting(request.host)) else { return nil }
-      let routes = table.ports[portIndex].virtualHosts[index].routes
-      for routeIndex in routes.indices {
-        guard let match = routes[routeIndex].match(request, context, bytes) else { continue }
-        let alternative = match < 0 ? nil : match
-        return (index, RouteReference(port: portIndex, virtualHost: index, route: routeIndex, match: alternative))
-      }
-      return (index, nil)
+      var work = RoutingWork()
+      let found = alternative(
+        table.ports[portIndex].virtualHosts[index].routes, table.ports[portIndex].virtualHosts[index].index, request, context,
+        bytes, &work)
+      return (
+        index,
+        found.map { RouteReference(port: portIndex, virtualHost: index, route: $0.route, match: $0.match) }
+      )
     }
+  }
+
+  /// The first alternative that holds.
+  private static func alternative(
+    _ routes: [Route], _ index: RouteIndex?, _ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>,
+    _ work: inout RoutingWork
+  ) -> RouteIndex.Alternative? {
+    if let index {
+      return index.first(for: bytes.extracting(request.path)) { alternative in
+        work.alternatives += 1
+        guard let match = alternative.match else { return true }
+        return routes[alternative.route].matches[match].holds(request, context, bytes)
+      }
+    }
+    for route in routes.indices {
+      if routes[route].matches.isEmpty { return RouteIndex.Alternative(route: route, match: nil) }
+      for match in routes[route].matches.indices {
+        work.alternatives += 1
+        if routes[route].matches[match].holds(request, context, bytes) {
+          return RouteIndex.Alternative(route: route, match: match)
+        }
+      }
+    }
+    return nil
+  }
+
+  /// What finding a route takes, counted.
+  struct RoutingWork: Hashable {
+    /// Alternatives whose conditions were looked at.
+    var alternatives = 0
+  }
+
+  /// How many alternatives are looked at to route a request.
+  static func work(_ request: some RequestView, _ context: RequestContext, in table: RouteTable) -> RoutingWork {
+    var work = RoutingWork()
+    guard let port = table.index(ofPort: context.port) else { return work }
+    request.withBytes { bytes in
+      guard let host = table.ports[port].virtualHost(for: bytes.extracting(request.host)) else { return }
+      let virtualHost = table.ports[port].virtualHosts[host]
+      _ = alternative(virtualHost.routes, virtualHost.index, request, context, bytes, &work)
+    }
+    return work
   }
 
   static func outcome(of fallback: RouteTable.Fallback) -> RouteOutcome {
@@ -55,12 +98,8 @@ public enum Router {
   }
 
   private static func mustUseHTTPS(_ request: some RequestView, _ gateway: GatewayListener) -> Bool {
-    if gateway.httpsRedirectHosts.isEmpty { return false }
-    let hosts = gateway.httpsRedirectHosts
-    return request.withBytes { bytes in
-      let host = bytes.extracting(request.host)
-      return hosts.contains { HostPattern.matches($0, host) }
-    }
+    !gateway.redirectHosts.isEmpty
+      && request.withBytes { bytes in gateway.redirectHosts.contains(bytes.extracting(request.host)) }
   }
 
   /// Reads single fields of the route: copying the whole of it would count references to all of its parts.
@@ -148,44 +187,7 @@ extension RouteTable.PortTable {
   /// Exact name first, then the longest wildcard, then `*`.
   func virtualHost(for host: Span<UInt8>) -> Int? {
     if let index = exact[host] { return index }
-    for wildcard in wildcards where HostPattern.hasSuffix(host, wildcard.suffix) { return wildcard.virtualHost }
-    return nil
-  }
-}
-
-extension Route {
-  /// The index of the first alternative that holds, −1 when there is none to hold, nil when none does.
-  func match(_ request: some RequestView, _ context: RequestContext, _ bytes: Span<UInt8>) -> Int? {
-    if matches.isEmpty { return -1 }
-    for index in matches.indices where matches[index].failure(request, context, bytes) == nil { return index }
-    return nil
-  }
-}
-
-/// Host names with a leading wildcard (Istio, general rules): `*.x.com` is a suffix test on `.x.com`, `*` matches everything.
-enum HostPattern {
-  /// Whether the lower-case `pattern` takes `host`.
-  static func matches(_ pattern: String, _ host: Span<UInt8>) -> Bool {
-    let bytes = pattern.utf8
-    if bytes.first == 0x2A {
-      return bytes.count == 1 || host.count >= bytes.count && ends(host, with: bytes.dropFirst(), count: bytes.count - 1)
-    }
-    return host.count == bytes.count && ends(host, with: bytes, count: bytes.count)
-  }
-
-  /// Whether something stands before the suffix; an empty suffix takes any host.
-  static func hasSuffix(_ host: Span<UInt8>, _ suffix: [UInt8]) -> Bool {
-    suffix.isEmpty || host.count > suffix.count && ends(host, with: suffix, count: suffix.count)
-  }
-
-  private static func ends(_ host: Span<UInt8>, with suffix: some Sequence<UInt8>, count: Int) -> Bool {
-    guard host.count >= count else { return false }
-    var index = host.count - count
-    for byte in suffix {
-      if ASCII.lowercased(host[index]) != byte { return false }
-      index += 1
-    }
-    return true
+    return suffixes.value(for: host)
   }
 }
 

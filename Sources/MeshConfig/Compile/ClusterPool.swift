@@ -16,7 +16,7 @@ struct ClusterPool {
   private var sidecars = SidecarIndex([], rootNamespace: "")
   private var backendTLS = GatewayAPI.BackendTLSTable([], domain: "")
   private var rules: RuleIndex
-  private var endpoints: EndpointCompiler
+  var endpoints: EndpointCompiler
   private let policies: TrafficPolicyCompiler
   /// Whether the mesh compares labels of clients and endpoints wherever a rule does not say otherwise.
   private let usesClientLabels: Bool
@@ -28,6 +28,9 @@ struct ClusterPool {
   private var ruleByScope: [ScopeKey: RuleIndex.Merged?] = [:]
   private var answers: [ClientScope: [DestinationQuery: DestinationAnswer]] = [:]
   private var asked: [DestinationQuery]?
+  /// Counts clusters built and questions answered since the beginning.
+  private(set) var built = 0
+  private(set) var destinationsAsked = 0
 
   private struct Key: Hashable {
     let service: ServiceID
@@ -101,7 +104,7 @@ struct ClusterPool {
     }
     let index = clusters.count
     slots.append(slot)
-    clusters.append(built(slot, entry, service: service, port: port))
+    clusters.append(made(slot, entry, service: service, port: port))
     touched.insert(index)
     used.insert(index)
     byKey[key] = index
@@ -129,6 +132,7 @@ struct ClusterPool {
   /// Where a client is led by a destination that a rule names.
   mutating func destination(_ query: DestinationQuery, client: ClientScope) -> DestinationAnswer {
     asked?.append(query)
+    destinationsAsked += 1
     if let known = answers[client]?[query] { return known }
     let answer = resolve(query, client)
     answers[client, default: [:]][query] = answer
@@ -167,16 +171,26 @@ struct ClusterPool {
 
   // MARK: Over snapshots
 
-  /// Begins a compilation over another catalog or other rules. What nothing asks for until `sweep` is dropped.
-  mutating func begin(
-    catalog: ServiceCatalog, rules: RuleIndex, sidecars: SidecarIndex? = nil, backendTLS: GatewayAPI.BackendTLSTable? = nil
-  ) {
+  mutating func use(catalog: ServiceCatalog) {
     self.catalog = catalog
+    forgetAnswers()
+  }
+
+  mutating func use(rules: RuleIndex, sidecars: SidecarIndex, backendTLS: GatewayAPI.BackendTLSTable) {
     self.rules = rules
-    if let sidecars { self.sidecars = sidecars }
-    if let backendTLS { self.backendTLS = backendTLS }
+    self.sidecars = sidecars
+    self.backendTLS = backendTLS
+    forgetAnswers()
+  }
+
+  private mutating func forgetAnswers() {
     ruleByScope = [:]
     answers = [:]
+  }
+
+  /// Begins a compilation of everything. What nothing asks for until `sweep` is dropped.
+  mutating func begin() {
+    forgetAnswers()
     used = [Self.passthrough]
   }
 
@@ -211,9 +225,8 @@ struct ClusterPool {
     if byService[key.service]?.isEmpty == true { byService[key.service] = nil }
   }
 
-  /// Takes the registry as it is now and builds the clusters of these services again.
-  mutating func use(_ book: WorkloadBook, rebuilding services: Set<ServiceID>) {
-    endpoints.book = book
+  /// Builds the clusters of services whose endpoints have changed.
+  mutating func rebuild(_ services: Set<ServiceID>) {
     for service in services { for index in byService[service] ?? [] { build(at: index, service: clusters[index].service) } }
   }
 
@@ -230,11 +243,12 @@ struct ClusterPool {
     guard let key = slot.key, let entry = slot.entry,
       let port = entry.service.ports.firstIndex(where: { $0.number == key.port })
     else { return }
-    clusters.replace(at: index, with: built(slot, entry, service: service, port: port))
+    clusters.replace(at: index, with: made(slot, entry, service: service, port: port))
     touched.insert(index)
   }
 
-  private func built(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int) -> Cluster {
+  private mutating func made(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int) -> Cluster {
+    built += 1
     let servicePort = entry.service.ports[port]
     let subset = slot.key?.subset.flatMap { slot.rule?.subset($0) }
     let blocks = TrafficPolicyCompiler.blocks(slot.rule, subset: subset, port: servicePort.number)

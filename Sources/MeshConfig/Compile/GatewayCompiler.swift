@@ -107,7 +107,9 @@ struct GatewayCompiler {
   {
     let compiler = RouteCompiler(settings: settings)
     var rules: [String: [RuleBook.Entry]] = [:]
-    for entry in book.entries { for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) } }
+    for entry in entries(on: listener.gateways) {
+      for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) }
+    }
     // Every rule set sees the port it was written for: the number in the Gateway.
     let written = listener.servers.first?.server.port ?? port
     let place = RouteCompiler.Place(client: client, gateways: Set(listener.gateways), port: written)
@@ -122,6 +124,14 @@ struct GatewayCompiler {
       return unit
     }
     return RouteTable(ports: [units.table(port, found, scope: scope)], fallback: .notFound)
+  }
+
+  /// Rules that name one of these gateways, oldest first.
+  func entries(on gateways: [String]) -> [RuleBook.Entry] {
+    if gateways.count == 1 { return book.byGateway[gateways[0]] ?? [] }
+    var seen: Set<ObjectIdentifier> = []
+    return gateways.flatMap { book.byGateway[$0] ?? [] }.filter { seen.insert(ObjectIdentifier($0)).inserted }
+      .sorted(by: RuleBook.Entry.isOlder)
   }
 
   /// The more specific of each pair of a rule's host and a server's host, where one covers the other.

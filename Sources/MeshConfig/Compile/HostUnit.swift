@@ -9,6 +9,11 @@ final class HostUnit: Sendable {
   let asked: [(query: DestinationQuery, answer: DestinationAnswer)]
   let findings: [Finding]
 
+  /// What another unit is, under other domains.
+  convenience init(_ other: HostUnit, domains: [String]) {
+    self.init(name: other.name, domains: domains, routes: other.routes, rules: other.rules, asked: other.asked)
+  }
+
   init(
     name: String, domains: [String], routes: [Route], rules: [RuleBook.Entry],
     asked: [(query: DestinationQuery, answer: DestinationAnswer)]
@@ -19,6 +24,13 @@ final class HostUnit: Sendable {
     self.rules = rules
     self.asked = asked
     findings = Self.unresolved(routes)
+  }
+
+  /// Whether everything that was asked is still answered so. All is asked, because asking is what keeps a destination.
+  func holds(for client: ClientScope, _ pool: inout ClusterPool) -> Bool {
+    var holds = true
+    for (query, answer) in asked where pool.destination(query, client: client) != answer { holds = false }
+    return holds
   }
 
   /// Destinations of routes that lead nowhere.
@@ -49,30 +61,55 @@ struct HostUnits {
     let port: UInt16
   }
   private var known: [Key: HostUnit] = [:]
-  private var next: [Key: HostUnit] = [:]
+  /// Of the compilation before, while one goes on.
+  private var last: [Key: HostUnit] = [:]
   private var tables: [TableKey: PortUnits] = [:]
-  private var nextTables: [TableKey: PortUnits] = [:]
+  private var lastTables: [TableKey: PortUnits] = [:]
+  /// Of another client: what is alike is kept once.
+  private var peers: [Key: HostUnit] = [:]
+  private var peerTables: [TableKey: PortUnits] = [:]
+  /// Units compiled since the beginning.
+  private(set) var compiled = 0
   var tcp = TCPUnits()
 
+  /// Begins a compilation of all units: what is not asked for until `end` is forgotten.
   mutating func begin() {
-    next = [:]
-    nextTables = [:]
+    (last, lastTables) = (known, tables)
+    (known, tables) = ([:], [:])
   }
 
-  /// Forgets what was not asked for since `begin`.
-  mutating func end() {
-    known = next
-    tables = nextTables
-    next = [:]
-    nextTables = [:]
+  mutating func end() { (last, lastTables) = ([:], [:]) }
+
+  /// Takes over from another client what holds for this one, too, while `body` runs.
+  mutating func sharing<Result>(with peer: HostUnits?, _ body: (inout HostUnits) -> Result) -> Result {
+    (peers, peerTables) = (peer?.known ?? [:], peer?.tables ?? [:])
+    tcp.peers = peer?.tcp.known ?? [:]
+    tcp.peerTables = peer?.tcp.tables ?? [:]
+    defer {
+      (peers, peerTables) = ([:], [:])
+      (tcp.peers, tcp.peerTables) = ([:], [:])
+    }
+    return body(&self)
+  }
+
+  /// Of the units in tables, by port.
+  var findings: [Finding] {
+    tables.keys.sorted { ($0.port, $0.scope) < ($1.port, $1.scope) }.flatMap { tables[$0]?.findings ?? [] }
   }
 
   /// The table of a port as it was, changed where units have changed.
   mutating func table(_ port: UInt16, _ units: [HostUnit], scope: String = "") -> RouteTable.PortTable {
     let key = TableKey(scope: scope, port: port)
-    let made = tables[key]?.adopting(units) ?? PortUnits(port: port, units: units)
-    nextTables[key] = made
+    let made = lastTables[key]?.adopting(units) ?? peerTables[key]?.adopting(units) ?? PortUnits(port: port, units: units)
+    tables[key] = made
     return made.table
+  }
+
+  /// The table of a port with another unit in the place of the one of its name; nil when there is none.
+  mutating func replace(_ unit: HostUnit, port: UInt16, scope: String = "") -> RouteTable.PortTable? {
+    let key = TableKey(scope: scope, port: port)
+    tables[key]?.replace(unit)
+    return tables[key]?.table
   }
 
   /// The unit called `name`, compiled by `body` unless the last one still holds.
@@ -85,26 +122,31 @@ struct HostUnits {
     pool: inout ClusterPool, _ body: (inout ClusterPool) -> [Route]
   ) -> HostUnit {
     let key = Key(scope: scope, name: name)
-    if let unit = known[key], unit.rules.elementsEqual(rules, by: ===), unit.domains == domains {
-      // All are asked: asking is what keeps a destination.
-      var holds = true
-      for (query, answer) in unit.asked where pool.destination(query, client: client) != answer { holds = false }
-      if holds {
-        next[key] = unit
-        return unit
-      }
+    if let unit = last[key] ?? known[key], unit.rules.elementsEqual(rules, by: ===), unit.domains == domains,
+      unit.holds(for: client, &pool)
+    {
+      known[key] = unit
+      return unit
     }
+    if let unit = peers[key], unit.rules.elementsEqual(rules, by: ===), !rules.contains(where: \.dependsOnClient),
+      unit.holds(for: client, &pool)
+    {
+      let same = unit.domains == domains ? unit : HostUnit(unit, domains: domains)
+      known[key] = same
+      return same
+    }
+    compiled += 1
     let (routes, queries) = pool.recording(body)
     let asked = queries.map { (query: $0, answer: pool.destination($0, client: client)) }
     let unit = HostUnit(name: name, domains: domains, routes: routes, rules: rules, asked: asked)
-    next[key] = unit
+    known[key] = unit
     return unit
   }
 }
 
 /// The virtual hosts of one port and the table made of them.
 struct PortUnits {
-  let units: [HostUnit]
+  private(set) var units: [HostUnit]
   /// Where in the table each unit is; nil when earlier ones have all of its domains.
   private let places: [Int?]
   private(set) var table: RouteTable.PortTable
@@ -120,6 +162,15 @@ struct PortUnits {
     self.units = units
     self.places = places
     self.table = table
+  }
+
+  var findings: [Finding] { units.flatMap(\.findings) }
+
+  /// Puts a unit in the place of the one that has its name and domains.
+  mutating func replace(_ unit: HostUnit) {
+    guard let index = units.firstIndex(where: { $0.name == unit.name }), units[index].domains == unit.domains else { return }
+    units[index] = unit
+    if let place = places[index] { table.virtualHosts[place].routes = unit.routes }
   }
 
   /// This table with the routes of `units`, when their names and domains are the same; nil otherwise.

@@ -3,22 +3,28 @@ import Primitives
 /// The outbound route table of one kind of client workload (Istio, VirtualService).
 struct MeshRouteCompiler {
   let catalog: ServiceCatalog
-  let book: RuleBook
   let settings: MeshSettings
   let client: ClientScope
   /// What a Sidecar lets the client see; nil: everything that is exported.
-  var scope: SidecarIndex.Scope?
+  let scope: SidecarIndex.Scope?
+  /// Rules of the mesh that this client sees.
+  let claims: Claims
   /// Routes of the Gateway API, where there are any.
-  var gatewayAPI: GatewayAPI.Topology?
+  private let gatewayAPI: GatewayAPI.Topology?
 
   /// A host that is not in the registry is honoured on this port only.
   private static let unregisteredPort: UInt16 = 80
 
-  /// Rules of the mesh that this client sees, by host: the oldest object has it.
-  typealias Claims = HostIndex<RuleBook.Entry>
+  init(_ client: ClientScope, _ sources: RouteSources, catalog: ServiceCatalog) {
+    self.catalog = catalog
+    self.client = client
+    settings = sources.settings
+    scope = sources.sidecars.scope(of: client)
+    claims = Claims(book: sources.book, client: client, scope: scope)
+    gatewayAPI = sources.gatewayAPI
+  }
 
-  func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> RouteTable {
-    let claims = Self.claims(of: book, client: client, scope: scope, &findings)
+  func compile(_ units: inout HostUnits, pool: inout ClusterPool) -> RouteTable {
     let visible = Self.visible(in: catalog, client: client, scope: scope)
     var hosts: [UInt16: [HostUnit]] = [:]
     units.begin()
@@ -26,14 +32,42 @@ struct MeshRouteCompiler {
     let ordered = visible.filter { isOwn($0) } + visible.filter { !isOwn($0) }
     for service in ordered {
       pool.buildAll(service: service, client: client)
-      addHosts(service, claims, &hosts, &units, &pool)
+      for (port, unit) in compiled(service, &units, &pool) { hosts[port, default: []].append(unit) }
     }
-    addUnregistered(claims, visible, &hosts, &units, &pool)
-    for port in hosts.keys.sorted() { for unit in hosts[port] ?? [] { findings += unit.findings } }
+    addUnregistered(visible, &hosts, &units, &pool)
     let ports = hosts.keys.sorted().map { units.table($0, hosts[$0] ?? []) }
     units.end()
     return RouteTable(
       ports: ports, fallback: allowsAny ? .passthrough(ClusterPool.passthrough) : .blackHole)
+  }
+
+  // MARK: What some rules decide
+
+  /// Services for which these entries, old ones or new ones, decide something for this client; nil when they decide more than
+  /// the requests of single services.
+  func services(decidedBy entries: [RuleBook.Entry]) -> [Int]? {
+    var found: Set<Int> = []
+    for entry in entries where entry.isForMesh {
+      for host in entry.hosts where claims.admits(entry, for: host) {
+        guard !entry.routesConnections, !host.hasPrefix("*"),
+          let service = catalog.index(ofHost: host, seenFrom: client.namespace),
+          isVisible(service)
+        else { return nil }
+        found.insert(service)
+      }
+    }
+    return found.sorted()
+  }
+
+  /// Compiles the routes of these services again, within a table that stays as it is otherwise.
+  func revise(_ services: [Int], _ table: inout RouteTable, _ units: inout HostUnits, pool: inout ClusterPool) {
+    for service in services {
+      for (port, unit) in compiled(service, &units, &pool) {
+        guard let place = table.ports.firstIndex(where: { $0.port == port }), let changed = units.replace(unit, port: port)
+        else { continue }
+        table.ports[place] = changed
+      }
+    }
   }
 
   private var allowsAny: Bool {
@@ -50,41 +84,23 @@ struct MeshRouteCompiler {
     }
   }
 
-  private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
-
-  static func claims(
-    of book: RuleBook, client: ClientScope, scope: SidecarIndex.Scope?, _ findings: inout [Finding]
-  ) -> Claims {
-    var claims = Claims()
-    for entry in book.entries where entry.gateways.contains(GatewayName.mesh) {
-      guard Visibility.allows(entry.exportTo, client.namespace) else { continue }
-      for host in entry.hosts where scope?.admits(host, namespace: entry.key.namespace) ?? true {
-        guard let owner = claims[host] else {
-          claims[host] = entry
-          continue
-        }
-        if owner === entry { continue }
-        findings.append(
-          Finding(
-            severity: .error, code: Finding.Code.conflictingMeshHosts, object: entry.key.description, path: "spec.hosts",
-            reason: "ignored for \(host): the older \(owner.key) routes it", hint: "put all rules for a host in one object"))
-      }
-    }
-    return claims
+  private func isVisible(_ index: Int) -> Bool {
+    let service = catalog.entries[index].service
+    return scope?.admits(service.host, namespace: service.namespace) ?? true
   }
 
-  private func addHosts(
-    _ service: Int, _ claims: Claims, _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
-  ) {
+  private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
+
+  /// The virtual hosts of a service, one for each port that speaks HTTP.
+  private func compiled(
+    _ service: Int, _ units: inout HostUnits, _ pool: inout ClusterPool
+  ) -> [(port: UInt16, unit: HostUnit)] {
     let target = catalog.entries[service].service
     let compiler = RouteCompiler(settings: settings)
     let claim = claims.value(covering: target.host)
     let domains = Self.domains(of: target, client: client, domain: settings.domain)
-    for (index, port) in target.ports.enumerated() where port.protocol.isHTTP {
-      if let unit = gatewayAPIHost(target, port.number, domains, &pool) {
-        hosts[port.number, default: []].append(unit)
-        continue
-      }
+    return target.ports.enumerated().filter { $0.element.protocol.isHTTP }.map { index, port in
+      if let unit = gatewayAPIHost(target, port.number, domains, &pool) { return (port.number, unit) }
       let unit = units.unit(
         "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool
       ) { pool in
@@ -92,7 +108,7 @@ struct MeshRouteCompiler {
         // A rule set that says nothing about this port leaves the service as it is.
         return routes.isEmpty ? [compiler.defaultRoute(target, port: index, client: client, pool: &pool)] : routes
       }
-      hosts[port.number, default: []].append(unit)
+      return (port.number, unit)
     }
   }
 
@@ -127,13 +143,13 @@ struct MeshRouteCompiler {
   }
 
   private func addUnregistered(
-    _ claims: Claims, _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
+    _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
     let compiler = RouteCompiler(settings: settings)
     let known = Set(visible.map { catalog.entries[$0].service.host })
     let covering = claims.hasWildcards ? Set(known.flatMap(HostName.wildcards)) : []
-    for host in claims.patterns {
-      guard let entry = claims[host], !known.contains(host), !covering.contains(host) else { continue }
+    for host in claims.patterns where !known.contains(host) && !covering.contains(host) {
+      guard let entry = claims[host] else { continue }
       let unit = units.unit("\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client, pool: &pool) {
         pool in compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool)
       }

@@ -1,14 +1,9 @@
-/// An object of the configuration with a number that changes whenever its content does.
-struct HeldObject: Sendable {
-  let stored: StoredObject
-  let stamp: UInt64
-}
-
 /// VirtualServices with everything resolved that does not depend on the client (Istio, VirtualService).
 struct RuleBook: Sendable {
   /// The rules of one object. Compared by identity: an entry is made anew when what it comes from changes.
   final class Entry: Sendable {
     let key: ObjectKey
+    let created: UInt64
     /// Fully qualified, lower case, wildcards kept.
     let hosts: [String]
     /// `mesh` or `namespace/name`.
@@ -18,24 +13,44 @@ struct RuleBook: Sendable {
     let tls: [VirtualService.TLSRoute]
     let tcp: [VirtualService.TCPRoute]
     let findings: [Finding]
+    /// Objects that it takes rules from, whether they exist or not.
+    let delegates: Set<ObjectKey>
     /// Keys of the labels that some match asks of the client.
     let clientLabelKeys: Set<String>
+    /// Whether some match asks who the client is.
+    let dependsOnClient: Bool
 
     init(
-      key: ObjectKey, hosts: [String], gateways: [String], exportTo: Set<String>, http: [Rule], tls: [VirtualService.TLSRoute],
-      tcp: [VirtualService.TCPRoute], findings: [Finding] = []
+      _ stored: StoredObject, _ service: VirtualService, http: [Rule], findings: [Finding], delegates: Set<ObjectKey>,
+      settings: MeshSettings
     ) {
-      self.key = key
-      self.hosts = hosts
-      self.gateways = gateways
-      self.exportTo = exportTo
+      key = stored.key
+      created = stored.created
+      hosts = service.hosts.map { HostName.resolve($0, namespace: stored.key.namespace, domain: settings.domain) }
+      gateways = GatewayName.resolve(service.gateways, namespace: stored.key.namespace)
+      exportTo = Visibility.resolve(
+        service.exportTo, own: stored.key.namespace, byDefault: settings.exportTo.virtualServices)
+      tls = service.tls
+      tcp = service.tcp
       self.http = http
-      self.tls = tls
-      self.tcp = tcp
       self.findings = findings
+      self.delegates = delegates
       clientLabelKeys = Set(
         http.flatMap(\.route.match).flatMap(\.sourceLabels.keys) + tcp.flatMap(\.match).flatMap(\.sourceLabels.keys)
           + tls.flatMap(\.match).flatMap(\.conditions.sourceLabels.keys))
+      dependsOnClient =
+        !clientLabelKeys.isEmpty || http.flatMap(\.route.match).contains { !$0.sourceNamespace.isEmpty }
+        || tcp.flatMap(\.match).contains { !$0.sourceNamespace.isEmpty }
+        || tls.flatMap(\.match).contains { !$0.conditions.sourceNamespace.isEmpty }
+    }
+
+    var isForMesh: Bool { gateways.contains(GatewayName.mesh) }
+    var isForGateways: Bool { gateways.contains { $0 != GatewayName.mesh } }
+    /// Whether it decides connections that are not read as HTTP.
+    var routesConnections: Bool { !tls.isEmpty || !tcp.isEmpty }
+
+    static func isOlder(_ a: Entry, _ b: Entry) -> Bool {
+      (a.created, a.key.name, a.key.namespace) < (b.created, b.key.name, b.key.namespace)
     }
   }
   /// One route with the namespace whose short names it uses.
@@ -44,82 +59,122 @@ struct RuleBook: Sendable {
     var namespace: String
     var origin: RouteOrigin
   }
+  /// The rules of the mesh for one host.
+  struct HostRules: Sendable {
+    let host: String
+    /// Oldest first; never empty.
+    var entries: [Entry]
+  }
 
   /// Oldest first.
-  let entries: [Entry]
-  /// What each entry was made from: the stamps of the object and of its delegates.
-  private let sources: [ObjectKey: (stamps: [UInt64], entry: Entry)]
-  let clientLabelKeys: Set<String>
-  var findings: [Finding] { entries.flatMap(\.findings) }
+  private(set) var entries: [Entry] = []
+  private(set) var byHost = HostIndex<HostRules>()
+  /// Entries for each gateway, oldest first.
+  private(set) var byGateway: [String: [Entry]] = [:]
+  private(set) var clientLabelKeys: Set<String> = []
+  private(set) var findings: [Finding] = []
+  /// Hosts that more than one object names.
+  private(set) var contested: Set<String> = []
+  private var byKey: [ObjectKey: Entry] = [:]
+  /// Who takes rules from an object.
+  private var users: [ObjectKey: Set<ObjectKey>] = [:]
+  private let settings: MeshSettings
 
-  /// - Parameters:
-  ///   - objects: oldest first.
-  ///   - previous: entries whose sources are the same are taken from here.
-  init(objects: [HeldObject], settings: MeshSettings, previous: RuleBook? = nil) {
-    var delegates: [String: (held: HeldObject, service: VirtualService)] = [:]
-    for held in objects {
-      guard case .virtualService(let service) = held.stored.object.spec, service.hosts.isEmpty else { continue }
-      delegates["\(held.stored.key.namespace)/\(held.stored.key.name)"] = (held, service)
-    }
-    var entries: [Entry] = []
-    var sources: [ObjectKey: (stamps: [UInt64], entry: Entry)] = [:]
-    for held in objects {
-      guard case .virtualService(let service) = held.stored.object.spec, !service.hosts.isEmpty else { continue }
-      let key = held.stored.key
-      var stamps = [held.stamp]
-      for route in service.http {
-        if let delegate = route.delegate { stamps.append(delegates[Self.name(delegate, from: key)]?.held.stamp ?? 0) }
+  init(settings: MeshSettings) { self.settings = settings }
+
+  /// Takes these objects as they are now, and what takes rules from them. Returns every entry that was or is made of them.
+  mutating func update(_ changed: Set<ObjectKey>, _ objects: HeldObjects) -> [Entry] {
+    let concerned = changed.reduce(into: changed) { $0.formUnion(users[$1] ?? []) }
+    var gone: [Entry] = []
+    var made: [Entry] = []
+    for key in concerned.sorted() {
+      if let old = byKey.removeValue(forKey: key) {
+        gone.append(old)
+        for delegate in old.delegates { users[delegate]?.remove(key) }
       }
-      let entry: Entry
-      if let known = previous?.sources[key], known.stamps == stamps {
-        entry = known.entry
-      } else {
-        entry = Self.entry(key, service, delegates, settings)
-      }
-      entries.append(entry)
-      sources[key] = (stamps, entry)
+      guard let stored = objects[key]?.stored, case .virtualService(let service) = stored.object.spec, !service.hosts.isEmpty
+      else { continue }
+      let entry = entry(stored, service, objects)
+      byKey[key] = entry
+      made.append(entry)
+      for delegate in entry.delegates { users[delegate, default: []].insert(key) }
     }
-    self.entries = entries
-    self.sources = sources
-    clientLabelKeys = entries.reduce(into: []) { $0.formUnion($1.clientLabelKeys) }
+    for key in changed where users[key]?.isEmpty == true { users[key] = nil }
+    unfile(gone)
+    file(made)
+    clientLabelKeys = entries.reduce(into: []) { if !$1.clientLabelKeys.isEmpty { $0.formUnion($1.clientLabelKeys) } }
+    findings = entries.flatMap(\.findings)
+    return gone + made
   }
 
-  private static func name(_ delegate: VirtualService.Delegate, from key: ObjectKey) -> String {
-    "\(delegate.namespace.isEmpty ? key.namespace : delegate.namespace)/\(delegate.name)"
+  private mutating func unfile(_ gone: [Entry]) {
+    if gone.isEmpty { return }
+    let ids = Set(gone.map(ObjectIdentifier.init))
+    entries.removeAll { ids.contains(ObjectIdentifier($0)) }
+    for entry in gone {
+      for host in Set(entry.hosts) {
+        guard var rules = byHost[host] else { continue }
+        rules.entries.removeAll { $0 === entry }
+        byHost[host] = rules.entries.isEmpty ? nil : rules
+        if rules.entries.count < 2 { contested.remove(host) }
+      }
+      for gateway in Set(entry.gateways) where gateway != GatewayName.mesh {
+        byGateway[gateway]?.removeAll { $0 === entry }
+        if byGateway[gateway]?.isEmpty == true { byGateway[gateway] = nil }
+      }
+    }
   }
 
-  private static func entry(
-    _ key: ObjectKey, _ service: VirtualService, _ delegates: [String: (held: HeldObject, service: VirtualService)],
-    _ settings: MeshSettings
-  ) -> Entry {
+  private mutating func file(_ made: [Entry]) {
+    if made.isEmpty { return }
+    entries = (entries + made).sorted(by: Entry.isOlder)
+    for entry in made {
+      if entry.isForMesh {
+        for host in Set(entry.hosts) {
+          let known = byHost[host]?.entries ?? []
+          byHost[host] = HostRules(host: host, entries: (known + [entry]).sorted(by: Entry.isOlder))
+          if !known.isEmpty { contested.insert(host) }
+        }
+      }
+      for gateway in Set(entry.gateways) where gateway != GatewayName.mesh { byGateway[gateway, default: []].append(entry) }
+    }
+    let gateways = Set(made.flatMap(\.gateways)).subtracting([GatewayName.mesh])
+    for gateway in gateways { byGateway[gateway]?.sort(by: Entry.isOlder) }
+  }
+
+  // MARK: Making entries
+
+  private static func name(_ delegate: VirtualService.Delegate, from key: ObjectKey) -> ObjectKey {
+    ObjectKey(
+      kind: .virtualService, namespace: delegate.namespace.isEmpty ? key.namespace : delegate.namespace, name: delegate.name)
+  }
+
+  private func entry(_ stored: StoredObject, _ service: VirtualService, _ objects: HeldObjects) -> Entry {
+    let key = stored.key
     var rules: [Rule] = []
     var findings: [Finding] = []
+    var delegates: Set<ObjectKey> = []
     for (index, route) in service.http.enumerated() {
       guard let delegate = route.delegate else {
-        rules.append(Rule(route: route, namespace: key.namespace, origin: origin(key, index)))
+        rules.append(Rule(route: route, namespace: key.namespace, origin: Self.origin(key, index)))
         continue
       }
-      let name = name(delegate, from: key)
-      guard let target = delegates[name],
+      let name = Self.name(delegate, from: key)
+      delegates.insert(name)
+      guard case .virtualService(let target)? = objects[name]?.stored.object.spec, target.hosts.isEmpty,
         Visibility.allows(
-          Visibility.resolve(
-            target.service.exportTo, own: target.held.stored.key.namespace, byDefault: settings.exportTo.virtualServices),
-          key.namespace)
+          Visibility.resolve(target.exportTo, own: name.namespace, byDefault: settings.exportTo.virtualServices), key.namespace)
       else {
         findings.append(
           Finding(
             severity: .warning, code: Finding.Code.referenceNotFound, object: key.description,
-            path: "spec.http[\(index)].delegate", reason: "the delegate \(name) is not found, so this route is left out"))
+            path: "spec.http[\(index)].delegate",
+            reason: "the delegate \(name.namespace)/\(name.name) is not found, so this route is left out"))
         continue
       }
-      rules += merge(route, target.service, target.held.stored.key)
+      rules += Self.merge(route, target, name)
     }
-    return Entry(
-      key: key, hosts: service.hosts.map { HostName.resolve($0, namespace: key.namespace, domain: settings.domain) },
-      gateways: GatewayName.resolve(service.gateways, namespace: key.namespace),
-      exportTo: Visibility.resolve(service.exportTo, own: key.namespace, byDefault: settings.exportTo.virtualServices),
-      http: rules, tls: service.tls, tcp: service.tcp,
-      findings: findings)
+    return Entry(stored, service, http: rules, findings: findings, delegates: delegates, settings: settings)
   }
 
   private static func origin(_ key: ObjectKey, _ rule: Int) -> RouteOrigin {

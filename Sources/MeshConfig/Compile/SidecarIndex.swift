@@ -3,11 +3,17 @@ struct SidecarIndex: Sendable {
   /// What one Sidecar lets one client see.
   struct Scope: Sendable {
     let sidecar: Sidecar
-    let clientNamespace: String
+    private let clientNamespace: String
+    private let hosts: [Sidecar.Host]
+
+    fileprivate init(_ sidecar: Sidecar, clientNamespace: String) {
+      self.sidecar = sidecar
+      self.clientNamespace = clientNamespace
+      hosts = sidecar.egress.flatMap(\.hosts)
+    }
 
     /// Whether a host of a namespace is visible. Without `egress` everything is.
     func admits(_ host: String, namespace: String) -> Bool {
-      let hosts = sidecar.egress.flatMap(\.hosts)
       if hosts.isEmpty { return true }
       if hosts.contains(where: { $0.isExcluded && matches($0, host, namespace) }) { return false }
       return hosts.contains { !$0.isExcluded && matches($0, host, namespace) }
@@ -54,7 +60,7 @@ struct SidecarIndex: Sendable {
       own.first { $0.sidecar.selects(client.labels) ?? false }
       ?? own.first { $0.sidecar.selects(client.labels) == nil }
       ?? items.first { $0.namespace == rootNamespace && $0.sidecar.selects(client.labels) == nil }
-    return chosen.map { Scope(sidecar: $0.sidecar, clientNamespace: client.namespace) }
+    return chosen.map { Scope($0.sidecar, clientNamespace: client.namespace) }
   }
 }
 

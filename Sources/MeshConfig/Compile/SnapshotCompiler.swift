@@ -27,12 +27,11 @@ public struct SnapshotCompiler: Sendable {
   private let id: UInt64
   private var number: UInt64 = 0
 
-  private var objects: [ObjectKey: HeldObject] = [:]
-  private var byAge: [HeldObject] = []
-  private var lastStamp: UInt64 = 0
-  private var changed: Changed = [.catalog, .book, .rules, .gateways]
+  private var objects = HeldObjects()
+  private var changed: Changed = [.catalog, .rules, .gateways]
+  /// VirtualServices that have changed.
+  private var changedRules: Set<ObjectKey> = []
 
-  private var workloads: WorkloadBook
   /// Services whose endpoints have changed.
   private var touchedServices: Set<ServiceID> = []
   private var touchedNames: Set<WorkloadBook.ServiceName> = []
@@ -42,41 +41,24 @@ public struct SnapshotCompiler: Sendable {
   private var book: RuleBook
   private var rules: RuleIndex
   private var sidecars: SidecarIndex
+  private var rateLimits: RateLimitCompiler
   /// nil while there is no object of the Gateway API.
   private var gatewayAPI: GatewayAPI.Topology?
+  private var gatewayObjects: [StoredObject] = []
+  /// Holds the workloads, too: one owner, so that a change copies nothing.
   private var pool: ClusterPool
-  private var units: [ClientScope: HostUnits] = [:]
-  private var gatewayUnits: [String: HostUnits] = [:]
+  private var routes = CompiledRoutes()
 
   private var services: [Service] = []
-  private var local: [Local] = []
-  private var tables: [RouteTable] = []
-  private var tcp: [TCPRouteTable] = []
-  private var gateways: [GatewayListener] = []
-  private var routeFindings: [Finding] = []
+  private var local: [LocalClient] = []
+  /// What the latest compilation took.
+  public private(set) var work = CompileWork()
 
   private struct Changed: OptionSet {
     let rawValue: UInt8
     static let catalog = Changed(rawValue: 1)
-    static let book = Changed(rawValue: 2)
-    static let rules = Changed(rawValue: 4)
-    static let gateways = Changed(rawValue: 8)
-  }
-
-  /// A workload of this node, and which table it uses.
-  private struct Local {
-    let key: String
-    let scope: ClientScope
-    let isGateway: Bool
-    /// What a gateway's listeners are decided by.
-    let labels: [String: String]
-    let ports: [WorkloadRecord.Port]
-    var table = 0
-
-    func routesAlike(_ other: Local) -> Bool {
-      key == other.key && scope == other.scope && isGateway == other.isGateway
-        && (!isGateway || labels == other.labels && ports == other.ports)
-    }
+    static let rules = Changed(rawValue: 2)
+    static let gateways = Changed(rawValue: 4)
   }
 
   /// - Parameter id: tells this compiler from others of the process; see `SnapshotChanges`.
@@ -88,28 +70,27 @@ public struct SnapshotCompiler: Sendable {
     self.settings = settings
     settingsFindings = base.findings(of: configuration)
     self.id = id
-    workloads = WorkloadBook(settings: settings)
-    book = RuleBook(objects: [], settings: settings)
+    book = RuleBook(settings: settings)
     rules = RuleIndex(objects: [], settings: settings)
     sidecars = SidecarIndex([], rootNamespace: settings.rootNamespace)
+    rateLimits = RateLimitCompiler(objects: [], rootNamespace: settings.rootNamespace)
     pool = ClusterPool(
-      catalog: ServiceCatalog([]), rules: rules, endpoints: EndpointCompiler(settings: settings, book: workloads))
+      catalog: ServiceCatalog([]), rules: rules,
+      endpoints: EndpointCompiler(settings: settings, book: WorkloadBook(settings: settings)))
   }
 
   // MARK: Changes of the configuration
 
   /// Takes an object, new or changed.
   public mutating func put(_ object: StoredObject) {
-    if objects[object.key]?.stored == object { return }
-    lastStamp += 1
-    objects[object.key] = HeldObject(stored: object, stamp: lastStamp)
-    note(object.key.kind)
+    guard objects.put(object) else { return }
+    note(object.key)
     if object.key == MeshConfiguration.key { adoptConfiguration() }
   }
 
   public mutating func remove(_ key: ObjectKey) {
-    guard objects.removeValue(forKey: key) != nil else { return }
-    note(key.kind)
+    guard objects.remove(key) else { return }
+    note(key)
     if key == MeshConfiguration.key { adoptConfiguration() }
   }
 
@@ -119,11 +100,11 @@ public struct SnapshotCompiler: Sendable {
     if base.applying(configuration) == settings, base.findings(of: configuration) == settingsFindings { return }
     var fresh = SnapshotCompiler(base, under: configuration, id: id)
     fresh.objects = objects
-    fresh.lastStamp = lastStamp
+    fresh.changedRules = Set(objects.keys.filter { $0.kind == .virtualService })
     // What follows is no sequence to what went before.
     fresh.number = number + 1
-    fresh.workloads = workloads
-    fresh.touch(workloads.entries.map(\.record))
+    fresh.pool.endpoints.book = pool.endpoints.book
+    fresh.touch(pool.endpoints.book.entries.map(\.record))
     self = fresh
   }
 
@@ -134,9 +115,9 @@ public struct SnapshotCompiler: Sendable {
     for object in new { put(object) }
   }
 
-  private mutating func note(_ kind: ObjectKind) {
-    switch kind {
-    case .virtualService: changed.insert(.book)
+  private mutating func note(_ key: ObjectKey) {
+    switch key.kind {
+    case .virtualService: changedRules.insert(key)
     case .destinationRule: changed.insert(.rules)
     case .service, .serviceEntry, .workloadEntry, .endpoints, .endpointSlice: changed.insert(.catalog)
     default: changed.insert(.gateways)
@@ -147,20 +128,21 @@ public struct SnapshotCompiler: Sendable {
 
   /// Takes a workload, new or changed.
   public mutating func put(_ workload: WorkloadRecord) {
-    guard let earlier = workloads.put(workload) else { return }
+    guard let earlier = pool.endpoints.book.put(workload) else { return }
     touch(earlier + [workload])
   }
 
   /// Forgets the workload called `<namespace>/<name>@<node>`.
   public mutating func removeWorkload(_ key: String) {
-    guard let earlier = workloads.remove(key) else { return }
+    guard let earlier = pool.endpoints.book.remove(key) else { return }
     touch(earlier)
   }
 
   /// Makes these all the workloads there are.
   public mutating func replace(workloads new: [WorkloadRecord]) {
     let keys = Set(new.map(\.key))
-    let gone = workloads.entries.map(\.record.key).filter { !keys.contains($0) } + workloads.refused.keys.sorted()
+    let book = pool.endpoints.book
+    let gone = book.entries.map(\.record.key).filter { !keys.contains($0) } + book.refused.keys.sorted()
     for key in gone where !keys.contains(key) { removeWorkload(key) }
     for workload in new.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) { put(workload) }
   }
@@ -176,36 +158,49 @@ public struct SnapshotCompiler: Sendable {
 
   /// The snapshot of all that was given, and what in it has no effect.
   public mutating func compile(revision: UInt64, registryVersion: UInt64) -> (snapshot: MeshSnapshot, findings: [Finding]) {
+    let before = (built: pool.built, hosts: routes.hostsCompiled, asked: pool.destinationsAsked)
     updateImplied()
-    pool.use(workloads, rebuilding: touchedServices)
+    pool.rebuild(touchedServices)
     touchedServices = []
     let wereLocal = local
-    updateCatalogAndRules()
+    let edited = updateSources()
     local = locals()
     let sameClients = local.elementsEqual(wereLocal) { $0.routesAlike($1) }
-    let onlyEndpoints = changed.isEmpty && sameClients
-    if onlyEndpoints {
+    let onlyEndpoints = changed.isEmpty && edited.isEmpty && sameClients
+    if changed.isEmpty && sameClients {
       for index in local.indices { local[index].table = wereLocal[index].table }
-    } else {
-      compileRoutes()
-      // Clusters that moved into gaps have other indices now: routes that lead to them are compiled again.
-      if pool.sweep() { compileRoutes() }
     }
+    if !onlyEndpoints { updateRoutes(edited, keepsAllElse: changed.isEmpty && sameClients) }
     changed = []
     number += 1
+    work = CompileWork(
+      clustersBuilt: pool.built - before.built, hostsCompiled: max(0, routes.hostsCompiled - before.hosts),
+      destinationsAsked: pool.destinationsAsked - before.asked)
+    let workloads = pool.endpoints.book
     let snapshot = MeshSnapshot(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services, clusters: pool.clusters,
-      workloads: workloads.table, outbound: tables, localWorkloads: localWorkloads(), gateways: gateways, tcp: tcp,
+      workloads: workloads.table, outbound: routes.tables, localWorkloads: localWorkloads(), gateways: routes.gateways,
+      tcp: routes.tcp,
       changes: SnapshotChanges(
         compiler: id, number: number, clusters: pool.takeTouched(), onlyEndpoints: onlyEndpoints && number > 1))
     let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0] }
-    return (snapshot, Self.unique(settingsFindings + refused + book.findings + rules.findings + routeFindings))
+    return (snapshot, Self.unique(settingsFindings + refused + book.findings + rules.findings + routes.findings))
+  }
+
+  /// - Parameter keepsAllElse: nothing but the edited rules is other than it was.
+  private mutating func updateRoutes(_ edited: [RuleBook.Entry], keepsAllElse: Bool) {
+    let sources = RouteSources(
+      settings: settings, book: book, sidecars: sidecars, gatewayAPI: gatewayAPI, gatewayObjects: gatewayObjects)
+    if keepsAllElse, routes.revise(edited, local, sources, pool: &pool) { return }
+    routes.compile(&local, sources, pool: &pool)
+    // Clusters that moved into gaps have other indices now: routes that lead to them are compiled again.
+    if pool.sweep() { routes.compile(&local, sources, pool: &pool) }
   }
 
   /// Services that registrations imply, where those have changed.
   private mutating func updateImplied() {
     for name in touchedNames {
-      let records = workloads.workloads(named: name).map { workloads.entries[$0].record }
+      let records = pool.endpoints.book.workloads(named: name).map { pool.endpoints.book.entries[$0].record }
       let entry = ServiceCatalog.implied(name, by: records, settings)
       if entry?.service == implied[name]?.service { continue }
       implied[name] = entry
@@ -214,30 +209,37 @@ public struct SnapshotCompiler: Sendable {
     touchedNames = []
   }
 
-  private mutating func updateCatalogAndRules() {
-    if changed.isEmpty { return }
-    byAge = objects.values.sorted { StoredObject.isOlder($0.stored, $1.stored) }
-    if changed.contains(.book) { book = RuleBook(objects: byAge, settings: settings, previous: book) }
-    if changed.contains(.rules) { rules = RuleIndex(objects: byAge, settings: settings, previous: rules) }
+  /// Takes changed objects. Returns the rules that were or are made of changed VirtualServices.
+  private mutating func updateSources() -> [RuleBook.Entry] {
+    defer { changedRules = [] }
+    let edited = changedRules.isEmpty ? [] : book.update(changedRules, objects)
+    if changed.isEmpty { return edited }
+    if changed.contains(.rules) {
+      rules = RuleIndex(objects: objects.oldestFirst(.destinationRule), settings: settings, previous: rules)
+    }
     if changed.contains(.catalog) { updateCatalog() }
-    if changed.contains(.gateways) { sidecars = SidecarIndex(byAge, rootNamespace: settings.rootNamespace) }
+    if changed.contains(.gateways) {
+      sidecars = SidecarIndex(objects.oldestFirst(.sidecar), rootNamespace: settings.rootNamespace)
+      rateLimits = RateLimitCompiler(
+        objects: objects.oldestFirst(.envoyFilter).map(\.stored), rootNamespace: settings.rootNamespace)
+      gatewayObjects = objects.oldestFirst([.gateway, .secret]).map(\.stored)
+    }
     if changed.contains(.gateways) || changed.contains(.catalog) { updateGatewayAPI() }
     let policies = GatewayAPI.BackendTLSTable(gatewayAPI?.policies ?? [], domain: settings.domain)
-    pool.begin(catalog: pool.catalog, rules: rules, sidecars: sidecars, backendTLS: policies)
+    pool.use(rules: rules, sidecars: sidecars, backendTLS: policies)
+    return edited
   }
 
   private mutating func updateGatewayAPI() {
-    let isUsed = byAge.contains { $0.stored.key.kind.group == GatewayAPI.group }
-    gatewayAPI =
-      isUsed
-      ? GatewayAPI.Topology(objects: byAge.map(\.stored), services: services, domain: settings.domain) : nil
+    guard objects.kinds.contains(where: { $0.group == GatewayAPI.group }) else { return gatewayAPI = nil }
+    let concerned = objects.oldestFirst(objects.kinds.subtracting([.virtualService, .destinationRule]))
+    gatewayAPI = GatewayAPI.Topology(objects: concerned.map(\.stored), services: services, domain: settings.domain)
   }
 
   private mutating func updateCatalog() {
     var next: [ObjectKey: (stamp: UInt64, entries: [ServiceCatalog.Entry])] = [:]
-    for held in byAge {
+    for held in objects.oldestFirst([.service, .serviceEntry]) {
       let key = held.stored.key
-      guard key.kind == .service || key.kind == .serviceEntry else { continue }
       if let known = entriesByObject[key], known.stamp == held.stamp {
         next[key] = known
       } else {
@@ -245,17 +247,17 @@ public struct SnapshotCompiler: Sendable {
       }
     }
     entriesByObject = next
-    let written = WrittenEndpoints(byAge)
+    let written = WrittenEndpoints(objects.oldestFirst([.workloadEntry, .endpoints, .endpointSlice]))
     let entries = (next.values.flatMap(\.entries) + implied.values).map(written.adding)
-    let catalog = ServiceCatalog(entries)
-    services = catalog.entries.map(\.service)
-    pool.begin(catalog: catalog, rules: rules)
+    pool.use(catalog: ServiceCatalog(entries))
+    services = pool.catalog.entries.map(\.service)
   }
 
   /// Workloads of this node in the order of their keys.
-  private func locals() -> [Local] {
+  private func locals() -> [LocalClient] {
     let labelKeys = book.clientLabelKeys.union(rules.clientLabelKeys).union(sidecars.clientLabelKeys)
       .union(settings.clientLabelKeys)
+    let workloads = pool.endpoints.book
     return workloads.local.keys.sorted().compactMap { key in
       guard let index = workloads.local[key] else { return nil }
       let record = workloads.entries[index].record
@@ -263,54 +265,12 @@ public struct SnapshotCompiler: Sendable {
       let scope = ClientScope(
         namespace: record.namespace, labels: record.labels.filter { labelKeys.contains($0.key) },
         isGateway: record.isGateway)
-      return Local(key: key, scope: scope, isGateway: record.isGateway, labels: record.labels, ports: record.ports)
+      return LocalClient(key: key, scope: scope, isGateway: record.isGateway, labels: record.labels, ports: record.ports)
     }
-  }
-
-  private mutating func compileRoutes() {
-    pool.begin(catalog: pool.catalog, rules: rules)
-    tables = []
-    tcp = []
-    gateways = []
-    routeFindings = []
-    var tableByClient: [ClientScope: Int] = [:]
-    var opened: Set<UInt16> = []
-    var gatewayKeys: Set<String> = []
-    let stored = byAge.map(\.stored)
-    for index in local.indices {
-      let client = local[index].scope
-      if tableByClient[client] == nil {
-        let scope = sidecars.scope(of: client)
-        let compiler = MeshRouteCompiler(
-          catalog: pool.catalog, book: book, settings: settings, client: client, scope: scope, gatewayAPI: gatewayAPI)
-        tableByClient[client] = tables.count
-        tables.append(compiler.compile(&units[client, default: HostUnits()], pool: &pool, findings: &routeFindings))
-        let opaque = TCPRouteCompiler(
-          catalog: pool.catalog, book: book, settings: settings, client: client, scope: scope)
-        tcp.append(opaque.compile(&units[client, default: HostUnits()].tcp, pool: &pool))
-      }
-      local[index].table = tableByClient[client] ?? 0
-      guard local[index].isGateway, let workload = workloads.local[local[index].key] else { continue }
-      gatewayKeys.insert(local[index].key)
-      let compiler = GatewayCompiler(
-        catalog: pool.catalog, book: book, settings: settings, objects: stored, workload: workloads.entries[workload].record,
-        client: client, localWorkload: index)
-      var found = compiler.compile(&gatewayUnits[local[index].key, default: HostUnits()], pool: &pool, findings: &routeFindings)
-      if let gatewayAPI {
-        found += compiler.compile(gatewayAPI, beside: found, pool: &pool, findings: &routeFindings)
-      }
-      gateways += found.filter { !opened.contains($0.port) }
-      opened.formUnion(found.map(\.port))
-    }
-    gateways.sort { ($0.port, $0.server) < ($1.port, $1.server) }
-    units = units.filter { tableByClient[$0.key] != nil }
-    gatewayUnits = gatewayUnits.filter { gatewayKeys.contains($0.key) }
   }
 
   private func localWorkloads() -> [LocalWorkload] {
-    let limits = RateLimitCompiler(
-      objects: objects.values.map(\.stored).filter { $0.key.kind == .envoyFilter }.sorted(by: StoredObject.isOlder),
-      rootNamespace: settings.rootNamespace)
+    let workloads = pool.endpoints.book
     return local.compactMap { item in
       guard let index = workloads.local[item.key] else { return nil }
       let entry = workloads.entries[index]
@@ -319,7 +279,7 @@ public struct SnapshotCompiler: Sendable {
         workload: index, identity: entry.identity, address: record.address, ports: record.ports,
         services: servicesBehindPorts(record), outbound: item.table, outboundPort: record.outboundPort,
         isGateway: record.isGateway, health: record.health)
-      workload.rateLimit = limits.limit(for: record)
+      workload.rateLimit = rateLimits.limit(for: record)
       return workload
     }
   }
@@ -339,4 +299,14 @@ public struct SnapshotCompiler: Sendable {
     var seen: Set<Finding> = []
     return findings.filter { seen.insert($0).inserted }
   }
+}
+
+/// What one compilation took, in counts that do not depend on the machine.
+public struct CompileWork: Sendable, Hashable {
+  /// Destinations built or built again.
+  public var clustersBuilt = 0
+  /// Virtual hosts whose routes were compiled.
+  public var hostsCompiled = 0
+  /// Questions of rules where a destination leads, answered from memory or anew.
+  public var destinationsAsked = 0
 }

@@ -86,7 +86,7 @@ extension GatewayCompiler {
 
   /// Only the first rule set with a fitting `tcp[]` rule counts.
   private func tcpRoutes(_ item: Listener.Item, port: UInt16, pool: inout ClusterPool) -> [TCPRoute] {
-    for entry in book.entries where isBound(entry, to: item) && !boundHosts(entry, item).isEmpty {
+    for entry in entries(on: alone(item).gateways) where isBound(entry, to: item) && !boundHosts(entry, item).isEmpty {
       let routes = compiler.routes(entry, at: place(item), isMesh: false, pool: &pool)
       if !routes.isEmpty { return routes }
     }
@@ -95,7 +95,7 @@ extension GatewayCompiler {
 
   private func serverNames(_ item: Listener.Item, pool: inout ClusterPool) -> [ServerNameRoute] {
     var routes: [ServerNameRoute] = []
-    for entry in book.entries where isBound(entry, to: item) {
+    for entry in entries(on: alone(item).gateways) where isBound(entry, to: item) {
       routes += compiler.serverNames(entry, at: place(item), within: boundHosts(entry, item), pool: &pool)
     }
     return TCPRouteCompiler.sorted(routes)

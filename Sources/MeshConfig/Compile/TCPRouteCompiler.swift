@@ -19,8 +19,7 @@ struct TCPRouteCompiler {
     units.begin()
     defer { units.end() }
     var ports: [UInt16: Port] = [:]
-    var ignored: [Finding] = []
-    let claims = MeshRouteCompiler.claims(of: book, client: client, scope: scope, &ignored)
+    let claims = Claims(book: book, client: client, scope: scope)
     let visible = MeshRouteCompiler.visible(in: catalog, client: client, scope: scope)
     let own = visible.filter { catalog.entries[$0].service.namespace == client.namespace }
     let others = visible.filter { catalog.entries[$0].service.namespace != client.namespace }
@@ -36,12 +35,12 @@ struct TCPRouteCompiler {
   /// Rules of the mesh that this client sees and that look at server names, oldest first.
   private var meshEntries: [RuleBook.Entry] {
     book.entries.filter { entry in
-      !entry.tls.isEmpty && entry.gateways.contains(GatewayName.mesh) && Visibility.allows(entry.exportTo, client.namespace)
+      !entry.tls.isEmpty && entry.isForMesh && Visibility.allows(entry.exportTo, client.namespace)
     }
   }
 
   private func add(
-    _ service: Int, _ claims: MeshRouteCompiler.Claims, to ports: inout [UInt16: Port], _ units: inout TCPUnits,
+    _ service: Int, _ claims: Claims, to ports: inout [UInt16: Port], _ units: inout TCPUnits,
     _ pool: inout ClusterPool
   ) {
     let target = catalog.entries[service].service

@@ -17,17 +17,27 @@ final class TCPUnit: Sendable {
     self.rules = rules
     self.asked = asked
   }
+
+  /// Whether everything that was asked is still answered so. All is asked, because asking is what keeps a destination.
+  func holds(for client: ClientScope, _ pool: inout ClusterPool) -> Bool {
+    var holds = true
+    for (query, answer) in asked where pool.destination(query, client: client) != answer { holds = false }
+    return holds
+  }
 }
 
 /// The service ports of one client: what a change does not touch is taken over, as in `HostUnits`.
 struct TCPUnits {
-  private struct Key: Hashable {
+  struct Key: Hashable {
     let host: String
     let port: UInt16
   }
-  private var known: [Key: TCPUnit] = [:]
+  private(set) var known: [Key: TCPUnit] = [:]
   private var next: [Key: TCPUnit] = [:]
-  private var tables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
+  private(set) var tables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
+  /// Of another client: what is alike is kept once.
+  var peers: [Key: TCPUnit] = [:]
+  var peerTables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
   private var nextTables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
 
   mutating func begin() {
@@ -48,14 +58,12 @@ struct TCPUnits {
     pool: inout ClusterPool, _ body: (inout ClusterPool) -> [TCPRoute]
   ) -> TCPUnit {
     let key = Key(host: service.host, port: port.number)
-    if let unit = known[key], unit.rules === rules, unit.names == names, unit.service.protocol == port.protocol {
-      // All are asked: asking is what keeps a destination.
-      var holds = true
-      for (query, answer) in unit.asked where pool.destination(query, client: client) != answer { holds = false }
-      if holds {
-        next[key] = unit
-        return unit
-      }
+    for unit in [known[key], rules?.dependsOnClient == true ? nil : peers[key]] {
+      guard let unit, unit.rules === rules, unit.names == names, unit.service.protocol == port.protocol,
+        unit.holds(for: client, &pool)
+      else { continue }
+      next[key] = unit
+      return unit
     }
     let (routes, queries) = pool.recording(body)
     let address = service.addresses.first.flatMap { AddressForm.parse($0) } ?? []
@@ -69,7 +77,9 @@ struct TCPUnits {
   /// The table of a port; the last one when its units are the same.
   mutating func table(_ port: UInt16, _ units: [TCPUnit], _ serverNames: [ServerNameRoute]) -> TCPRouteTable.PortTable {
     var table: TCPRouteTable.PortTable
-    if let known = tables[port], known.units.elementsEqual(units, by: ===) {
+    if let known = [tables[port], peerTables[port]].lazy.compactMap({ $0 }).first(where: {
+      $0.units.elementsEqual(units, by: ===)
+    }) {
       table = known.table
     } else {
       var names: [(key: [UInt8], value: Int)] = []

@@ -22,7 +22,9 @@ public struct RouteTable: Sendable {
     /// Exact host names (without port) → index into `virtualHosts`.
     public var exact: ByteTable<Int>
     /// Wildcard suffixes such as `.example.com`, longest first; the bare `*` has an empty suffix and comes last.
-    public var wildcards: [(suffix: [UInt8], virtualHost: Int)]
+    public let wildcards: [(suffix: [UInt8], virtualHost: Int)]
+    /// The same for looking up.
+    public let suffixes: SuffixIndex
 
     public init(
       port: UInt16, virtualHosts: [VirtualHost], exact: ByteTable<Int>, wildcards: [(suffix: [UInt8], virtualHost: Int)]
@@ -31,6 +33,7 @@ public struct RouteTable: Sendable {
       self.virtualHosts = virtualHosts
       self.exact = exact
       self.wildcards = wildcards
+      suffixes = SuffixIndex(wildcards.map { (suffix: $0.suffix, value: $0.virtualHost) })
     }
   }
 
@@ -45,11 +48,14 @@ public struct VirtualHost: Sendable {
   public var name: String
   public var domains: [String]
   /// First match wins.
-  public var routes: [Route]
+  public var routes: [Route] { didSet { index = RouteIndex(routes) } }
+  /// Which routes a path can fulfil; nil where there are few.
+  public private(set) var index: RouteIndex?
   public init(name: String, domains: [String], routes: [Route]) {
     self.name = name
     self.domains = domains
     self.routes = routes
+    index = RouteIndex(routes)
   }
 }
 
@@ -514,7 +520,9 @@ public struct GatewayListener: Sendable {
   /// Its `ports` has exactly one entry, for this port.
   public var table: RouteTable
   /// Hosts answered with a redirect to https; lower case.
-  public var httpsRedirectHosts: [String]
+  public let httpsRedirectHosts: [String]
+  /// The same for looking up.
+  public let redirectHosts: HostSet
   /// What the port speaks. Listeners of TLS servers share a port, one for each server.
   public var role = Role.http
   /// Server names that lead to a TLS server.
@@ -532,5 +540,6 @@ public struct GatewayListener: Sendable {
     self.localWorkload = localWorkload
     self.table = table
     self.httpsRedirectHosts = httpsRedirectHosts
+    redirectHosts = HostSet(httpsRedirectHosts)
   }
 }
