@@ -38,23 +38,45 @@ final class ClusterState {
   }
 }
 
-/// The clusters of the worker's current snapshot, by index.
+/// The clusters of the worker's current snapshot, by index; each made when a request first needs it.
 struct Balancing {
-  private var clusters: [ClusterState] = []
-  /// By what the workers share of a cluster, which stays the same over snapshots.
-  private var byLoad: [ObjectIdentifier: ClusterState] = [:]
+  private var snapshot: MeshSnapshot?
+  private var loads = LoadTable()
+  private var clusters: [ClusterState?] = []
+  /// Clusters that the latest installation looked at.
+  private(set) var clustersVisited = 0
 
-  mutating func install(_ snapshot: MeshSnapshot, _ loads: LoadTable) {
-    var kept: [ObjectIdentifier: ClusterState] = [:]
-    clusters = zip(snapshot.clusters, loads.entries).map { cluster, entry in
-      let known = byLoad[ObjectIdentifier(entry.load)]
-      known?.balancer.update(cluster, entry)
-      let state = known ?? ClusterState(cluster, entry)
-      kept[ObjectIdentifier(entry.load)] = state
-      return state
+  /// Takes another snapshot. Of one that follows the last only what has changed is looked at.
+  mutating func install(_ new: MeshSnapshot, _ loads: LoadTable) {
+    let isNext = snapshot.map { old in new.changes?.follows(old.changes) ?? false } ?? false
+    let changed = isNext ? new.changes?.clusters ?? [] : Array(new.clusters.indices)
+    clustersVisited = changed.count
+    // By what the workers share of a cluster, which stays the same over snapshots.
+    var known: [ObjectIdentifier: ClusterState] = [:]
+    let count = new.clusters.count
+    let dropped = count < clusters.count ? Array(count..<clusters.count) : []
+    for index in changed + dropped where index < clusters.count {
+      if let state = clusters[index] { known[ObjectIdentifier(state.load)] = state }
     }
-    byLoad = kept
+    clusters.removeLast(dropped.count)
+    clusters += Array(repeating: nil, count: count - clusters.count)
+    for index in changed {
+      let state = known[ObjectIdentifier(loads.entries[index].load)]
+      state?.balancer.update(new.clusters[index], loads.entries[index])
+      clusters[index] = state
+    }
+    snapshot = new
+    self.loads = loads
   }
 
-  subscript(_ cluster: ClusterIndex) -> ClusterState? { clusters.indices.contains(cluster) ? clusters[cluster] : nil }
+  subscript(_ cluster: ClusterIndex) -> ClusterState? {
+    mutating get {
+      guard clusters.indices.contains(cluster) else { return nil }
+      if let state = clusters[cluster] { return state }
+      guard let snapshot else { return nil }
+      let state = ClusterState(snapshot.clusters[cluster], loads.entries[cluster])
+      clusters[cluster] = state
+      return state
+    }
+  }
 }

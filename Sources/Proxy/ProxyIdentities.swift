@@ -57,7 +57,7 @@ struct TLSMaterial: Sendable {
   /// - Parameter old: what was made for the state before, to be kept where nothing has changed.
   init(
     _ snapshot: MeshSnapshot, _ identities: ProxyIdentities, inboundNames: [(key: [UInt8], value: Int)],
-    after old: TLSMaterial?
+    upstream: Set<UpstreamTLS>, after old: TLSMaterial?
   ) {
     let own = snapshot.localWorkloads.map { local in
       snapshot.workloads.indices.contains(local.workload)
@@ -71,8 +71,7 @@ struct TLSMaterial: Sendable {
     gatewayContexts = GatewayContexts(snapshot, workloads: own, after: old?.gatewayContexts)
     var originations: [Origination: Result<TLSContext, TLSError>] = [:]
     var stamps: [UpstreamTLS: [FileStamp]] = [:]
-    for cluster in snapshot.clusters where stamps[cluster.tls] == nil {
-      let tls = cluster.tls
+    for tls in upstream {
       let files = tls.files.map { FileStamp(path: $0) }
       stamps[tls] = files
       for http2 in [false, true] {

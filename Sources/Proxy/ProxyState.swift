@@ -74,6 +74,8 @@ final class ServingState: Sendable {
   let options: ProxyOptions
   /// What the workers share of each cluster.
   let loads: LoadTable
+  /// How servers outside the mesh are called by TLS.
+  private let upstreamTLS: Set<UpstreamTLS>
   /// Of each local workload that has one, parallel to `snapshot.localWorkloads`.
   let rateLimits: [SharedTokenBucket?]
   /// Requests under way to each local workload, parallel to `snapshot.localWorkloads`.
@@ -95,7 +97,10 @@ final class ServingState: Sendable {
   /// - Parameter old: the state before this one; what is counted of things that stay goes on.
   init(_ state: ProxyState, generation: UInt64, after old: ServingState? = nil, now: Instant = EventLoop.monotonicNow()) {
     snapshot = state.snapshot
-    loads = LoadTable(state.snapshot.clusters, after: old?.loads, now: now)
+    let isNext = old.map { state.snapshot.changes?.follows($0.snapshot.changes) ?? false } ?? false
+    let changed = isNext ? state.snapshot.changes?.clusters : nil
+    loads = LoadTable(state.snapshot.clusters, after: old?.loads, changed: changed, now: now)
+    upstreamTLS = Self.upstreamTLS(state.snapshot, after: old, changed: changed)
     let before = state.snapshot.localWorkloads.map { local in
       state.snapshot.workloads.indices.contains(local.workload)
         ? old?.localWorkload(key: state.snapshot.workloads[local.workload].key) : nil
@@ -137,8 +142,20 @@ final class ServingState: Sendable {
     inboundByName = ByteTable(inbound)
     tls = TLSMaterial(
       state.snapshot, state.identities, inboundNames: inbound.map { ($0.key, $0.value.localWorkload) },
-      after: old?.tls)
+      upstream: upstreamTLS, after: old?.tls)
     localByWorkload = byWorkload
+  }
+
+  private static func upstreamTLS(
+    _ snapshot: MeshSnapshot, after old: ServingState?, changed: [ClusterIndex]?
+  ) -> Set<UpstreamTLS> {
+    if let old, let changed, snapshot.clusters.count >= old.snapshot.clusters.count {
+      func originates(_ clusters: ChunkedArray<Cluster>) -> Bool {
+        changed.contains { $0 < clusters.count && clusters[$0].tls.originates }
+      }
+      if !originates(snapshot.clusters) && !originates(old.snapshot.clusters) { return old.upstreamTLS }
+    }
+    return Set(snapshot.clusters.lazy.map(\.tls).filter(\.originates))
   }
 
   func localWorkload(key: String) -> Int? { localByKey[Array(key.utf8)] }

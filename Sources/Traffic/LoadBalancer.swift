@@ -61,9 +61,10 @@ public final class LoadBalancer {
 
   public init(_ cluster: Cluster, _ entry: LoadTable.Entry) {
     endpoints = cluster.endpoints
-    hosts = entry.hosts
+    let members = entry.members.of(cluster)
+    hosts = members.hosts
     load = entry.load
-    hashing = entry.hashing
+    hashing = members.hashing
     policy = cluster.loadBalancer
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
@@ -73,9 +74,10 @@ public final class LoadBalancer {
   /// Takes the endpoints and policies of a new snapshot.
   public func update(_ cluster: Cluster, _ entry: LoadTable.Entry) {
     endpoints = cluster.endpoints
-    hosts = entry.hosts
+    let members = entry.members.of(cluster)
+    hosts = members.hosts
     load = entry.load
-    hashing = entry.hashing
+    hashing = members.hashing
     policy = cluster.loadBalancer
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
