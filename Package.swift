@@ -81,6 +81,9 @@ let package = Package(
     ),
     .executableTarget(name: "rolling", path: "Tests/Rolling", swiftSettings: strict),
     .executableTarget(
+      name: "bench-compile", dependencies: ["MeshConfig", "Primitives", "Proxy"], path: "Tests/BenchCompile",
+      swiftSettings: strict),
+    .executableTarget(
       name: "mesh-load", dependencies: ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux"], path: "Tests/Load",
       swiftSettings: strict),
     .executableTarget(
@@ -108,7 +111,9 @@ let package = Package(
     .testTarget(
       name: "ProxyTests", dependencies: ["Proxy", "HTTPCodec", "HTTP2", "MeshConfig", "Primitives", "Telemetry", "Transport"],
       swiftSettings: strict),
-    .testTarget(name: "MeshActorsTests", dependencies: ["MeshActors", "Transport"], swiftSettings: strict),
+    .testTarget(
+      name: "MeshActorsTests", dependencies: ["MeshActors", "Membership", "MeshConfig", "Primitives", "Transport"],
+      swiftSettings: strict),
     .testTarget(name: "NodesTests", dependencies: ["Nodes", "Consensus", "Primitives", "Transport"], swiftSettings: strict),
     .testTarget(
       name: "BookinfoDemoTests", dependencies: ["BookinfoDemo", "HTTPCodec", "Primitives", "CLinux"], swiftSettings: strict),

@@ -67,6 +67,8 @@ public enum MembershipLimits {
   public static let rowsPerOwnerMax = 2048
   /// Bytes one owner's rows may take.
   public static let bytesPerOwnerMax = 2 * 1024 * 1024
+  /// Keys of changed rows that are remembered at least: a reader that lags by more compares everything.
+  public static let recentChangesMax = 2048
   /// Owners known to the registry: all members and the recently forgotten.
   public static let ownersMax = 4096
   /// Bytes of all rows together: beyond it new rows are refused and said so.

@@ -89,6 +89,7 @@ public struct Registry: Hashable, Sendable {
   public internal(set) var digestHash: UInt64 = 0
   /// Grows with every change of rows or quarantine.
   public internal(set) var changeCount: UInt64 = 0
+  var recent = RecentChanges()
 
   var sequence: UInt64 = 0
   var generator: SeededGenerator
@@ -168,9 +169,10 @@ public struct Registry: Hashable, Sendable {
     guard quarantined[key] != nil || quarantined.count < MembershipLimits.rowsPerOwnerMax else { return }
     quarantined[key] = version
     changeCount &+= 1
+    recent.note([key])
   }
 
-  private func isQuarantined(_ row: Row) -> Bool { quarantined[row.key] == row.version }
+  func isQuarantined(_ row: Row) -> Bool { quarantined[row.key] == row.version }
 
   /// Removes all rows of an owner that will not come back; it may return with newer ones.
   public mutating func forget(_ name: NodeName, into effects: inout [Effect]) {
@@ -180,6 +182,7 @@ public struct Registry: Hashable, Sendable {
     bytes -= rows.bytes
     if forgotten.count < MembershipLimits.ownersMax { forgotten[name] = rows.version }
     changeCount &+= 1
+    recent.note(rows.rows.keys.sorted())
     effects.append(.changed(rows.inOrder.map { RowChange(old: $0.row, new: nil) }))
   }
 
@@ -209,6 +212,7 @@ public struct Registry: Hashable, Sendable {
       if let key = (change.new ?? change.old)?.key { quarantined[key] = nil }
     }
     changeCount &+= 1
+    recent.note(changes.compactMap { ($0.new ?? $0.old)?.key })
     return changes
   }
 }

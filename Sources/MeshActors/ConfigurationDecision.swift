@@ -72,41 +72,6 @@ struct ConfigurationDecision {
   }
 }
 
-/// Objects of the log decoded once, and again only when they were written anew.
-public struct DecodedObjects: Sendable {
-  private var decoded: [Consensus.ObjectKey: (version: LogIndex, object: MeshConfig.StoredObject)] = [:]
-  /// Objects of the state that this version cannot read: kept, not in force.
-  public private(set) var unreadable: [String] = []
-
-  public init() {}
-
-  /// The state's objects in the order of their keys.
-  ///
-  /// - Parameter secrets: opens the values of Secrets.
-  public mutating func objects(of control: ControlState, secrets: SecretSeal) -> [MeshConfig.StoredObject] {
-    var next: [Consensus.ObjectKey: (version: LogIndex, object: MeshConfig.StoredObject)] = [:]
-    var objects: [MeshConfig.StoredObject] = []
-    unreadable = []
-    for (key, stored) in control.sortedObjects {
-      if let known = decoded[key], known.version == stored.version {
-        next[key] = known
-        objects.append(known.object)
-        continue
-      }
-      do throws(CanonicalError) {
-        let object = MeshConfig.StoredObject(
-          try MeshObject.decode(canonical: stored.bytes, opening: secrets.open), created: stored.created.number)
-        next[key] = (stored.version, object)
-        objects.append(object)
-      } catch {
-        unreadable.append("\(key): \(error.reason)")
-      }
-    }
-    decoded = next
-    return objects
-  }
-}
-
 extension Consensus.ObjectKey {
   init(_ key: MeshConfig.ObjectKey) {
     self.init(group: key.kind.group, kind: key.kind.rawValue, namespace: key.namespace, name: key.name)

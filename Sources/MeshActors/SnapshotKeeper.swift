@@ -34,6 +34,7 @@ public actor SnapshotKeeper {
   private let runtime: ProxyRuntime
   private let layout: Layout
   private var decoded = DecodedObjects()
+  private var workloadFeed: WorkloadFeed
   /// Keeps what it compiled last, so that a change costs what it touches.
   private var compiler: SnapshotCompiler
   /// TLS contexts by identity, made anew when a certificate or the trust bundle changes.
@@ -63,6 +64,7 @@ public actor SnapshotKeeper {
     self.runtime = runtime
     self.layout = layout
     compiler = SnapshotCompiler(settings: layout.settings, id: 1)
+    workloadFeed = WorkloadFeed(local: cluster.local.name)
     self.remembered = remembered
   }
 
@@ -157,8 +159,8 @@ public actor SnapshotKeeper {
   private func publish() async {
     let view = cluster.view
     let control = controlToServe(view)
-    compiler.replace(objects: decoded.objects(of: control, secrets: cluster.secrets))
-    compiler.replace(workloads: records(view))
+    feed(control)
+    feed(view)
     let (snapshot, findings) = compiler.compile(revision: control.revision.number, registryVersion: view.registryVersion)
     let result = await runtime.publish(
       ProxyState(
@@ -182,17 +184,29 @@ public actor SnapshotKeeper {
     return old
   }
 
-  private func records(_ view: ClusterView) -> [WorkloadRecord] {
-    let live = Set(view.members.filter { $0.state == .alive }.map(\.name))
+  /// Gives the compiler the objects that have changed.
+  private func feed(_ control: ControlState) {
+    switch decoded.change(to: control, secrets: cluster.secrets) {
+    case .everything(let objects): compiler.replace(objects: objects)
+    case .some(let gone, let put):
+      for key in gone { compiler.remove(key) }
+      for object in put { compiler.put(object) }
+    }
+  }
+
+  /// Gives the compiler the workloads that have changed.
+  private func feed(_ view: ClusterView) {
     // The cluster file tells where a node is that has not been seen in this life.
     let seeds = cluster.local.seeds.map { ($0.name, $0.address.host) }
-    let addresses = Dictionary(view.members.map { ($0.name, $0.address.host) } + seeds) { first, _ in first }
-    let local = cluster.local.name
-    return view.registry.workloads(live: live).map { placed in
-      let key = WorkloadKey(namespace: placed.row.namespace, name: placed.row.name)
-      return WorkloadRecord(
-        placed, meshAddress: addresses[placed.owner] ?? placed.row.address,
-        outboundPort: placed.owner == local ? outboundPorts[key] : nil)
+    let surroundings = WorkloadFeed.Surroundings(
+      live: Set(view.members.filter { $0.state == .alive }.map(\.name)),
+      addresses: Dictionary(view.members.map { ($0.name, $0.address.host) } + seeds) { first, _ in first },
+      outboundPorts: outboundPorts)
+    switch workloadFeed.change(to: view.registry, in: surroundings) {
+    case .everything(let records): compiler.replace(workloads: records)
+    case .some(let gone, let put):
+      for key in gone { compiler.removeWorkload(key) }
+      for record in put { compiler.put(record) }
     }
   }
 
