@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour rolling clients bench counts bench-cluster chaos conformance build simulate mutations lint format libraries clean
+.PHONY: help demo test tour rolling clients bench counts bench-compile bench-cluster chaos conformance build simulate mutations lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -44,6 +44,10 @@ bench: build ## the data plane beside nginx, HAProxy and Envoy: QUICK=1, ONLY=na
 counts: build ## check what a request costs in instructions, system calls and allocations: WRITE=1 (valgrind)
 	swift build -c release --static-swift-stdlib --product mesh-load
 	python3 Tests/Load/counts.py $(RELEASE)/mesh-node $(RELEASE)/mesh-load $(if $(WRITE),--write)
+
+bench-compile: libraries ## what changes of a mesh of 1,000 services and 10,000 endpoints cost until they are served
+	swift build -c release --static-swift-stdlib --product bench-compile
+	$(RELEASE)/bench-compile
 
 bench-cluster: build ## membership beside serf, consensus beside etcd (root)
 	python3 Tests/RealProcesses/cluster_bench.py $(RELEASE)/mesh-node

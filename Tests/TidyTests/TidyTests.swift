@@ -39,6 +39,7 @@ import Testing
       token: " print(", instead: "Terminal in the command line, NodeLog in a node",
       exceptions: [
         "Sources/BookinfoDemo/BookinfoDemo.swift": "the demo application's own --help",
+        "Tests/BenchCompile/": "a program of its own, which prints what it measured",
         "Tests/ConformanceTests/": "numbers seen, for the reader of the run",
         "Tests/MeshConfigTests/ConformanceTests.swift": "counts of a corpus, for the reader of the run",
         "Tests/MeshConfigTests/GatewayStatusConformanceTests.swift": "counts of a corpus, for the reader of the run",
@@ -134,6 +135,7 @@ import Testing
     ("Simulate", ["Primitives", "Simulation", "Glibc"]),
     ("Fuzz", ["Primitives", "HTTPCodec", "HTTP2", "FuzzTargets", "Glibc"]),
     ("Load", ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux", "Glibc"]),
+    ("BenchCompile", ["Primitives", "MeshConfig", "Proxy", "Glibc"]),
     ("Rolling", ["Glibc", "Synchronization", "FoundationEssentials"]),
   ]
 

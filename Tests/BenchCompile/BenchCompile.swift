@@ -1,0 +1,123 @@
+import Glibc
+import MeshConfig
+import Primitives
+import Proxy
+
+/// What it takes to turn changes of a large mesh into what is served: `make bench-compile`.
+@main
+struct BenchCompile {
+  static func main() async {
+    do { try await Measurement(SampleMesh(services: 1_000, replicas: 10)).run() } catch {
+      print("bench-compile: \(error)")
+      exit(1)
+    }
+  }
+}
+
+/// One mesh, changed again and again.
+struct Measurement {
+  private let mesh: SampleMesh
+  private let clock = ContinuousClock()
+
+  init(_ mesh: SampleMesh) { self.mesh = mesh }
+
+  func run() async throws {
+    print("\(mesh.services) services, \(mesh.services * mesh.replicas) endpoints, \(mesh.services) VirtualServices")
+    let objects = try mesh.objects()
+    // First, while nothing has been freed that could be used again.
+    let before = Self.residentBytes()
+    var compiler = try filled(objects)
+    var (snapshot, _) = compiler.compile(revision: 1, registryVersion: 1)
+    let bytes = Self.residentBytes() - before
+    print("memory of compiler and snapshot: \(bytes >> 10) KB, \(bytes / (mesh.services * mesh.replicas)) bytes an endpoint")
+    try fullCompilation(objects)
+
+    let runtime = try ProxyRuntime(workers: 2, serving: ProxyState(snapshot: snapshot))
+    var compiling = Samples("one endpoint changed: compile")
+    var serving = Samples("one endpoint changed: until two workers serve it")
+    for round in 0..<1_000 {
+      let record = try mesh.workload(
+        round * 7 % mesh.services, 1 + round % (mesh.replicas - 1), health: round / mesh.services % 2 == 0 ? .leaving : .healthy)
+      let start = clock.now
+      compiler.put(record)
+      snapshot = compiler.compile(revision: 1, registryVersion: UInt64(round + 2)).snapshot
+      let compiled = clock.now
+      _ = await runtime.publish(ProxyState(snapshot: snapshot))
+      compiling.add(compiled - start)
+      serving.add(clock.now - compiled)
+    }
+    print(compiling, serving, separator: "\n")
+
+    compiling = Samples("one VirtualService changed: compile")
+    serving = Samples("one VirtualService changed: until two workers serve it")
+    for round in 0..<200 {
+      let index = round * 7 % mesh.services
+      let changed = try SampleMesh.stored(
+        SampleMesh.virtualService(index, timeout: 10 + round), from: UInt64(2 * index + 2))
+      let start = clock.now
+      for object in changed { compiler.put(object) }
+      snapshot = compiler.compile(revision: UInt64(round + 2), registryVersion: 2_000).snapshot
+      let compiled = clock.now
+      _ = await runtime.publish(ProxyState(snapshot: snapshot))
+      compiling.add(compiled - start)
+      serving.add(clock.now - compiled)
+    }
+    print(compiling, serving, separator: "\n")
+    await runtime.stop()
+  }
+
+  private func filled(_ objects: [StoredObject]) throws -> SnapshotCompiler {
+    var compiler = SnapshotCompiler(settings: try mesh.settings, id: 1)
+    for object in objects { compiler.put(object) }
+    try mesh.forEachWorkload { compiler.put($0) }
+    return compiler
+  }
+
+  private func fullCompilation(_ objects: [StoredObject]) throws {
+    var workloads: [WorkloadRecord] = []
+    try mesh.forEachWorkload { workloads.append($0) }
+    let settings = try mesh.settings
+    var samples = Samples("full compilation")
+    for _ in 0..<9 {
+      let start = clock.now
+      let (snapshot, findings) = MeshSnapshot.compile(
+        revision: 1, registryVersion: 1, objects: objects, workloads: workloads, settings: settings)
+      samples.add(clock.now - start)
+      guard snapshot.services.count == mesh.services, findings.isEmpty else {
+        throw BenchError("unexpected result: \(findings.prefix(3))")
+      }
+    }
+    print(samples)
+  }
+
+  private static func residentBytes() -> Int {
+    guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+    defer { fclose(file) }
+    var text = [CChar](repeating: 0, count: 256)
+    guard fgets(&text, Int32(text.count), file) != nil else { return 0 }
+    let words = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self).split(separator: " ")
+    return words.count > 1 ? (Int(words[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
+  }
+}
+
+/// Times of one kind of work.
+struct Samples: CustomStringConvertible {
+  private let name: String
+  private var times: [Duration] = []
+
+  init(_ name: String) { self.name = name }
+
+  mutating func add(_ time: Duration) { times.append(time) }
+
+  private func milliseconds(_ share: Double) -> String {
+    let sorted = times.sorted()
+    guard !sorted.isEmpty else { return "-" }
+    let time = sorted[min(sorted.count - 1, Int(Double(sorted.count) * share))]
+    let microseconds = Int(time / .microseconds(1))
+    return "\(microseconds / 1_000).\(String(microseconds % 1_000 + 1_000).dropFirst())"
+  }
+
+  var description: String {
+    "\(name): p50 \(milliseconds(0.5)) ms, p99 \(milliseconds(0.99)) ms over \(times.count)"
+  }
+}
