@@ -45,6 +45,18 @@ struct AdminClient: Sendable {
     }
   }
 
+  /// Asks for a stream of JSON lines.
+  func open(_ path: String) throws -> AdminStream {
+    let descriptor = try connected(timeout: .seconds(5))
+    do {
+      try send(descriptor, "GET", path, [])
+      return AdminStream(descriptor: descriptor)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+  }
+
   private func decode<Answer: Decodable>(_ answer: (status: Int, body: [UInt8])) throws -> Answer {
     let data = Data(answer.body)
     if answer.status / 100 == 2 {
@@ -186,6 +198,16 @@ final class AdminStream {
       pending.removeFirst(newline + 1)
     }
     return lines
+  }
+
+  /// Waits for lines; none when the stream has ended.
+  func next<Line: Decodable>(_ type: Line.Type) throws -> [Line] {
+    while true {
+      let lines = try readAvailable(type)
+      if !lines.isEmpty || hasEnded { return lines }
+      var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      poll(&entry, 1, -1)
+    }
   }
 
   private func skipHead() throws {

@@ -59,31 +59,15 @@ extension AdminRoutes {
   }
 
   func objects(_ query: QueryParameters) async throws -> [StoredObjectInfo] {
-    var wanted: ObjectKind?
-    if let text = query["kind"] {
-      guard let kind = ObjectKind(named: text) else {
-        let known = ObjectKind.allCases.map { $0.rawValue.lowercased() }.joined(separator: ", ")
-        throw AdminFailure(code: "invalid", message: "there is no kind '\(text)'; use one of \(known)")
-      }
-      wanted = kind
-    }
+    let filter = try ObjectFilter(query)
     let status = await gatewayStatus()
     return node.cluster.view.control.sortedObjects.compactMap { key, stored in
-      guard let object = try? MeshObject.decode(canonical: stored.bytes) else { return nil }
-      if let wanted, object.key.kind != wanted { return nil }
-      if let name = query["name"], object.key.name != name { return nil }
-      if let namespace = query["namespace"], object.key.kind.isNamespaced, object.key.namespace != namespace { return nil }
-      return StoredObjectInfo(
-        kind: object.key.kind.documentKind, apiVersion: object.key.kind.apiVersion,
-        namespace: object.key.namespace, name: object.key.name, labels: object.meta.labels,
-        creationIndex: stored.created.number,
-        resourceVersion: stored.version.number, yaml: status?.yaml(of: object) ?? object.yaml,
-        json: status?.json(of: object) ?? String(decoding: object.canonical, as: UTF8.self), enforced: object.isEnforced)
+      filter.admits(key) ? StoredObjectInfo(stored, status) : nil
     }
   }
 
   /// What the mesh says of Gateway API objects; nil where there are none.
-  private func gatewayStatus() async -> GatewayAPI.Status? {
+  func gatewayStatus() async -> GatewayAPI.Status? {
     let control = node.cluster.view.control
     guard control.objects.keys.contains(where: { $0.group == GatewayAPI.group }) else { return nil }
     let objects = control.sortedObjects.compactMap { _, stored in
@@ -104,5 +88,43 @@ extension FindingInfo {
     self.init(
       level: finding.severity, file: finding.source, line: finding.line, column: finding.column, field: object + finding.path,
       message: finding.reason, hint: finding.hint)
+  }
+}
+
+/// Which objects are asked for.
+struct ObjectFilter {
+  /// Empty: every kind.
+  private var kinds: Set<String> = []
+  private let name: String?
+  private let namespace: String?
+
+  /// - Parameter query: `kind` takes several, with commas between.
+  init(_ query: QueryParameters) throws {
+    for text in (query["kind"] ?? "").split(separator: ",") {
+      guard let kind = ObjectKind(named: String(text)) else {
+        let known = ObjectKind.allCases.map { $0.rawValue.lowercased() }.joined(separator: ", ")
+        throw AdminFailure(code: "invalid", message: "there is no kind '\(text)'; use one of \(known)")
+      }
+      kinds.insert(kind.rawValue)
+    }
+    name = query["name"]
+    namespace = query["namespace"]
+  }
+
+  func admits(_ key: Consensus.ObjectKey) -> Bool {
+    (kinds.isEmpty || kinds.contains(key.kind)) && (name == nil || key.name == name)
+      && (namespace == nil || key.namespace == namespace || key.namespace.isEmpty)
+  }
+}
+
+extension StoredObjectInfo {
+  /// nil for an object that this version cannot read.
+  init?(_ stored: Consensus.StoredObject, _ status: GatewayAPI.Status?) {
+    guard let object = try? MeshObject.decode(canonical: stored.bytes) else { return nil }
+    self.init(
+      kind: object.key.kind.documentKind, apiVersion: object.key.kind.apiVersion, namespace: object.key.namespace,
+      name: object.key.name, labels: object.meta.labels, creationIndex: stored.created.number,
+      resourceVersion: stored.version.number, yaml: status?.yaml(of: object) ?? object.yaml,
+      json: status?.json(of: object) ?? String(decoding: object.canonical, as: UTF8.self), enforced: object.isEnforced)
   }
 }

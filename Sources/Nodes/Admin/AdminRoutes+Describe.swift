@@ -18,7 +18,10 @@ extension AdminRoutes {
       guard let found else {
         throw AdminFailure(code: "notFound", message: "there is no service '\(name)' in namespace \(namespace)")
       }
-      return describe(found, snapshot)
+      var description = describe(found, snapshot)
+      let notes = await notes(about: [found.host])
+      if !notes.isEmpty { description.sections.append(DescriptionInfo.Section("Not in force", notes)) }
+      return description
     case "workload", "workloads", "pod", "po":
       let found = snapshot.workloads.filter { $0.namespace == namespace && ($0.name == name || $0.app == name) }
       guard !found.isEmpty else {
@@ -48,6 +51,7 @@ extension AdminRoutes {
         ] + (service.addresses.isEmpty ? [] : ["addresses: \(service.addresses.joined(separator: ", "))"]))
     ]
     sections.append(DescriptionInfo.Section("Destinations", clusters.map { Self.line($0, snapshot) }))
+    sections.append(DescriptionInfo.Section("Endpoints", Self.endpoints(clusters, snapshot)))
     let routed = routes(to: service.host, snapshot)
     sections.append(
       DescriptionInfo.Section("Routes", routed.isEmpty ? ["no rule routes it: requests go to the service itself"] : routed))
@@ -62,10 +66,27 @@ extension AdminRoutes {
     parts.append("\(healthy) of \(cluster.endpoints.count) endpoints healthy")
     let names = Set(cluster.endpoints.compactMap { $0.workload.map { snapshot.workloads[$0].name } }).sorted()
     if !names.isEmpty { parts.append(names.prefix(8).joined(separator: ", ") + (names.count > 8 ? ", …" : "")) }
+    parts.append("balanced by \(RouteWords.algorithm(cluster.loadBalancer.algorithm)), TLS \(RouteWords.tls(cluster.tls))")
     if let rule = cluster.destinationRule { parts.append("DestinationRule \(rule)") }
     if cluster.outlierDetection != nil { parts.append("outlier detection") }
     return parts.joined(separator: ", ")
   }
+
+  /// Each endpoint once, with where it is and how it is reached.
+  private static func endpoints(_ clusters: [Cluster], _ snapshot: MeshSnapshot) -> [String] {
+    let lines = clusters.filter { $0.subset == nil }.flatMap(\.endpoints).map { endpoint -> String in
+      let workload = endpoint.workload.map { snapshot.workloads[$0] }
+      let name =
+        workload.map { "\($0.name) on \($0.node)" + ($0.version.isEmpty ? "" : ", version \($0.version)") }
+        ?? "outside the mesh"
+      let way = endpoint.isLocal ? "in process" : endpoint.mesh == nil ? "direct" : "mTLS"
+      return "\(endpoint.address):\(endpoint.port) \(name), \(endpoint.health.rawValue), \(way)"
+    }
+    let shown = unique(lines.sorted())
+    return Array(shown.prefix(shownMax)) + (shown.count > shownMax ? ["\(shown.count - shownMax) more"] : [])
+  }
+
+  private static let shownMax = 40
 
   /// Rules of this node's tables whose virtual host is the service's, each once.
   private func routes(to host: String, _ snapshot: MeshSnapshot) -> [String] {

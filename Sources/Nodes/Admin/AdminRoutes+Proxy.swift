@@ -35,7 +35,17 @@ extension AdminRoutes {
       (table, port) = (try outboundTable(request, snapshot), target.port)
     }
     let explanation = Explanation(target.head, RequestContext(port: port), in: table, snapshot)
-    return ExplainAnswer(text: explanation.text, explanation: explanation)
+    let host = explanation.virtualHost.map { String($0.prefix { $0 != ":" }) }
+    return ExplainAnswer(
+      text: explanation.text, explanation: explanation, notes: await notes(about: host.map { [$0] } ?? []))
+  }
+
+  /// What of the configuration has no effect on this node and has to do with some of these names.
+  func notes(about names: [String]) async -> [String] {
+    let findings = await node.snapshots.serving?.findings ?? []
+    return findings.filter { finding in
+      names.contains { !$0.isEmpty && (finding.reason.contains($0) || finding.object.hasSuffix(" \($0)")) }
+    }.map { "\($0.object)\($0.path.isEmpty ? "" : " \($0.path)"): \($0.reason)" }
   }
 
   /// The routes of the named workload, or of one of the named service, on this node.
@@ -129,6 +139,8 @@ extension AdminRoutes {
 public struct ExplainAnswer: Codable, Sendable {
   public var text: String
   public var explanation: Explanation
+  /// Rules that were written for the host and are not in force, and why.
+  public var notes: [String]
 }
 
 /// The request that `explain` is asked about, as the parser of real requests reads it.

@@ -11,6 +11,7 @@ struct AdminRoutes {
   func answer(_ request: HTTPRequest, _ exchange: HTTPExchange) async {
     do {
       if request.method == "POST", request.path == "/v1/workloads" { return try await register(request, exchange) }
+      if request.method == "GET", request.path == "/v1/watch" { return try await watch(request, exchange) }
       exchange.respond(try await respond(to: request))
     } catch {
       exchange.respond(Self.response(to: error))

@@ -15,6 +15,23 @@ public struct RevisionInfo: Codable, Sendable, Hashable {
   }
 }
 
+/// One line of a watch, as the Kubernetes API says it.
+public struct ObjectEvent: Codable, Sendable, Hashable {
+  public enum Kind: String, Codable, Sendable, Hashable {
+    case added = "ADDED"
+    case modified = "MODIFIED"
+    case deleted = "DELETED"
+  }
+  public var type: Kind
+  /// As it is now; as it was last when it is deleted.
+  public var object: StoredObjectInfo
+
+  public init(type: Kind, object: StoredObjectInfo) {
+    self.type = type
+    self.object = object
+  }
+}
+
 public struct RollbackRequest: Codable, Sendable {
   public var revision: UInt64
   public var dryRun: Bool

@@ -158,15 +158,6 @@ func findingLines(_ findings: [FindingInfo]) -> [String] {
   }
 }
 
-func objectLines(_ objects: [StoredObjectInfo]) -> [String] {
-  guard !objects.isEmpty else { return ["No objects. Create some with: mesh-node apply -f FILE"] }
-  var table = Table("KIND", "NAMESPACE", "NAME", "VERSION", "ENFORCED")
-  for object in objects {
-    table.row(object.kind, object.namespace, object.name, "\(object.resourceVersion)", object.enforced ? "yes" : "no")
-  }
-  return table.lines
-}
-
 /// Percent-encodes everything but unreserved bytes.
 func queryEscaped(_ text: String) -> String {
   var out = ""

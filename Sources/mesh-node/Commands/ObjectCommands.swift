@@ -3,40 +3,43 @@ import Primitives
 
 extension Command {
   static let get = Command(
-    "get", .configure, operands: "[KIND|all [NAME]]", summary: "show configuration objects",
+    "get", .configure, operands: "[KIND[,KIND]|all [NAME]]", summary: "show configuration objects",
     discussion: """
       -o takes name and wide beside table, json and yaml. YAML and JSON carry metadata.resourceVersion: applied again, the
-      object is refused when it has changed meanwhile.
+      object is refused when it has changed meanwhile. With --watch each line begins with ADDED, MODIFIED or DELETED.
       examples:
-        mesh-node get
-        mesh-node get virtualservices -l team=web -A
+        mesh-node get -A
+        mesh-node get virtualservices,destinationrules -l team=web
         mesh-node get vs reviews -o yaml
+        mesh-node get vs -A --watch
       """,
     options: [
-      .value("namespace", short: "n", "NAME", "namespace (default: all, or default with a name)"),
+      .value("namespace", short: "n", "NAME", "namespace (default: default)"),
       .flag("all-namespaces", short: "A", "objects of all namespaces"),
       .value("selector", short: "l", "LABELS", "only objects with these labels: a=b,c!=d,e in (f,g)"),
-      .flag("watch", short: "w", "go on and show each object that changes"),
+      .flag("watch", short: "w", "go on and show each object that is added, modified or deleted"),
     ]
   ) { arguments in
     let query = try ObjectQuery(arguments)
     let client = try AdminClient(arguments)
-    var objects = try query.objects(client)
-    if let name = query.name, objects.isEmpty, !arguments.flag("watch") {
-      throw CommandFailure("there is no \(arguments.operands[0]) '\(name)'")
+    if arguments.flag("watch") { return try watch(query, client) }
+    let objects = try query.objects(client)
+    if let name = query.name, objects.isEmpty {
+      throw CommandFailure("there is no \(arguments.operands[0]) '\(name)' in \(query.place)")
     }
     try query.show(objects)
-    while arguments.flag("watch") {
-      try await Task.sleep(for: .seconds(1))
-      let next = try query.objects(client)
-      let known = Dictionary(objects.map { ($0.key, $0.resourceVersion) }) { first, _ in first }
-      let changed = next.filter { known[$0.key] != $0.resourceVersion }
-      let kept = Set(next.map(\.key))
-      if !changed.isEmpty { try query.show(changed) }
-      for gone in objects where !kept.contains(gone.key) { Terminal.line("\(Terminal.clean(gone.key)) deleted") }
-      objects = next
-    }
     return .done
+  }
+
+  /// Shows events as the node sends them, until it ends.
+  private static func watch(_ query: ObjectQuery, _ client: AdminClient) throws -> ExitStatus {
+    let stream = try client.open(query.watchPath)
+    var shown = ShownObjects(query)
+    while true {
+      let events = try stream.next(ObjectEvent.self)
+      if events.isEmpty { throw CommandFailure("node \(client.node) ended the watch; is it shutting down?") }
+      for event in events { try shown.show(event) }
+    }
   }
 
   static let export = Command(
@@ -103,70 +106,5 @@ extension Command {
       }
     }
     return .done
-  }
-}
-
-extension StoredObjectInfo {
-  /// `kind namespace/name`, for telling objects apart.
-  fileprivate var key: String { "\(kind.lowercased()) \(namespace)/\(name)" }
-}
-
-/// What `get` asks for, and how it shows it.
-private struct ObjectQuery {
-  let name: String?
-  private let path: String
-  private let selector: LabelSelector?
-  private let format: Format
-
-  private enum Format: String { case table, wide, name, yaml, json }
-
-  init(_ arguments: Arguments) throws {
-    let kind = arguments.operands.first.flatMap { $0 == "all" ? nil : $0 }
-    name = arguments.operands.count > 1 ? arguments.operands[1] : nil
-    guard let format = Format(rawValue: arguments.value("output") ?? "table") else {
-      throw UsageError("-o is table, wide, name, json or yaml, not '\(arguments.value("output") ?? "")'")
-    }
-    self.format = format
-    selector = try arguments.value("selector").map { text throws(UsageError) in try LabelSelector(text) }
-    var query: [String] = []
-    if let kind { query.append("kind=\(queryEscaped(kind))") }
-    if let name { query.append("name=\(queryEscaped(name))") }
-    if !arguments.flag("all-namespaces"), let namespace = arguments.value("namespace") ?? (name == nil ? nil : "default") {
-      query.append("namespace=\(queryEscaped(namespace))")
-    }
-    path = "/v1/objects" + (query.isEmpty ? "" : "?\(query.joined(separator: "&"))")
-  }
-
-  func objects(_ client: AdminClient) throws -> [StoredObjectInfo] {
-    try client.get(path, as: [StoredObjectInfo].self).filter { selector?.matches($0.labels) ?? true }
-  }
-
-  func show(_ objects: [StoredObjectInfo]) throws {
-    switch format {
-    case .table: for line in objectLines(objects) { Terminal.line(line) }
-    case .wide: for line in wideLines(objects) { Terminal.line(line) }
-    case .name: for object in objects { Terminal.line("\(object.kind.lowercased())/\(Terminal.clean(object.name))") }
-    case .yaml: Terminal.write(objects.map(versioned).joined(separator: "---\n"))
-    case .json:
-      Terminal.line(name != nil && objects.count == 1 ? objects[0].json : "[\(objects.map(\.json).joined(separator: ",\n"))]")
-    }
-  }
-
-  private func wideLines(_ objects: [StoredObjectInfo]) -> [String] {
-    var table = Table("KIND", "NAMESPACE", "NAME", "VERSION", "CREATED", "ENFORCED", "API VERSION", "LABELS")
-    for object in objects {
-      let labels = object.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ",")
-      table.row(
-        object.kind, object.namespace, object.name, "\(object.resourceVersion)", "\(object.creationIndex)",
-        object.enforced ? "yes" : "no", object.apiVersion, labels)
-    }
-    return table.lines
-  }
-
-  /// The object with the version it was read at.
-  private func versioned(_ object: StoredObjectInfo) -> String {
-    object.yaml.split(separator: "\n", omittingEmptySubsequences: false).map { line in
-      line == "metadata:" ? "metadata:\n  resourceVersion: \"\(object.resourceVersion)\"" : String(line)
-    }.joined(separator: "\n")
   }
 }

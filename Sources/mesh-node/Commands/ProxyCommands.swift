@@ -6,24 +6,34 @@ extension Command {
     "config", .inspect, operands: "listeners|routes|clusters|endpoints", summary: "show what a node's proxy works from",
     discussion: """
       examples:
-        mesh-node config routes --node n2
-        mesh-node config endpoints -o json
+        mesh-node config routes --node n2 --fqdn reviews
+        mesh-node config endpoints --fqdn reviews.default.svc.cluster.local --subset v2 -o json
       """,
-    options: [.value("workload", "NAME", "routes: only those of this workload or gateway")]
+    options: [
+      .value("workload", "NAME", "routes: only those of this workload or gateway"),
+      .value("fqdn", "HOST", "only this host, or hosts that begin with it and a dot"),
+      .value("port", "PORT", "only this port"),
+      .value("subset", "NAME", "clusters and endpoints: only this subset"),
+    ]
   ) { arguments in
     let client = try AdminClient(arguments)
     let format = try arguments.format
+    let wanted = try ConfigFilter(arguments)
     switch arguments.operands.first {
     case "listeners":
-      try show(client.get("/v1/config/listeners", as: [ListenerConfigInfo].self), as: format) { list in
+      let listeners = try client.get("/v1/config/listeners", as: [ListenerConfigInfo].self).filter {
+        wanted.admits(port: $0.port)
+      }
+      try show(listeners, as: format) { list in
         var table = Table("ADDRESS", "PORT", "KIND", "SERVES")
         for item in list { table.row(item.address, "\(item.port)", item.kind, item.detail) }
         return table.lines
       }
     case "routes":
-      let wanted = arguments.value("workload")
-      let routes = try client.get("/v1/config/routes", as: [RouteConfigInfo].self).filter {
-        wanted == nil || $0.table.contains(wanted ?? "")
+      let workload = arguments.value("workload")
+      let routes = try client.get("/v1/config/routes", as: [RouteConfigInfo].self).filter { route in
+        (workload == nil || route.table.contains(workload ?? "")) && wanted.admits(port: route.port)
+          && route.domains.contains { wanted.admits(host: $0) }
       }
       try show(routes, as: format) { list in
         var table = Table("FROM", "PORT", "VIRTUAL HOST", "MATCH", "DESTINATION", "ORIGIN")
@@ -31,7 +41,10 @@ extension Command {
         return table.lines
       }
     case "clusters":
-      try show(client.get("/v1/config/clusters", as: [ClusterConfigInfo].self), as: format) { list in
+      let clusters = try client.get("/v1/config/clusters", as: [ClusterConfigInfo].self).filter {
+        wanted.admits(host: $0.host) && wanted.admits(port: $0.port) && wanted.admits(subset: $0.subset)
+      }
+      try show(clusters, as: format) { list in
         var table = Table(
           "SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "BALANCING", "TLS", "ENDPOINTS", "DESTINATION RULE")
         for item in list {
@@ -42,7 +55,10 @@ extension Command {
         return table.lines
       }
     case "endpoints":
-      try show(client.get("/v1/config/endpoints", as: [EndpointConfigInfo].self), as: format) { list in
+      let endpoints = try client.get("/v1/config/endpoints", as: [EndpointConfigInfo].self).filter {
+        wanted.admits(cluster: $0.cluster)
+      }
+      try show(endpoints, as: format) { list in
         var table = Table("ENDPOINT", "VIA", "STATUS", "WORKLOAD", "WEIGHT", "LOCALITY", "CLUSTER", states: [2])
         for item in list {
           table.row(item.endpoint, item.via, item.status, item.workload, "\(item.weight)", item.locality, item.cluster)
@@ -89,9 +105,34 @@ extension Command {
       from: arguments.value("from"), gatewayPort: gateway, namespace: arguments.value("namespace") ?? "default",
       method: arguments.operands.count == 2 ? arguments.operands[0] : "GET", url: last, headers: headers)
     let answer = try AdminClient(arguments).post("/v1/explain", request, as: ExplainAnswer.self)
-    try show(answer, as: arguments.format) {
-      $0.text.split(separator: "\n", omittingEmptySubsequences: false).map { Terminal.clean(String($0)) }
+    try show(answer, as: arguments.format) { answer in
+      answer.text.split(separator: "\n").map { Terminal.clean(String($0)) }
+        + answer.notes.map { "not in force  \(Terminal.clean($0))" }
     }
     return .done
+  }
+}
+
+/// What `config` is asked to show.
+private struct ConfigFilter {
+  private let host: String?
+  private let port: UInt16?
+  private let subset: String?
+
+  init(_ arguments: Arguments) throws {
+    host = arguments.value("fqdn")?.lowercased()
+    port = try arguments.value("port").map { _ in UInt16(try arguments.number("port", default: 0, in: 1...65535)) }
+    subset = arguments.value("subset")
+  }
+
+  func admits(host name: String) -> Bool { host.map { name == $0 || name.hasPrefix($0 + ".") } ?? true }
+  func admits(port number: UInt16) -> Bool { port == nil || port == number }
+  func admits(subset name: String) -> Bool { subset == nil || subset == name }
+
+  /// By a name such as `outbound|9080|v1|reviews.default.svc.cluster.local`.
+  func admits(cluster: String) -> Bool {
+    let parts = cluster.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
+    guard parts.count == 4 else { return host == nil && port == nil && subset == nil }
+    return admits(host: parts[3]) && admits(port: UInt16(parts[1]) ?? 0) && admits(subset: parts[2])
   }
 }

@@ -10,9 +10,14 @@ struct Table {
     stateColumns = states
   }
 
-  mutating func row(_ cells: String...) {
-    rows.append(cells.map { Terminal.clean($0.isEmpty ? "-" : $0) })
+  init(columns heads: [String], states: Set<Int> = []) {
+    self.heads = heads
+    stateColumns = states
   }
+
+  mutating func row(_ cells: String...) { row(cells) }
+
+  mutating func row(_ cells: [String]) { rows.append(cells.map { Terminal.clean($0.isEmpty ? "-" : $0) }) }
 
   var isEmpty: Bool { rows.isEmpty }
 

@@ -1,0 +1,76 @@
+import Cluster
+import Consensus
+import FoundationEssentials
+import HTTPCodec
+import MeshActors
+import MeshConfig
+import Primitives
+import Transport
+
+/// Objects as they come, change and go, told to whoever keeps the connection.
+extension AdminRoutes {
+  /// Sends every object that is asked for as added, then each change as soon as this node has it.
+  func watch(_ request: HTTPRequest, _ exchange: HTTPExchange) async throws {
+    let filter = try ObjectFilter(QueryParameters(request.query))
+    let (opened, open) = AsyncStream.makeStream(of: Void.self)
+    let watcher = Task {
+      // Events follow the head of the answer.
+      for await _ in opened {}
+      await send(filter, to: exchange)
+      exchange.end()
+    }
+    exchange.openStream { watcher.cancel() }
+    open.finish()
+  }
+
+  private func send(_ filter: ObjectFilter, to exchange: HTTPExchange) async {
+    var told = ToldObjects()
+    for await _ in node.cluster.changes() {
+      let control = node.cluster.view.control
+      guard told.isBehind(control) else { continue }
+      for event in told.catchUp(with: control, filter, await gatewayStatus()) {
+        guard let line = try? AdminRoutes.line(event) else { continue }
+        exchange.send(line)
+      }
+    }
+  }
+
+  private static func line(_ event: ObjectEvent) throws -> [UInt8] {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return Array(try encoder.encode(event))
+  }
+}
+
+/// What a watcher has been told.
+private struct ToldObjects {
+  private var objects: [Consensus.ObjectKey: StoredObjectInfo] = [:]
+  private var revision: LogIndex?
+
+  func isBehind(_ control: ControlState) -> Bool { revision != control.revision }
+
+  /// What to tell now, in the order of keys.
+  mutating func catchUp(
+    with control: ControlState, _ filter: ObjectFilter, _ status: GatewayAPI.Status?
+  ) -> [ObjectEvent] {
+    revision = control.revision
+    var events: [ObjectEvent] = []
+    for key in objects.keys.sorted() where control.objects[key] == nil {
+      if let gone = objects.removeValue(forKey: key) { events.append(ObjectEvent(type: .deleted, object: gone)) }
+    }
+    for (key, stored) in control.sortedObjects where filter.admits(key) {
+      let known = objects[key]
+      if known?.resourceVersion == stored.version.number { continue }
+      guard let object = StoredObjectInfo(stored, status) else { continue }
+      objects[key] = object
+      // Deleted and made anew between two looks: both are told.
+      if let known, known.creationIndex != object.creationIndex {
+        events.append(ObjectEvent(type: .deleted, object: known))
+        events.append(ObjectEvent(type: .added, object: object))
+      } else {
+        events.append(ObjectEvent(type: known == nil ? .added : .modified, object: object))
+      }
+    }
+    return events
+  }
+}
