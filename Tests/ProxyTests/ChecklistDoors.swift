@@ -33,16 +33,14 @@ struct Doors: Sendable {
     switch way {
     case .outbound: Wire.connect(port: outbound)
     case .gateway: Wire.connect(port: gateway)
-    case .secured:
-      Wire.secured(port: secured, http2 ? binaryBrowser : browser, serverName: Self.serverName)
+    case .secured: Wire.secured(port: secured, http2 ? binaryBrowser : browser, serverName: Self.serverName)
     }
   }
 
   /// A connection of another node, for the workload's port, or for the server name given.
   func connectMesh(_ serverName: String? = nil, opaque: Bool = false) -> Wire {
     Wire.secured(
-      port: mesh, opaque ? opaqueMember : member,
-      serverName: serverName ?? "\(plain.port).reviews-v1.default.workload.mesh")
+      port: mesh, opaque ? opaqueMember : member, serverName: serverName ?? "\(plain.port).reviews-v1.default.workload.mesh")
   }
 
   /// All that comes back on a connection of its own.
@@ -71,10 +69,9 @@ extension Doors {
   }
 
   /// Opens the doors, gives them to `body` on a blocking thread, and closes them. Requests have ended and are logged then.
-  @discardableResult
-  static func open<Result: Sendable>(
-    _ plan: Plan = Plan(), _ body: @escaping @Sendable (Doors) -> Result
-  ) async throws -> (result: Result, doors: Doors, statistics: ProxyStatistics) {
+  @discardableResult static func open<Result: Sendable>(_ plan: Plan = Plan(), _ body: @escaping @Sendable (Doors) -> Result)
+    async throws -> (result: Result, doors: Doors, statistics: ProxyStatistics)
+  {
     let authority = try MeshHopTests.Authority("n1")
     let bundle = try MeshHopTests.bundle(authority)
     let files = try CertificateFiles("edge", signedBy: authority.signer)
@@ -95,8 +92,7 @@ extension Doors {
     let ports = published.listeners.map { $0.address?.port ?? 0 }
     let key = PrivateKey.generate()
     let leaf = try authority.signer.issue(
-      to: key.publicKey, identity: TestMesh.identity("client"), now: MeshHopTests.Authority.today,
-      lifetime: 3600)
+      to: key.publicKey, identity: TestMesh.identity("client"), now: MeshHopTests.Authority.today, lifetime: 3600)
     let identity = try TLSIdentity(chain: [leaf], key: key)
     func browser(_ name: String) throws -> TLSContext {
       try .client(identity: nil, trust: .nobody, protocols: [name], minimum: .tls12)
@@ -105,8 +101,7 @@ extension Doors {
       try .client(identity: identity, trust: .members(bundle), protocols: [name])
     }
     let doors = Doors(
-      outbound: ports[0], gateway: ports[1], secured: ports[2], mesh: ports[3], plain: plain,
-      binary: binary, log: log,
+      outbound: ports[0], gateway: ports[1], secured: ports[2], mesh: ports[3], plain: plain, binary: binary, log: log,
       browser: try browser("http/1.1"), binaryBrowser: try browser("h2"), member: try member("h2"),
       opaqueMember: try member("istio"))
     let result = await blocking { body(doors) }
@@ -164,66 +159,51 @@ extension Doors {
     let names = ByteTable([(Array("reviews".utf8), 0), (Array("ratings".utf8), 1)])
     return RouteTable(
       ports: (port == 80 ? [80, 8080] : [port]).map { number in
-        RouteTable.PortTable(
-          port: number, virtualHosts: [plain, binary], exact: names, wildcards: [])
+        RouteTable.PortTable(port: number, virtualHosts: [plain, binary], exact: names, wildcards: [])
       }, fallback: .notFound)
   }
 
   private static func state(
-    _ plan: Plan, plain: UInt16, binary: UInt16, certificate: CertificateFiles,
-    _ options: ProxyOptions,
+    _ plan: Plan, plain: UInt16, binary: UInt16, certificate: CertificateFiles, _ options: ProxyOptions,
     _ identities: ProxyIdentities
   ) -> ProxyState {
     var mesh = TestMesh()
     var http2 = mesh.cluster("ratings", endpoints: [TestMesh.endpoint(binary, key: 2)])
     http2.protocol = .http2
     mesh.clusters = [mesh.cluster("reviews", endpoints: [TestMesh.endpoint(plain, key: 1)]), http2]
-    mesh.workloads = [
-      TestMesh.facts("client", "default", "client"),
-      TestMesh.facts("reviews-v1", "default", "reviews"),
-    ]
-    var tls = GatewayListener(
-      port: 8443, gateways: ["default/edge"], localWorkload: 0, table: table(plan, port: 8443))
-    tls.role = .https(
-      ServerTLS(sources: [.files(certificate: certificate.certificate, key: certificate.key)]))
+    mesh.workloads = [TestMesh.facts("client", "default", "client"), TestMesh.facts("reviews-v1", "default", "reviews")]
+    var tls = GatewayListener(port: 8443, gateways: ["default/edge"], localWorkload: 0, table: table(plan, port: 8443))
+    tls.role = .https(ServerTLS(sources: [.files(certificate: certificate.certificate, key: certificate.key)]))
     tls.server = "default/edge/tls"
     tls.serverNames = ["reviews", "ratings"].map { ServerNamePattern($0) }
-    var open = GatewayListener(
-      port: 8000, gateways: ["default/edge"], localWorkload: 0, table: table(plan, port: 8000))
+    var open = GatewayListener(port: 8000, gateways: ["default/edge"], localWorkload: 0, table: table(plan, port: 8000))
     open.server = "default/edge/http"
     open.expectsProxyProtocol = plan.expectsProxyProtocol
     mesh.gateways = [open, tls]
     mesh.locals = [
       LocalWorkload(
-        workload: 0, identity: TestMesh.identity("client"), address: "127.0.0.1", ports: [],
-        outbound: 0, outboundPort: nil,
+        workload: 0, identity: TestMesh.identity("client"), address: "127.0.0.1", ports: [], outbound: 0, outboundPort: nil,
         isGateway: true, health: .healthy),
       LocalWorkload(
         workload: 1, identity: TestMesh.identity("reviews"), address: "127.0.0.1",
-        ports: [WorkloadRecord.Port(name: "http", servicePort: 80, port: plain, protocol: .http)],
-        outbound: 0,
+        ports: [WorkloadRecord.Port(name: "http", servicePort: 80, port: plain, protocol: .http)], outbound: 0,
         outboundPort: nil, isGateway: false, health: .healthy),
     ]
     let known = mesh.snapshot
     let snapshot = MeshSnapshot(
-      revision: 1, registryVersion: 1, settings: known.settings, services: known.services,
-      clusters: mesh.clusters ?? [],
-      workloads: mesh.workloads, outbound: [table(plan, port: 80)],
-      localWorkloads: mesh.locals ?? [],
-      gateways: mesh.gateways, tcp: [])
-    let kinds: [ProxyListener.Kind] = [
-      TestMesh.client, .gateway(port: 8000), .gateway(port: 8443), .meshInbound,
-    ]
+      revision: 1, registryVersion: 1, settings: known.settings, services: known.services, clusters: mesh.clusters ?? [],
+      workloads: mesh.workloads, outbound: [table(plan, port: 80)], localWorkloads: mesh.locals ?? [], gateways: mesh.gateways,
+      tcp: [])
+    let kinds: [ProxyListener.Kind] = [TestMesh.client, .gateway(port: 8000), .gateway(port: 8443), .meshInbound]
     return ProxyState(
-      snapshot: snapshot, listeners: kinds.map { ProxyListener($0, on: .ip(.loopback, port: 0)) },
-      identities: identities,
+      snapshot: snapshot, listeners: kinds.map { ProxyListener($0, on: .ip(.loopback, port: 0)) }, identities: identities,
       options: options)
   }
 }
 
 extension Wire {
   /// The plain side of a TLS connection; closed at once when the handshake fails.
-  static func secured(port: UInt16, _ context: TLSContext, serverName: String) -> Wire {
+  static func secured(port: UInt16, _ context: TLSContext, serverName: String?) -> Wire {
     var pair: [Int32] = [-1, -1]
     socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair)
     let (near, far) = (pair[0], pair[1])
@@ -242,8 +222,7 @@ extension Wire {
     var buffer = [UInt8](repeating: 0, count: 64 * 1024)
     while true {
       var polls = [
-        pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: far, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: far, events: Int16(POLLIN), revents: 0),
       ]
       guard poll(&polls, 2, 10_000) > 0 else { return }
       if polls[1].revents != 0 {
@@ -251,9 +230,7 @@ extension Wire {
         guard count > 0 else { return }
         var sent = 0
         while sent < count {
-          let result = buffer.withUnsafeBytes {
-            line.session.write(UnsafeRawBufferPointer(rebasing: $0[sent..<count]))
-          }
+          let result = buffer.withUnsafeBytes { line.session.write(UnsafeRawBufferPointer(rebasing: $0[sent..<count])) }
           guard case .bytes(let part) = result else {
             guard result == .wouldBlock, line.wire.canWrite(within: 10_000) else { return }
             continue
@@ -263,8 +240,7 @@ extension Wire {
       }
       loop: while true {
         switch buffer.withUnsafeMutableBytes({ line.session.read(into: $0) }) {
-        case .bytes(let count):
-          guard Glibc.send(far, buffer, count, Int32(MSG_NOSIGNAL)) == count else { return }
+        case .bytes(let count): guard Glibc.send(far, buffer, count, Int32(MSG_NOSIGNAL)) == count else { return }
         case .wouldBlock: break loop
         case .endOfStream, .failed: return
         }
@@ -282,25 +258,16 @@ extension Doors {
   /// Sends each request to every door, for both applications, with another request right behind it: the answer has the
   /// status, nothing follows it, the connection ends, and no application sees a whole request. There is one log line each.
   static func expectRefusal(
-    _ status: Int, _ requests: [String], ways: [Way] = Way.allCases,
-    reachesApplication: Bool = false,
+    _ status: Int, _ requests: [String], ways: [Way] = Way.allCases, reachesApplication: Bool = false,
     at location: SourceLocation = #_sourceLocation
   ) async throws {
     let cases = requests.flatMap { text in
-      [text, text.replacing("Host: reviews", with: "Host: ratings")].flatMap { text in
-        ways.map { (text, $0) }
-      }
+      [text, text.replacing("Host: reviews", with: "Host: ratings")].flatMap { text in ways.map { (text, $0) } }
     }
-    let (answers, doors, _) = try await open { doors in
-      cases.map { text, way in doors.answer(way, text + smuggled) }
-    }
+    let (answers, doors, _) = try await open { doors in cases.map { text, way in doors.answer(way, text + smuggled) } }
     for (answer, (text, way)) in zip(answers, cases) {
-      #expect(
-        answer.hasPrefix("HTTP/1.1 \(status) "), "\(way) \(text.prefix(200)): \(answer)",
-        sourceLocation: location)
-      #expect(
-        answer.times("HTTP/1.1 ") == 1, "\(way) \(text.prefix(200)): \(answer)",
-        sourceLocation: location)
+      #expect(answer.hasPrefix("HTTP/1.1 \(status) "), "\(way) \(text.prefix(200)): \(answer)", sourceLocation: location)
+      #expect(answer.times("HTTP/1.1 ") == 1, "\(way) \(text.prefix(200)): \(answer)", sourceLocation: location)
     }
     #expect(!doors.recorded.contains { $0.contains("smuggled") }, sourceLocation: location)
     if !reachesApplication { #expect(doors.recorded.isEmpty, sourceLocation: location) }
@@ -312,7 +279,5 @@ extension Doors {
 }
 
 extension StringProtocol {
-  func times(_ text: String) -> Int {
-    split(separator: text, omittingEmptySubsequences: false).count - 1
-  }
+  func times(_ text: String) -> Int { split(separator: text, omittingEmptySubsequences: false).count - 1 }
 }

@@ -78,8 +78,7 @@ import Testing
       mesh.cluster("other", endpoints: [TestMesh.endpoint(second.port, key: 2)]),
     ]
     var route = TestMesh.route(
-      TestMesh.forward((0, 1)),
-      retry: RetryPolicy(attempts: 2, conditions: .gatewayError, backoff: .milliseconds(1)))
+      TestMesh.forward((0, 1)), retry: RetryPolicy(attempts: 2, conditions: .gatewayError, backoff: .milliseconds(1)))
     route.mirrors = [MirrorPolicy(cluster: 1, clusterName: "other", partsPerMillion: 1_000_000)]
     mesh.routes = [route]
     let large = 200_000

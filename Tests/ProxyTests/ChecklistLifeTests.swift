@@ -12,9 +12,7 @@ import Transport
   private static let get = "GET / HTTP/1.1\r\nHost: reviews\r\nConnection: close\r\n\r\n"
 
   /// Nothing open but what idles in the pool, and one line for each request.
-  private func expectSettled(
-    _ doors: Doors, _ statistics: ProxyStatistics, lines: Int, idle: Int = 0
-  ) {
+  private func expectSettled(_ doors: Doors, _ statistics: ProxyStatistics, lines: Int, idle: Int = 0) {
     #expect(statistics.openConnections == 0)
     #expect(statistics.counters.upstreamConnections <= idle)
     #expect(doors.logLines.count == lines, "\(doors.log.text)")
@@ -32,15 +30,11 @@ import Transport
     let (answers, doors, statistics) = try await Doors.open(plan) { doors in
       Doors.Way.allCases.map { doors.answer($0, Self.get) }
     }
-    #expect(
-      answers.allSatisfy { $0.hasPrefix("HTTP/1.1 504 ") && $0.times("HTTP/1.1 ") == 1 },
-      "\(answers)")
+    #expect(answers.allSatisfy { $0.hasPrefix("HTTP/1.1 504 ") && $0.times("HTTP/1.1 ") == 1 }, "\(answers)")
     expectSettled(doors, statistics, lines: 3)
   }
 
-  @Test func `L2: an application that breaks off after our own answer adds nothing to it`()
-    async throws
-  {
+  @Test func `L2: an application that breaks off after our own answer adds nothing to it`() async throws {
     let plan = Doors.Plan(
       script: { origin, wire in
         _ = wire.receive(until: "\r\n\r\n")
@@ -63,16 +57,12 @@ import Transport
       }
     }
     for answer in answers {
-      #expect(
-        answer.hasPrefix("HTTP/1.1 504 ") && answer.times("HTTP/1.1 ") == 2
-          && !answer.contains("evil"), "\(answer)")
+      #expect(answer.hasPrefix("HTTP/1.1 504 ") && answer.times("HTTP/1.1 ") == 2 && !answer.contains("evil"), "\(answer)")
     }
     expectSettled(doors, statistics, lines: 6)
   }
 
-  @Test func `L3, C14: clients that leave at any point are logged once, and their work ends`()
-    async throws
-  {
+  @Test func `L3, C14: clients that leave at any point are logged once, and their work ends`() async throws {
     let plan = Doors.Plan(script: { _, wire in
       _ = wire.receive(until: "\r\n\r\n")
       wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -100,10 +90,7 @@ import Transport
     expectSettled(doors, statistics, lines: 9)
   }
 
-  @Test
-  func `L7: a client that leaves while its server is being connected to leaves no socket behind`()
-    async throws
-  {
+  @Test func `L7: a client that leaves while its server is being connected to leaves no socket behind`() async throws {
     // A listener whose queue is full answers no SYN.
     let (_, statistics) = try await Self.unanswered { port in
       for _ in 0..<5 {
@@ -117,9 +104,7 @@ import Transport
     #expect(statistics.openConnections == 0 && statistics.counters.upstreamConnections == 0)
   }
 
-  private static func unanswered(_ body: @escaping @Sendable (UInt16) -> Void) async throws -> (
-    Void, ProxyStatistics
-  ) {
+  private static func unanswered(_ body: @escaping @Sendable (UInt16) -> Void) async throws -> (Void, ProxyStatistics) {
     let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(listener) }
     var address = sockaddr_in()
@@ -150,9 +135,7 @@ import Transport
       var route = TestMesh.route()
       route.requestHeaders.set = [.init(name: Array("x-word".utf8), value: Array(word.utf8))]
       route.responseHeaders.set = route.requestHeaders.set
-      return TestMesh(
-        endpoints: [TestMesh.endpoint(origin.port)], routes: [route], revision: revision
-      ).state()
+      return TestMesh(endpoints: [TestMesh.endpoint(origin.port)], routes: [route], revision: revision).state()
     }
     let first = state("first", revision: 1)
     let runtime = try ProxyRuntime(workers: 1, serving: first, seed: 7)

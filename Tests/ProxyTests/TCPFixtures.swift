@@ -89,7 +89,7 @@ final class TLSWire {
   let wire: Wire
   let session: TLSSession
 
-  init?(port: UInt16, _ context: TLSContext, serverName: String) {
+  init?(port: UInt16, _ context: TLSContext, serverName: String?) {
     wire = Wire.connect(port: port)
     guard let session = try? TLSSession(context, descriptor: wire.descriptor, serverName: serverName, expecting: .any) else {
       return nil
