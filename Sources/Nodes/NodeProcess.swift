@@ -29,6 +29,7 @@ public enum NodeProcess {
   public static func run(
     file: ClusterFile, node: ClusterFile.Node, options: StartOptions, pending: @escaping @Sendable () -> [Int32]
   ) async throws {
+    Allocator.limitArenas(workers: options.workers)
     let log = try NodeLog(node: node.name.string, path: options.logFile)
     do {
       _ = try ProcessSettings.raiseDescriptorLimit()

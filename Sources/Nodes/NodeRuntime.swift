@@ -165,6 +165,7 @@ actor NodeRuntime {
     tasks.append(Task { await self.allocateAddresses() })
     tasks.append(Task { await self.lastKnown.run() })
     tasks.append(Task { await self.watchRegistry() })
+    tasks.append(Task { await Self.returnMemory() })
     if node.gateway { tasks.append(Task { await self.publishGateway() }) }
     log.info(
       "node \(node.name) of cluster \(file.cluster) runs at \(node.address), admin socket \(file.adminSocketPath(of: node))")
@@ -289,6 +290,14 @@ actor NodeRuntime {
         log.warning("the registry of \(lagging.map(\.string).joined(separator: ", ")) differs from this node's for 15 s")
       }
       outOfStep = lagging
+    }
+  }
+
+  /// What a change, a handshake storm or a burst of traffic has left free goes back to the system.
+  private static func returnMemory() async {
+    while !Task.isCancelled {
+      try? await Task.sleep(for: .seconds(5))
+      Allocator.returnFreePages()
     }
   }
 

@@ -8,6 +8,8 @@ public enum TransportLimits {
   public static let listenerBacklog: Int32 = 4096
   /// Buffers one `writev` hands over; Linux refuses more than 1024 (`UIO_MAXIOV`), and more than 64 gain nothing.
   public static let buffersPerWrite = 64
+  /// Free bytes of the heap that are not worth giving back: the next burst of traffic needs them again.
+  public static let freeHeapBytesKept = 2 * 1024 * 1024
   /// Bytes of a Unix socket's path (`sun_path` less its NUL).
   public static let unixPathBytesMax = 107
 

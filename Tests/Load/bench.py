@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-from peers import (Envoy, EnvoyScaled, EnvoyTwoHops, HAProxy, HAProxyScaled, Nginx, NginxScaled, Ours, OursScaled,
-                   OursTwoHops, Site, answers, eventually, time, version)
+from peers import (Envoy, EnvoyScaled, EnvoyTwoHops, HAProxy, HAProxyScaled, Nginx, NginxScaled, Ours, OursOnCores,
+                   OursScaled, OursTwoHops, Site, answers, eventually, time, version)
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -191,6 +191,22 @@ class Bench:
         self.memory("memory, 1,000 routes and 10,000 endpoints", peers)
         self.measure("1,000 routes, 10,000 endpoints, 64 connections", peers, lambda peer: self.http(peer, host=host), rounds=2)
 
+    def workers(self, peers):
+        """Whether more workers carry more, and carry equal shares; load and origin take part of the same cores."""
+        for peer in peers:
+            eventually(lambda: self.is_served(peer), f"{peer.name} answers", 30)
+        for connections in (64, 2000):
+            scenario = f"workers on all cores, {connections:,} connections"
+
+            def load(peer):
+                before = peer.busy_seconds()
+                result = self.http(peer, connections=connections)
+                busy = [after - one for one, after in zip(before, peer.busy_seconds())]
+                result["busiest"] = max(busy) / max(1e-9, sum(busy))
+                return result
+
+            self.measure(scenario, peers, load, rounds=2)
+
     # MARK: Memory
 
     def memory(self, name, peers):
@@ -245,6 +261,9 @@ class Bench:
             self.with_peers(present(Ours(site, 1, self.mesh_node), Nginx(site, 11), HAProxy(site, 12), Envoy(site, 13)), self.one_hop)
             self.with_peers(present(OursTwoHops(site, 21, self.mesh_node), EnvoyTwoHops(site, 31, http2=False),
                                     EnvoyTwoHops(site, 32, http2=True)), self.two_hops)
+            if not self.only or "workers" in self.only:
+                self.with_peers([OursOnCores(site, 61, self.mesh_node, 1), OursOnCores(site, 62, self.mesh_node, os.cpu_count())],
+                                self.workers)
             if self.wanted("1,000 routes and 10,000 endpoints") or self.wanted("memory, 1,000 routes and 10,000 endpoints"):
                 self.with_peers(present(OursScaled(site, 41, self.mesh_node), NginxScaled(site, 51), HAProxyScaled(site, 52),
                                         EnvoyScaled(site, 53)), self.scaled)
@@ -267,6 +286,7 @@ class Bench:
     def report(self):
         lines = [f"Measured {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC on {machine()}; {versions(self.mesh_node)}.", ""]
         lines += ["| work | proxy | CPU, µs each | to mesh-node | each second | p50 / p99 / p99.9, ms |", "|---|---|---|---|---|---|"]
+        spread = ["", "| workers | CPU, µs each | requests each second | busiest worker's share |", "|---|---|---|---|"]
         memory = ["", "| memory | proxy | amount | to mesh-node |", "|---|---|---|---|"]
         for scenario in self.results:
             table = self.medians(scenario)
@@ -277,12 +297,15 @@ class Bench:
                     amount = f"{one['bytes'] / 1e6:.1f} MB" if one["bytes"] > 1e6 else f"{one['bytes'] / 1024:.1f} KB"
                     memory.append(f"| {scenario} | {name} | {amount} | {ratio} |")
                     continue
+                if "busiest" in one:
+                    spread.append(f"| {name}, {scenario.split(', ', 1)[1]} | {one['cpu']:.1f} | {int(one['perSecond']):,} | {one['busiest']:.0%} |")
+                    continue
                 ratio = f"{one['cpu'] / ours['cpu']:.2f}" if ours else ""
                 latency = f"{one['p50'] / 1000:.2f} / {one['p99'] / 1000:.2f} / {one['p999'] / 1000:.2f}" if "p50" in one else ""
                 lines.append(f"| {scenario} | {name} | {one['cpu']:.1f} | {ratio} | {int(one['perSecond']):,} | {latency} |")
         if self.notes:
             memory += ["", "Said during the run:", ""] + [f"- {note}" for note in dict.fromkeys(self.notes)]
-        return "\n".join(lines + memory)
+        return "\n".join(lines + (spread if len(spread) > 3 else []) + memory)
 
 
 def machine():

@@ -134,8 +134,9 @@ def stat_fields(pid):
 
 
 class BenchMesh(Mesh):
-    def __init__(self, program, site, first_host, nodes):
-        super().__init__(program, nodes=nodes, start_options=("--workers", "1"))
+    def __init__(self, program, site, first_host, nodes, workers=1, cores="0"):
+        super().__init__(program, nodes=nodes, start_options=("--workers", str(workers)))
+        self.cores = cores
         shutil.rmtree(self.directory)
         self.directory = site.path(f"mesh-{first_host}")
         os.makedirs(f"{self.directory}/seed")
@@ -147,7 +148,7 @@ class BenchMesh(Mesh):
             json.dump(file, out)
 
     def prefix(self, node):
-        return ["taskset", "-c", "0"]
+        return ["taskset", "-c", self.cores]
 
 
 SERVICE_ENTRY = """apiVersion: networking.istio.io/v1
@@ -220,6 +221,30 @@ class Ours(Peer):
         self.processes = []
 
 
+class OursOnCores(Ours):
+    """So many workers, free to use all cores."""
+
+    does = ("http",)
+
+    def __init__(self, site, host, program, workers):
+        super().__init__(site, host, program)
+        self.name, self.workers = f"{workers} worker{'s'[:workers - 1]}", workers
+        self.mesh.start_options = ["--workers", str(workers)]
+        self.mesh.cores = f"0-{os.cpu_count() - 1}"
+
+    def busy_seconds(self):
+        """CPU seconds of each worker thread."""
+        tasks, seconds = f"/proc/{self.processes[0].pid}/task", []
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/comm") as comm:
+                if not comm.read().startswith("mesh-worker-"):
+                    continue
+            with open(f"{tasks}/{task}/stat") as stat:
+                fields = stat.read().rsplit(")", 1)[1].split()
+            seconds.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+        return seconds
+
+
 class OursScaled(Ours):
     name = "mesh-node"
     does = ("http",)
@@ -254,10 +279,13 @@ spec:
 
     def start(self):
         self.mesh.start()
+        self.run_workloads()
+        self.processes = [self.mesh.processes["n0"], self.mesh.processes["n1"]]
+
+    def run_workloads(self):
         origin = ("--address", self.site.origin)
         self.mesh.run("echo", self.site.origin_port, None, node="n1", options=(*origin, "--service-port", "9080"))
         self.mesh.run("caller", self.site.origin_port, None, node="n0", options=origin)
-        self.processes = [self.mesh.processes["n0"], self.mesh.processes["n1"]]
 
     def target(self, work):
         return self.address, 15100
