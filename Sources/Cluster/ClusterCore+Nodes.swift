@@ -10,6 +10,8 @@ extension ClusterCore {
     guard !isStopped else { return }
     forgetTheRemoved()
     stayIfStarted()
+    // Whether the others still answer shows itself by no event.
+    if raft.isLeader { candidatesChanged() }
     loop.schedule(after: .seconds(1)) { [weak self] in self?.keepHouse() }
   }
 
@@ -23,7 +25,7 @@ extension ClusterCore {
   private func takePosture(_ new: NodePosture) {
     guard new != posture else { return }
     posture = new
-    roles.feed(new == .active ? RoleLeaseInput.staying : .leaving)
+    takeRolesOrNot()
     for key in workloads.keys.sorted() {
       if let workload = workloads[key] { try? registry.publish(workload: shown(workload)) }
     }
@@ -72,6 +74,7 @@ extension ClusterCore {
   private func forgetTheRemoved() {
     let known = Set(raft.state.trust.anchors.map(\.node))
     guard known.contains(local.name) else { return }
+    registry.readmit(known)
     for member in membership.members where member.name != local.name && !known.contains(member.name) {
       guard !member.state.isLive else { continue }
       links.disconnect(member.name, reason: "\(member.name) was removed from the cluster")

@@ -185,15 +185,17 @@ final class ClusterCore {
   }
 
   /// Whoever leads decides by this who may hold which role.
-  private func candidatesChanged() {
+  func candidatesChanged() {
     let members = membership.members
     let issuers = IssuerRule.issuers(anchors: raft.state.trust.anchors, bundleVersions: bundleVersions(of: members))
+    let absent = raft.status.absentMembers(at: EventLoop.monotonicNow())
     roles.feed(
       .members(
         members.map { member in
           RoleCandidate(
             name: member.name, liveness: Self.liveness(member.state), canIssue: issuers.contains(member.name),
-            isLeaving: raft.state.posture(of: member.name) != .active || (isLeaving && member.name == local.name))
+            isLeaving: raft.state.posture(of: member.name) != .active || absent.contains(member.name)
+              || (isLeaving && member.name == local.name))
         }))
   }
 
@@ -237,7 +239,7 @@ final class ClusterCore {
 
   nonisolated(nonsending) func leave() async {
     isLeaving = true
-    roles.feed(RoleLeaseInput.leaving)
+    takeRolesOrNot()
     membersChanged()
     if raft.isLeader { raft.transferLeadership() }
     await withCheckedContinuation { continuation in
@@ -336,7 +338,19 @@ final class ClusterCore {
 
   func failed(_ text: String) {
     failure = text
+    takeRolesOrNot()
     publish(.raft)
+  }
+
+  func recovered() {
+    failure = nil
+    takeRolesOrNot()
+    publish(.raft)
+  }
+
+  /// A node that goes, or cannot promise anything, gives its roles back and takes none.
+  func takeRolesOrNot() {
+    roles.feed(posture == .active && !isLeaving && raft.takesPart ? RoleLeaseInput.staying : .leaving)
   }
 
   func epoch(of role: Role) -> RoleEpoch? { roles.epoch(of: role) }
@@ -357,7 +371,17 @@ final class ClusterCore {
   func diverged() {
     failure = "what this node knew had parted from the voters' log, as after a recovery without quorum; it took theirs"
   }
-  func leaderHoldsLease() -> Bool { raft.holdsLease(at: EventLoop.monotonicNow()) }
+  /// Whether this node leads for sure, and has applied all that is decided: that may have moved a role on.
+  func leaderHoldsLease() -> Bool {
+    raft.holdsLease(at: EventLoop.monotonicNow()) && raft.state.applied.index >= raft.status.commitIndex
+  }
+
+  /// Puts into the log what this node decided as the leader. Dropped when it leads no more: its successor knows of renewals that it
+  /// does not.
+  func proposeAsLeader(_ command: Command) {
+    guard raft.isLeader, raft.status.term == ledTerm else { return }
+    raft.propose(command) { _ in }
+  }
 
   /// What no one waits for: dropped when no leader is known, and decided again by the core that asked.
   func proposeQuietly(_ command: Command) {

@@ -4,6 +4,11 @@ public enum ClusterLimits {
   static let datagramBytesMax = 1_500
   /// Datagrams read before the control loop serves links and timers again.
   static let datagramsPerTurn = 64
+  /// Bytes that have to be free before a node whose disk was full takes part in consensus again: a few hundred changes, so that it
+  /// does not fall out at the next one.
+  static let roomBytesMin: UInt64 = 1 << 20
+  /// Between two looks for room: the first soon, later ones further apart.
+  static let roomIntervals: ClosedRange<Duration> = .milliseconds(250) ... .seconds(4)
   /// Entries applied since the last snapshot that cause the next: keeps the log, and a restart, short.
   static let entriesBetweenSnapshots = 2_000
   /// Proposals that wait for their entry to be applied; more are refused as overloaded.

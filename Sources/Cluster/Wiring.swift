@@ -13,7 +13,8 @@ final class Wiring {
       applied: { [self] entry in core?.applied(entry) },
       restored: { [self] in core?.restored() },
       leadershipChanged: { [self] in core?.leadershipChanged() },
-      failed: { [self] text in core?.failed(text) })
+      failed: { [self] text in core?.failed(text) },
+      recovered: { [self] in core?.recovered() })
   }
 
   var followOutputs: FollowDriver.Outputs {
@@ -32,6 +33,7 @@ final class Wiring {
       leader: { [self] in core?.leader },
       leaderHoldsLease: { [self] in core?.leaderHoldsLease() ?? false },
       propose: { [self] command in core?.proposeQuietly(command) },
+      proposeAsLeader: { [self] command in core?.proposeAsLeader(command) },
       heldRolesChanged: { [self] in core?.publish(.roles) })
   }
 

@@ -12,6 +12,8 @@ public enum ConsensusLimits {
   public static let snapshotBytesMax = 64 << 20
   /// Bytes of one snapshot chunk: a bulk frame that delays an urgent one by about a millisecond at 1 Gbit/s.
   public static let chunkBytesMax = 256 << 10
+  /// Without an answer for this long a member takes no part in consensus: many heartbeats, and less than a role's lease.
+  public static let memberSilence: Duration = .milliseconds(800)
   /// Voters and learners of one configuration.
   public static let membersMax = 64
   /// Linearizable reads waiting on the leader; further ones are refused and may be retried.

@@ -74,7 +74,11 @@ extension Registry {
   /// asked for. What is higher here is the peer's to ask for.
   public func missing(comparedTo theirs: [RegistryMessage.OwnerDigest]) -> [RegistryMessage.OwnerRequest] {
     theirs.compactMap { their in
-      guard their.owner != owner else { return nil }
+      guard their.owner != owner else {
+        // Rows of an earlier life that was ahead of this one: seeing them, this node goes on above them.
+        let ours = RowVersion(incarnation: incarnation, sequence: sequence)
+        return their.version > ours ? .init(owner: owner, after: ours) : nil
+      }
       guard let ours = owners[their.owner] else {
         let known = forgotten[their.owner] ?? .zero
         return their.version > known ? .init(owner: their.owner, after: .zero) : nil

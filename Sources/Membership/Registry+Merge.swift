@@ -32,7 +32,7 @@ extension Registry {
     _ candidates: ArraySlice<Candidate>, of owner: NodeName, verify: Verify, at now: Instant, into result: inout MergeResult
   ) {
     if owner == self.owner {
-      checkOwn(candidates, into: &result)
+      checkOwn(candidates, verify: verify, into: &result)
       return
     }
     // The newest node row that proves itself brings the certificates for the others of this batch, whatever their order.
@@ -52,7 +52,7 @@ extension Registry {
     let version = row.version
     guard version > forgotten[row.key.owner] ?? .zero else { return false }
     guard let rows = owners[row.key.owner] else { return true }
-    if let stored = rows.rows[row.key] { return version > stored.row.version }
+    if let stored = rows.rows[row.key] { return version > stored.row.version || mutated(.takeOlderRows) }
     return version >= rows.floor
   }
 
@@ -102,9 +102,13 @@ extension Registry {
     result.rejected.append(.equivocation(key, candidate.row.version))
   }
 
-  /// Only this process writes this node's rows. A newer one means an earlier life whose incarnation was higher.
-  private func checkOwn(_ candidates: ArraySlice<Candidate>, into result: inout MergeResult) {
-    guard let highest = candidates.last?.row.version else { return }
-    if highest > RowVersion(incarnation: incarnation, sequence: sequence) { result.rejected.append(.ownRowAhead(highest)) }
+  /// Only this process writes this node's rows. A newer one that truly is this node's means an earlier life whose incarnation was
+  /// higher: its clock went back, or its disk was an older one.
+  private func checkOwn(_ candidates: ArraySlice<Candidate>, verify: Verify, into result: inout MergeResult) {
+    var chains = owners[owner].map { [$0.certificates] } ?? []
+    for case .node(let node) in candidates.map(\.row.content) { chains.append(node.certificates) }
+    let own = candidates.last { candidate in chains.contains { verify(candidate.signed, owner, $0) } }
+    guard let highest = own?.row.version, highest > RowVersion(incarnation: incarnation, sequence: sequence) else { return }
+    result.rejected.append(.ownRowAhead(highest))
   }
 }

@@ -174,7 +174,7 @@ public struct Registry: Hashable, Sendable {
 
   func isQuarantined(_ row: Row) -> Bool { quarantined[row.key] == row.version }
 
-  /// Removes all rows of an owner that will not come back; it may return with newer ones.
+  /// Removes all rows of an owner that will not come back; it may return with newer ones, and with any after `readmit`.
   public mutating func forget(_ name: NodeName, into effects: inout [Effect]) {
     guard name != owner, let rows = owners.removeValue(forKey: name) else { return }
     ownerNames.removeAll { $0 == name }
@@ -184,6 +184,12 @@ public struct Registry: Hashable, Sendable {
     changeCount &+= 1
     recent.note(rows.rows.keys.sorted())
     effects.append(.changed(rows.inOrder.map { RowChange(old: $0.row, new: nil) }))
+  }
+
+  /// Takes rows of these owners again, whatever was forgotten of them: the cluster has let them in, perhaps anew.
+  public mutating func readmit(_ names: Set<NodeName>) {
+    guard !forgotten.isEmpty else { return }
+    forgotten = forgotten.filter { !names.contains($0.key) }
   }
 
   /// After a long stall or partition: nothing is served as fresh before a peer was compared with again.

@@ -8,8 +8,18 @@ public enum Mutation: Int, CaseIterable, Sendable {
   case voteForWhoLacksEntries
   /// A leader commits entries that only it holds.
   case commitAlone
+  /// A leader commits entries of earlier terms by counting who holds them.
+  case commitEarlierTerms
   /// A follower appends without looking at what comes before.
   case appendBlindly
+  /// A server says what it promises before it is on the disk.
+  case promiseBeforeWriting
+  /// A server whose disk took nothing goes on as if it had.
+  case goOnWithoutRoom
+  /// A leader changes members again before the last change is decided.
+  case changeManyAtOnce
+  /// Servers without a log begin a history by majority, as if no other could be there.
+  case beginAnew
   /// A leader answers reads without asking whether it still leads.
   case readWithoutAsking
   /// A server whose disk lost entries votes as if it had not.
@@ -20,8 +30,12 @@ public enum Mutation: Int, CaseIterable, Sendable {
   case assignEarly
   /// A holder that hands its role over goes on acting.
   case actAfterHandingOver
+  /// Acts under an epoch that was replaced are not refused.
+  case forgetFences
   /// Rows are taken without looking at the signature.
   case believeRows
+  /// Rows are taken although newer ones of theirs are known.
+  case takeOlderRows
   /// A node that is suspected says nothing.
   case neverRefute
   /// A node outside of the consensus does not pull.

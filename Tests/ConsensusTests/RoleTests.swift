@@ -108,18 +108,16 @@ struct RoleAssignmentTests {
     #expect(bench.table[.discovery].epoch == RoleEpoch(2))
   }
 
-  @Test func `a new leader waits for leases it knows nothing of, unless the holder is dead`() {
+  @Test func `a new leader waits for leases it knows nothing of, even of nodes that it takes for dead`() {
     var bench = settled()
     bench.feed(.steppedDown)
     bench.now = bench.now + .seconds(5)
     let dead = bench.holder(.discovery) ?? ""
     bench.set(dead) { $0.liveness = .dead }
     bench.feed(.becameLeader)
-    #expect(bench.moves.count == 1 && bench.holder(.discovery) != dead)
     bench.now = bench.now + .milliseconds(1399)
     bench.feed(.tick)
-    let untouched = Role.allCases.filter { bench.table[$0].epoch == RoleEpoch(1) }
-    #expect(untouched.count == 2)
+    #expect(bench.moves.isEmpty, "the dead may be cut off, and act")
     bench.now = bench.now + .milliseconds(1)
     bench.feed(.tick)
     #expect(Role.allCases.allSatisfy { bench.table[$0].epoch >= RoleEpoch(2) })

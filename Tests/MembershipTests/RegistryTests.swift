@@ -115,6 +115,32 @@ import Testing
     #expect(second.count == 2)
   }
 
+  @Test func `a forgotten owner's rows are taken again once the cluster has let it in`() throws {
+    let (_, rows) = try Self.owner("a", incarnation: 9, workloads: ["details"])
+    var other = try Self.empty()
+    _ = other.merge(rows, verify: Cluster.verify, at: .zero)
+    var effects: [Registry.Effect] = []
+    other.forget(try NodeName("a"), into: &effects)
+    #expect(other.merge(rows, verify: Cluster.verify, at: .zero).accepted == 0, "old rows do not bring it back")
+    let (_, reborn) = try Self.owner("a", incarnation: 5, workloads: ["details"])
+    #expect(other.merge(reborn, verify: Cluster.verify, at: .zero).accepted == 0)
+    other.readmit([try NodeName("a")])
+    #expect(other.merge(reborn, verify: Cluster.verify, at: .zero).accepted == 2)
+  }
+
+  @Test func `a node that sees newer rows of its own goes on above them, when they truly are its own`() throws {
+    let (earlier, rows) = try Self.owner("a", incarnation: 9)
+    var (now, _) = try Self.owner("a", incarnation: 5)
+    #expect(now.missing(comparedTo: earlier.digest).map(\.owner) == [try NodeName("a")], "it asks for them")
+    let forged = rows.map { SignedRow(payload: $0.payload, signature: [1]) }
+    #expect(now.merge(forged, verify: Cluster.verify, at: .zero).rejected.isEmpty)
+    let version = RowVersion(incarnation: 9, sequence: 1)
+    #expect(now.merge(rows, verify: Cluster.verify, at: .zero).rejected == [.ownRowAhead(version)])
+    var effects: [Registry.Effect] = []
+    try now.raiseIncarnation(to: 10, sign: Cluster.sign(as: try NodeName("a")), at: .zero, into: &effects)
+    #expect(now.missing(comparedTo: earlier.digest).isEmpty)
+  }
+
   @Test func `a withdrawn workload stays withdrawn when its old row comes back`() throws {
     let name = try NodeName("a")
     var (registry, rows) = try Self.owner("a", workloads: ["details"])

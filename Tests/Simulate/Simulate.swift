@@ -2,6 +2,12 @@ import Glibc
 import Primitives
 import Simulation
 
+/// Prints at once, also into a file.
+func say(_ text: String) {
+  print(text)
+  fflush(nil)
+}
+
 /// Runs whole clusters of nodes in virtual time: `simulate SEEDS [FIRST]`, or `simulate seed SEED` for one, with its report.
 @main
 struct Simulate {
@@ -9,35 +15,19 @@ struct Simulate {
     let words = CommandLine.arguments.dropFirst()
     let numbers = words.compactMap { parseDecimal($0.utf8) }
     #if MUTATIONS
-      if words.first == "mutations" { exit(catchMutations() ? 0 : 1) }
+      if words.first == "mutations" { exit(Mutations.areCaught(words.dropFirst().first) ? 0 : 1) }
+      if let name = words.dropFirst(2).first { Mutation.active = Mutations.named(name) }
     #endif
-    if words.first == "seed", let seed = numbers.first { exit(report(NodeRun(seed: seed), isVerbose: true) ? 0 : 1) }
+    if words.first == "seed", let seed = numbers.first {
+      exit(report(NodeRun(seed: seed, tellsStory: true), isVerbose: true) ? 0 : 1)
+    }
     guard let count = numbers.first, count > 0 else {
-      print("usage: simulate SEEDS [FIRST] | simulate seed SEED")
+      say("usage: simulate SEEDS [FIRST] | simulate seed SEED")
       exit(2)
     }
     let first = numbers.count > 1 ? numbers[1] : UInt64.random(in: 1...(1 << 40))
     exit(run(count, from: first) ? 0 : 1)
   }
-
-  #if MUTATIONS
-    /// Runs seeds with each deliberate fault in force until one of them shows it; a fault that none shows has gone unnoticed.
-    private static func catchMutations() -> Bool {
-      var unnoticed: [Mutation] = []
-      for mutation in Mutation.allCases {
-        Mutation.active = mutation
-        let caught = (1...60 as ClosedRange<UInt64>).lazy.map { NodeRun(seed: $0) }.first { !$0.violations.isEmpty }
-        if let caught {
-          print("\(mutation): caught by seed \(caught.seed): \(caught.violations[0])")
-        } else {
-          print("\(mutation): NOT CAUGHT")
-          unnoticed.append(mutation)
-        }
-      }
-      Mutation.active = nil
-      return unnoticed.isEmpty
-    }
-  #endif
 
   private static func run(_ count: UInt64, from first: UInt64) -> Bool {
     var failed: [UInt64] = []
@@ -48,21 +38,23 @@ struct Simulate {
       total.add(run.counts)
       if !report(run, isVerbose: false) { failed.append(seed) }
       let done = seed - first + 1
-      if done % 100 == 0 { print("\(done) seeds, \(failed.count) failed, \(started.duration(to: .now).inSeconds) s") }
+      if done % 100 == 0 { say("\(done) seeds, \(failed.count) failed, \(started.duration(to: .now).inSeconds) s") }
     }
-    print("seeds \(first) to \(first + count - 1): \(count - UInt64(failed.count)) passed, \(failed.count) failed")
-    if !failed.isEmpty { print("failed: \(failed.map { "\($0)" }.joined(separator: " "))") }
-    for (name, number) in total.named { print("  \(name) \(number)") }
+    say("seeds \(first) to \(first + count - 1): \(count - UInt64(failed.count)) passed, \(failed.count) failed")
+    if !failed.isEmpty { say("failed: \(failed.map { "\($0)" }.joined(separator: " "))") }
+    for (name, number) in total.named { say("  \(name) \(number)") }
     return failed.isEmpty
   }
 
   private static func report(_ run: NodeRun, isVerbose: Bool) -> Bool {
     guard !run.violations.isEmpty || isVerbose else { return true }
-    print(run.violations.isEmpty ? "seed \(run.seed) passed" : "seed \(run.seed) FAILED")
-    for violation in run.violations { print("  \(violation)") }
+    say(run.violations.isEmpty ? "seed \(run.seed) passed" : "seed \(run.seed) FAILED")
+    for violation in run.violations { say("  \(violation)") }
     if isVerbose {
-      print(run.summary)
-      for (name, number) in run.counts.named { print("  \(name) \(number)") }
+      say("  \(run.steps) events")
+      for line in run.story { say("  \(line)") }
+      say(run.summary)
+      for (name, number) in run.counts.named { say("  \(name) \(number)") }
     }
     return run.violations.isEmpty
   }

@@ -68,7 +68,9 @@ final class FollowDriver: TimerHandler {
   private func announceNow() {
     nextAnnouncement = EventLoop.monotonicNow() + ClusterLimits.headInterval
     guard raft.isLeader else { return }
-    let members = Set(raft.status.configuration.members)
+    let status = raft.status
+    // A member whose disk is full follows from outside meanwhile.
+    let members = Set(status.configuration.members).subtracting(status.absentMembers(at: EventLoop.monotonicNow()))
     let message = CatchUpMessage.head(raft.state.head).encoded()
     for peer in outputs.peers() where !members.contains(peer) { outputs.send(message, peer, false) }
   }
@@ -81,11 +83,13 @@ final class FollowDriver: TimerHandler {
       send(raft.recent.answer(after: after, through: through), to: peer)
     case .pullState(let index, let offset):
       send(states.answer(at: index, offset: offset, state: raft.state, now: now), to: peer)
+    case .askHead: send(.head(raft.state.head), to: peer)
     case .head:
-      guard believesAnyone || voters.contains(peer) else { return }
-      let isNew = heard?.leader != peer
-      heard = (peer, now)
-      if isNew { outputs.leaderHeard() }
+      if believesAnyone || voters.contains(peer) {
+        let isNew = heard?.leader != peer
+        heard = (peer, now)
+        if isNew { outputs.leaderHeard() }
+      }
       feed(.received(message, from: peer))
     case .entries, .unavailable, .state: feed(.received(message, from: peer))
     }

@@ -14,6 +14,8 @@ final class RaftDriver: TimerHandler {
     var restored: () -> Void
     var leadershipChanged: () -> Void
     var failed: (String) -> Void
+    /// What was said to have failed is over.
+    var recovered: () -> Void
   }
 
   /// The state after the last applied entry: of this node's log, or pulled from others while it takes no part in the log.
@@ -21,6 +23,8 @@ final class RaftDriver: TimerHandler {
   /// What this node can give to those that follow.
   private(set) var recent: RecentEntries
   private var raft: Raft
+  /// Makes a server of what the disk holds.
+  private let makeRaft: (RecoveredState) -> Raft
   private let loop: EventLoop
   private let storage: NodeStorage
   private let outputs: Outputs
@@ -31,6 +35,8 @@ final class RaftDriver: TimerHandler {
   private var isPersisting = false
   private var isPerforming = false
   private var hasFailed = false
+  /// The disk is full: this server takes no part until there is room again.
+  private var lacksRoom = false
   private var isStopped = false
 
   private var nextToken: UInt64 = 0
@@ -59,9 +65,14 @@ final class RaftDriver: TimerHandler {
     }
     recent = RecentEntries(after: state.head)
     snapshotIndex = storage.recovered.snapshot?.position.index ?? .zero
-    raft = Raft(
-      local: local, cluster: cluster, recovered: storage.recovered, configuration: configuration, seed: seed,
-      now: EventLoop.monotonicNow())
+    var seeds = SeededGenerator(seed: seed)
+    let makeRaft = { (recovered: RecoveredState) in
+      Raft(
+        local: local, cluster: cluster, recovered: recovered, configuration: configuration, seed: seeds.next(),
+        now: EventLoop.monotonicNow())
+    }
+    self.makeRaft = makeRaft
+    raft = makeRaft(storage.recovered)
   }
 
   func start() { arm() }
@@ -75,6 +86,8 @@ final class RaftDriver: TimerHandler {
 
   var status: RaftStatus { raft.status }
   var isLeader: Bool { raft.isLeader }
+  /// False while this node's disk lets it promise nothing.
+  var takesPart: Bool { !hasFailed && !lacksRoom }
   func holdsLease(at now: Instant) -> Bool { raft.holdsLease(at: now) }
 
   // MARK: Requests
@@ -192,6 +205,7 @@ final class RaftDriver: TimerHandler {
 
   private func persisted(_ error: (any Error)?) {
     isPersisting = false
+    if case .full? = error as? StorageError { return loseRoom() }
     if let error {
       // What was promised may be lost: nothing later may happen (RaftEffect's contract).
       effects.removeAll()
@@ -203,6 +217,48 @@ final class RaftDriver: TimerHandler {
     }
     perform()
     arm()
+  }
+
+  // MARK: Full disks
+
+  /// The disk has no room for a write. Nothing of it is there, and nothing that was to come after it happens: for the others it is as
+  /// if this server had crashed, and it begins anew with what the disk holds once there is room.
+  private func loseRoom() {
+    effects.removeAll()
+    nextEffect = 0
+    lacksRoom = true
+    outputs.failed("the disk of this node is full: it decides nothing with the others until there is room again")
+    feed(.storageFull)
+    // What would have told of it may be among the effects that were dropped.
+    outputs.leadershipChanged()
+    fail(
+      everyoneWith: MeshError(.unavailable, "the disk of this node is full; the change may come into force all the same"))
+    lookForRoom(after: ClusterLimits.roomIntervals.lowerBound)
+  }
+
+  private func lookForRoom(after interval: Duration) {
+    let next = min(interval * 2, ClusterLimits.roomIntervals.upperBound)
+    loop.schedule(after: interval) { [weak self] in
+      guard let self, !isStopped, lacksRoom else { return }
+      let done = LoopBound(self, on: loop)
+      storage.recover { result in done.loop.post { done.value.foundRoom(result, next: next) } }
+    }
+  }
+
+  private func foundRoom(_ result: Result<RecoveredState?, StorageError>, next: Duration) {
+    guard !isStopped, lacksRoom else { return }
+    switch result {
+    case .success(nil), .failure(.full): lookForRoom(after: next)
+    case .failure(let error):
+      hasFailed = true
+      outputs.failed("reading the Raft log again: \(error)")
+    case .success(let recovered?):
+      lacksRoom = false
+      raft = makeRaft(recovered)
+      snapshotIndex = recovered.snapshot?.position.index ?? .zero
+      outputs.recovered()
+      arm()
+    }
   }
 
   private func apply(_ entries: [LogEntry]) {

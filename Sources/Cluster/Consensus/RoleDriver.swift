@@ -12,6 +12,8 @@ final class RoleDriver: TimerHandler {
     var leaderHoldsLease: () -> Bool
     /// Proposes locally when this node leads, else asks the leader.
     var propose: (Command) -> Void
+    /// Proposes only while this node leads in the term that the assignment knows of.
+    var proposeAsLeader: (Command) -> Void
     var heldRolesChanged: () -> Void
   }
 
@@ -90,7 +92,7 @@ final class RoleDriver: TimerHandler {
   private func perform(_ effect: RoleAssignmentEffect) {
     switch effect {
     case .assign(let role, let holder, let epoch, let reason):
-      outputs.propose(
+      outputs.proposeAsLeader(
         .assignRole(RoleGrant(role: role, holder: holder, epoch: epoch, at: wallMilliseconds(), reason: reason)))
     case .acknowledge(let renewal, let node):
       if node == local { feed(.acknowledged(renewal)) } else { send(.acknowledge, renewal, to: node) }

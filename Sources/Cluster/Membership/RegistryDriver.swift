@@ -80,6 +80,8 @@ final class RegistryDriver: TimerHandler {
     act { registry, _, effects in registry.forget(node, into: &effects) }
   }
 
+  func readmit(_ nodes: Set<NodeName>) { registry.readmit(nodes) }
+
   private func act(_ body: (inout Registry, Instant, inout [Registry.Effect]) -> Void) {
     var effects: [Registry.Effect] = []
     body(&registry, EventLoop.monotonicNow(), &effects)

@@ -32,9 +32,31 @@ public final class NodeStorage: Sendable {
     executor.run { completion(self.attempt { (stores) throws(StorageError) in try stores.raft.write(persistence) }) }
   }
 
+  /// After a write that found the disk full: what the Raft server has promised, once there is room again; nil while there is none.
+  /// `completion` runs on the storage thread.
+  public func recover(completion: @escaping @Sendable (Result<RecoveredState?, StorageError>) -> Void) {
+    executor.run {
+      completion(
+        Result { () throws(StorageError) in
+          let state = try self.withRaftStore { (store) throws(StorageError) in try store.hasRoom() ? try store.load() : nil }
+          return state.flatMap { $0 }
+        })
+    }
+  }
+
   /// Stores a node-local fact, or removes it with nil, like `write`.
   public func set(_ key: String, _ value: [UInt8]?, completion: @escaping @Sendable ((any Error)?) -> Void = { _ in }) {
     executor.run { completion(self.attempt { (stores) throws(StorageError) in try stores.local.set(key, value) }) }
+  }
+
+  /// Runs `body` on the Raft store, between two writes; nil once closed. Blocks.
+  func withRaftStore<Answer: Sendable>(
+    _ body: @Sendable (RaftStore) throws(StorageError) -> Answer
+  ) throws(StorageError) -> Answer? {
+    try stores.withLock { (stores) throws(StorageError) in
+      guard let stores else { return nil }
+      return try body(stores.raft)
+    }
   }
 
   /// Reads a node-local fact; blocks, so it is for starting up.

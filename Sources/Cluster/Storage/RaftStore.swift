@@ -7,7 +7,7 @@ import Primitives
 /// Every row carries a checksum that is verified when it is loaded. Confined to whoever opened it.
 final class RaftStore {
   private static let format: UInt64 = 1
-  private let database: Database
+  let database: Database
   private var file: String { database.file }
 
   /// Opens or creates the store of `node` in `cluster`; the directory's lock is held by the caller.
@@ -123,6 +123,19 @@ final class RaftStore {
   }
 
   private func checksum(_ bytes: [UInt8]) -> Database.Value { .integer(UInt64(CRC32C.checksum(of: bytes))) }
+
+  /// Whether the next writes will find room: there is some to spare, and a write goes through.
+  func hasRoom() throws(StorageError) -> Bool {
+    var status = statvfs()
+    guard statvfs(file, &status) == 0 else { throw .io(file: file, detail: String(cString: strerror(errno))) }
+    let free = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize)).partialValue
+    guard free >= ClusterLimits.roomBytesMin else { return false }
+    do { try database.transaction { () throws(StorageError) in try write(try loadHardState()) } } catch {
+      guard case .full = error else { throw error }
+      return false
+    }
+    return true
+  }
 
   // MARK: Loading
 

@@ -31,7 +31,7 @@ public enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
       "\(directory) is in use by another mesh-node" + (processID.map { " (process \($0))" } ?? "")
         + "; stop it first, or give this node its own dataDirectory"
     case .full(let file):
-      "no space left to write \(file); free some and start this node again"
+      "no space left to write \(file); free some, and start this node again if it has stopped"
     case .io(let file, let detail):
       "writing \(file) failed (\(detail)); check the disk, then start this node again"
     }

@@ -13,6 +13,8 @@ public enum CatchUpMessage: Hashable, Sendable {
   /// Give me a piece of your state.
   case pullState(at: LogIndex?, offset: Int)
   case state(StatePiece)
+  /// How far are you? Answered with `head` by whoever is asked.
+  case askHead
 
   /// A place in the history of the control state.
   public struct Head: Hashable, Sendable {
@@ -42,7 +44,7 @@ public enum CatchUpMessage: Hashable, Sendable {
   /// Whether to send it on the bulk lane.
   public var isBulk: Bool {
     switch self {
-    case .head, .pull, .pullState, .unavailable: false
+    case .head, .pull, .pullState, .unavailable, .askHead: false
     case .entries, .state: true
     }
   }
@@ -83,6 +85,7 @@ extension CatchUpMessage {
       writer.count(piece.total)
       writer.count(piece.offset)
       writer.lengthPrefixed(piece.bytes)
+    case .askHead: writer.uint8(7)
     }
     return writer.bytes
   }
@@ -107,6 +110,7 @@ extension CatchUpMessage {
       let offset = try reader.count(max: total)
       let bytes = Array(try reader.lengthPrefixed(max: min(ConsensusLimits.chunkBytesMax, total - offset)))
       self = .state(StatePiece(index: index, total: total, offset: offset, bytes: bytes))
+    case 7: self = .askHead
     default: throw .malformed
     }
     try reader.finish()

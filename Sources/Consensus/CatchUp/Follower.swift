@@ -2,7 +2,8 @@ import Primitives
 
 /// Keeps the control state of a node that takes no part in the log's consensus as new as the voters'.
 ///
-/// Voters say how far they are and what the history's digest is there. The entries in between are pulled from any peer, put on a
+/// Voters say how far they are and what the history's digest is there. A node that slept while the voters were replaced hears only
+/// nodes that it does not know for voters; it then asks those it does know, who are followers by now and know who took their place. The entries in between are pulled from any peer, put on a
 /// copy, and believed only when the copy's history is what the voter said. A whole state is taken from a voter only.
 public struct Follower: Sendable, Equatable {
   public enum Input: Sendable, Equatable {
@@ -52,6 +53,8 @@ public struct Follower: Sendable, Equatable {
   private var pull: Pull?
   private var transfer: Transfer?
   private var distrusted: [NodeName: Instant] = [:]
+  /// When the known voters may be asked again how far they are.
+  private var nextQuestion = Instant.zero
 
   public static let patience: Duration = .seconds(2)
   static let distrustTime: Duration = .seconds(60)
@@ -72,7 +75,11 @@ public struct Follower: Sendable, Equatable {
     case .tick: break
     case .peers(let live): peers = live
     case .received(.head(let head), let peer):
-      if believesAnyone || voters.contains(peer), head.index > targetHead?.index ?? .zero { target = (head, peer) }
+      if believesAnyone || voters.contains(peer) {
+        if head.index > targetHead?.index ?? .zero { target = (head, peer) }
+      } else if head.index > state.applied.index {
+        ask(voters, at: now, into: &effects)
+      }
     case .received(.entries(let entries, let after), let peer):
       take(entries, after: after, from: peer, state, at: now, into: &effects)
     case .received(.unavailable(let after), let peer):
@@ -80,11 +87,18 @@ public struct Follower: Sendable, Equatable {
       self.pull = nil
       beginTransfer(at: now, into: &effects)
     case .received(.state(let piece), let peer): take(piece, from: peer, state, at: now, into: &effects)
-    case .received(.pull, _), .received(.pullState, _): break
+    case .received(.pull, _), .received(.pullState, _), .received(.askHead, _): break
     }
     expire(at: now)
     if let target, target.head.index <= state.applied.index, !isDiverged(state, target.head) { self.target = nil }
     advance(state, at: now, into: &effects)
+  }
+
+  /// Somebody whose word counts for nothing says that there is more: those whose word counts are asked.
+  private mutating func ask(_ voters: [NodeName], at now: Instant, into effects: inout [Effect]) {
+    guard now >= nextQuestion else { return }
+    nextQuestion = now + Self.patience / 2
+    for voter in voters where peers.contains(voter) { effects.append(.send(.askHead, to: voter)) }
   }
 
   /// Entries another way (a log that this node takes part in) may have brought the state further than a pull.

@@ -56,7 +56,7 @@ extension ControlState {
     return AppliedEntry(position: position, outcome: outcome, touched: isApplied ? touched : [])
   }
 
-  private func isStale(_ epoch: RoleEpoch, for role: Role) -> Bool { epoch != roles[role].epoch }
+  private func isStale(_ epoch: RoleEpoch, for role: Role) -> Bool { epoch != roles[role].epoch && !mutated(.forgetFences) }
 
   // MARK: Configuration
 

@@ -41,8 +41,7 @@ public enum RoleAssignmentEffect: Sendable, Equatable {
 
 /// Decides, on the Raft leader, who holds which role.
 ///
-/// A role moves only when its lease has surely ended: the holder gave it back, renewed nothing for a lease, or is dead and
-/// was never heard by this leader. So at any moment at most one node acts under a role, as far as clocks run at one rate;
+/// A role moves only when its lease has surely ended: the holder gave it back, or renewed nothing for a lease. So at any moment at most one node acts under a role, as far as clocks run at one rate;
 /// and where they do not, the epoch refuses the older holder. Renewals stay off the log: an idle cluster writes nothing.
 public struct RoleAssignment: Sendable, Equatable {
   public let settings: RoleSettings
@@ -64,7 +63,6 @@ public struct RoleAssignment: Sendable, Equatable {
     var epoch: RoleEpoch
     /// The lease cannot be valid from here on unless it is renewed.
     var endsAt: Instant
-    var isHeard = false
     /// True when the leader refuses renewals so that the role moves for balance.
     var isRetiring = false
     /// Until when the effect of a decision is awaited. Once set, nothing is renewed in this epoch: a late proposal may
@@ -146,7 +144,6 @@ public struct RoleAssignment: Sendable, Equatable {
     guard state.holder == holder, state.epoch == renewal.epoch, tenure.proposedUntil == nil, !tenure.isRetiring,
       member(holder)?.isLeaving != true
     else { return }
-    tenure.isHeard = true
     // The holder counts from when it sent this, which was earlier.
     tenure.endsAt = max(tenure.endsAt, now + settings.leaseDuration)
     leadership.tenures[slot(renewal.role)] = tenure
@@ -199,15 +196,16 @@ public struct RoleAssignment: Sendable, Equatable {
     }
     if now >= tenure.endsAt {
       if tenure.isRetiring, let preferred = roles[role].preferred { return "moved from \(holder) to \(preferred) on request" }
-      return tenure.isRetiring ? "moved from \(holder) for balance" : "the lease of \(holder) ended"
+      if tenure.isRetiring { return "moved from \(holder) for balance" }
+      switch member(holder)?.liveness {
+      case .dead: return "\(holder) is dead"
+      case .left: return "\(holder) left"
+      case .alive, .suspect, nil: return "the lease of \(holder) ended"
+      }
     }
     if mutated(.assignEarly), member(holder)?.liveness != .alive { return "the holder seems dead" }
-    guard !tenure.isHeard, let member = member(holder) else { return nil }
-    switch member.liveness {
-    case .dead: return "\(holder) is dead"
-    case .left: return "\(holder) left"
-    case .alive, .suspect: return nil
-    }
+    // That others take the holder for dead proves nothing: it may be cut off, and act until its lease ends.
+    return nil
   }
 
   private func eligible(for role: Role) -> [RoleCandidate] {

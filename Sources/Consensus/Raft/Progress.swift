@@ -2,13 +2,16 @@ import Primitives
 
 /// What a leader knows of one follower's log.
 struct Progress: Sendable, Equatable {
-  /// Highest index known to be on the follower. Invariant: match < next. Source: Raft thesis §3.5.
+  /// Highest index known to be on the follower. Invariant: match < next. Source: Raft thesis §3.5. Goes back only when the
+  /// follower's disk lost entries.
   var match: LogIndex = .zero
   /// First index of the next append.
   var next: LogIndex
   var flow = Flow.probe(waiting: false)
   /// Heard from since the last check of the quorum.
-  var isActive = true
+  private(set) var isActive = true
+  /// When it last answered; until it does, when this server began to lead or took it in.
+  private(set) var heardAt: Instant
   /// The latest heartbeat round it answered: a time of the leader's own clock at which it still followed.
   var round: UInt64 = 0
 
@@ -22,7 +25,18 @@ struct Progress: Sendable, Equatable {
     case snapshot(LogPosition, offset: Int, quiet: Int)
   }
 
-  init(next: LogIndex) { self.next = next }
+  init(next: LogIndex, at now: Instant) {
+    self.next = next
+    heardAt = now
+  }
+
+  mutating func heard(at now: Instant) {
+    isActive = true
+    heardAt = now
+  }
+
+  /// Begins to watch anew whether it is heard.
+  mutating func forgetActivity() { isActive = false }
 
   /// Takes the follower's word that it holds everything up to `index`; false when that is no news.
   mutating func matched(_ index: LogIndex) -> Bool {
@@ -46,10 +60,12 @@ struct Progress: Sendable, Equatable {
   mutating func conflicted(at index: LogIndex, hint: LogIndex) -> Bool {
     switch flow {
     case .replicate:
-      guard index > match else { return false }
-      next = max(match.next, min(index, hint.next))
+      // Where it has acknowledged already: an old answer, or its disk lost entries. A probe at that place tells which.
+      next = index > match ? max(match.next, min(index, hint.next)) : match.next
     case .probe:
       guard index == next.previous else { return false }
+      // It lacks what it said it held: its disk lost it. What it still holds has to be found out anew.
+      if index <= match { match = .zero }
       next = max(match.next, min(index, hint.next))
     case .snapshot:
       return false

@@ -25,10 +25,16 @@ extension Raft {
   }
 
   private func isWon(_ campaign: Campaign) -> Bool {
-    configuration.voters.count { campaign.answers[$0] == true } >= configuration.quorum
+    configuration.voters.count { campaign.answers[$0] == true } >= votesNeeded
   }
   private func isLost(_ campaign: Campaign) -> Bool {
-    configuration.voters.count { campaign.answers[$0] != false } < configuration.quorum
+    configuration.voters.count { campaign.answers[$0] != false } < votesNeeded
+  }
+
+  /// The first leader of a cluster needs the votes of all first voters. Servers that lost their disks believe to be at the beginning,
+  /// too: a majority of such would begin a second history beside the one that the others hold.
+  private var votesNeeded: Int {
+    log.last.index == .zero && !mutated(.beginAnew) ? configuration.voters.count : configuration.quorum
   }
 
   mutating func receivePreVoteReply(_ granted: Bool, from peer: NodeName, at now: Instant, into effects: inout [RaftEffect]) {

@@ -41,7 +41,7 @@ extension Raft {
     leavePosition(into: &effects)
     let first = log.last.index.next
     var progress: [NodeName: Progress] = [:]
-    for peer in peers { progress[peer] = Progress(next: first) }
+    for peer in peers { progress[peer] = Progress(next: first, at: now) }
     var leader = Leader(
       progress: progress, heartbeatDeadline: now + settings.heartbeatInterval,
       quorumDeadline: now + settings.electionTimeout.lowerBound, firstIndex: first, round: now.nanoseconds)
@@ -64,7 +64,7 @@ extension Raft {
     }
     if now >= leader.quorumDeadline {
       guard hasActiveQuorum(leader) else { return follow(nil, at: now, into: &effects) }
-      for peer in peers { leader.progress[peer]?.isActive = false }
+      for peer in peers { leader.progress[peer]?.forgetActivity() }
       leader.quorumDeadline = now + settings.electionTimeout.lowerBound
     }
     if now >= leader.heartbeatDeadline { sendHeartbeats(&leader, at: now, into: &effects) }
@@ -196,7 +196,8 @@ extension Raft {
     let held = configuration.voters.map { $0 == local ? log.last.index : leader.progress[$0]?.match ?? .zero }
     guard held.count >= configuration.quorum else { return nil }
     let decided = held.sorted(by: >)[mutated(.commitAlone) ? 0 : configuration.quorum - 1]
-    return decided > commitIndex && log.term(at: decided) == term ? decided : nil
+    let isOwn = log.term(at: decided) == term || mutated(.commitEarlierTerms)
+    return decided > commitIndex && isOwn ? decided : nil
   }
 
   /// Answers reads whose round a majority has answered (Raft thesis §6.4).

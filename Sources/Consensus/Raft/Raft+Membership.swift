@@ -14,7 +14,7 @@ extension Raft {
     append([.configuration(next)], &leader)
     effects.append(.accepted(token, at: log.last))
     effects.append(.configurationChanged(next, at: log.last.index))
-    for peer in peers where leader.progress[peer] == nil { leader.progress[peer] = Progress(next: log.last.index) }
+    for peer in peers where leader.progress[peer] == nil { leader.progress[peer] = Progress(next: log.last.index, at: now) }
     broadcastAppends(&leader, emptyAllowed: false, into: &effects)
     let members = Set(peers)
     leader.progress = leader.progress.filter { members.contains($0.key) }
@@ -23,7 +23,8 @@ extension Raft {
 
   private func reasonToReject(_ change: ConfigurationChange, _ leader: Leader) -> RejectionReason? {
     if leader.transfer != nil { return .transferring }
-    guard commitIndex >= leader.firstIndex, log.configuration.index <= commitIndex else { return .changeInProgress }
+    let isSettled = commitIndex >= leader.firstIndex && log.configuration.index <= commitIndex
+    guard isSettled || mutated(.changeManyAtOnce) else { return .changeInProgress }
     let next = configuration.applying(change)
     guard next != configuration, !next.voters.isEmpty,
       next.voters.count + next.learners.count <= ConsensusLimits.membersMax

@@ -68,6 +68,10 @@ extension Raft {
     case .heartbeat(let commit, let round):
       guard hear(leader: peer, at: now, into: &effects) else { return }
       advanceCommit(to: commit, into: &effects)
+      if commit > log.last.index {
+        // The leader counts on entries that this server's disk has lost.
+        send(.appendReply(.conflict(at: commit, hint: log.last)), to: peer, into: &effects)
+      }
       send(.heartbeatReply(round: round), to: peer, into: &effects)
     case .snapshotChunk(let chunk):
       guard hear(leader: peer, at: now, into: &effects) else { return }

@@ -48,7 +48,7 @@ extension Raft {
     _ reply: RaftMessage.AppendReply, from peer: NodeName, at now: Instant, into effects: inout [RaftEffect]
   ) {
     guard case .leader(var leader) = position, var progress = leader.progress[peer] else { return }
-    progress.isActive = true
+    progress.heard(at: now)
     switch reply {
     case .matched(let index):
       // A follower cannot hold more than was sent.
@@ -74,7 +74,7 @@ extension Raft {
     round: UInt64, from peer: NodeName, at now: Instant, into effects: inout [RaftEffect]
   ) {
     guard case .leader(var leader) = position, var progress = leader.progress[peer], round <= leader.round else { return }
-    progress.isActive = true
+    progress.heard(at: now)
     progress.round = max(progress.round, round)
     let resend = isChunkOverdue(&progress)
     if case .probe = progress.flow { progress.flow = .probe(waiting: false) }

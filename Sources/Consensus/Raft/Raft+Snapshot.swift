@@ -75,7 +75,7 @@ extension Raft {
     at position: LogPosition, offset: Int, from peer: NodeName, at now: Instant, into effects: inout [RaftEffect]
   ) {
     guard case .leader(var leader) = self.position, var progress = leader.progress[peer] else { return }
-    progress.isActive = true
+    progress.heard(at: now)
     leader.progress[peer] = progress
     if case .snapshot(position, let sent, _) = progress.flow, offset != sent {
       progress.flow = .snapshot(position, offset: offset, quiet: 0)

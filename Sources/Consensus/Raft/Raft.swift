@@ -81,6 +81,7 @@ public struct Raft: Sendable, Equatable {
     case .compact(let index, let state): compact(through: index, state: state, into: &effects)
     case .peerUnreachable(let peer): peerUnreachable(peer, at: now)
     case .storageFailed: fail(.storage, into: &effects)
+    case .storageFull: if !mutated(.goOnWithoutRoom) { leaveConsensus(into: &effects) }
     }
     flush(into: &effects)
   }
@@ -146,7 +147,7 @@ public struct Raft: Sendable, Equatable {
 
   /// Sends after everything promised so far is durable.
   mutating func send(_ body: RaftMessage.Body, to peer: NodeName, term: Term? = nil, into effects: inout [RaftEffect]) {
-    flush(into: &effects)
+    if !mutated(.promiseBeforeWriting) { flush(into: &effects) }
     effects.append(.send(RaftMessage(cluster: cluster, term: term ?? self.term, body: body), to: peer))
   }
 
@@ -163,10 +164,15 @@ public struct Raft: Sendable, Equatable {
   }
 
   mutating func fail(_ failure: RaftFailure, into effects: inout [RaftEffect]) {
+    leaveConsensus(into: &effects)
+    effects.append(.failed(failure))
+  }
+
+  /// Nothing may be written any more, so nothing is promised.
+  private mutating func leaveConsensus(into effects: inout [RaftEffect]) {
     pending = Persistence()
     leavePosition(into: &effects)
     position = .stopped
-    effects.append(.failed(failure))
   }
 
   /// Gives committed entries to the state machine.

@@ -5,7 +5,8 @@ import Primitives
 /// **Order is a contract.** Effects are carried out strictly in the order they came, across calls of `handle`. A `persist`
 /// is durable before any later effect begins: in particular no later `send` may leave and no later `apply` may be seen.
 /// Effects before a `persist` need not wait for it: a leader's appends travel while its own disk writes (Raft thesis
-/// §10.2.1). When a `persist` fails, drop every later effect and feed `storageFailed`.
+/// §10.2.1). When a `persist` fails, drop every later effect and feed `storageFailed`, or `storageFull` when nothing of it was
+/// written.
 public enum RaftEffect: Sendable, Equatable {
   case persist(Persistence)
   /// Best effort: messages may be lost, delayed, repeated and reordered.

@@ -37,4 +37,7 @@ public enum RaftInput: Sendable, Equatable {
   case peerUnreachable(NodeName)
   /// A `persist` failed. The server stops for good: what it promised may be lost.
   case storageFailed
+  /// A `persist` was refused whole because the disk is full: nothing of it is there, and all before it is. The server takes no
+  /// part until a new one takes its place, made of what the disk holds, once there is room.
+  case storageFull
 }

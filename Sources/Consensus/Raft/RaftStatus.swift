@@ -20,11 +20,19 @@ public struct RaftStatus: Sendable, Equatable {
     public let match: LogIndex
     /// Heard since the last check of the quorum.
     public let isActive: Bool
+    /// When it last answered, on the leader's clock.
+    public let heardAt: Instant
     public let receivesSnapshot: Bool
   }
 }
 
 extension RaftStatus {
+  /// Members that have not answered this leader for so long that they take no part, although they may be alive: their disk may be
+  /// full. They are given no role, and are told like nodes outside of the consensus how far the log is. Sorted.
+  public func absentMembers(at now: Instant) -> [NodeName] {
+    followers.filter { now - $0.heardAt > ConsensusLimits.memberSilence }.map(\.name)
+  }
+
   /// What a node outside of the consensus knows: the members from the log it follows, the leader from whom it hears.
   public func following(leader: NodeName?, configuration: ClusterConfiguration) -> RaftStatus {
     RaftStatus(
@@ -60,7 +68,7 @@ extension Raft {
       guard let progress = leader.progress[peer] else { return nil }
       let snapshot = if case .snapshot = progress.flow { true } else { false }
       return RaftStatus.Follower(
-        name: peer, match: progress.match, isActive: progress.isActive, receivesSnapshot: snapshot)
+        name: peer, match: progress.match, isActive: progress.isActive, heardAt: progress.heardAt, receivesSnapshot: snapshot)
     }
   }
 }

@@ -10,7 +10,14 @@ public struct NodeChecker: Sendable {
   private var written: [RowKey: [RowVersion: [UInt8]]] = [:]
   /// The place in the log of the latest operation that was answered.
   public private(set) var answered = LogIndex.zero
-  private var certificates: [[UInt8]: RoleEpoch] = [:]
+  /// The epoch of the configuration role as the log says it, up to `raft.lastDecided`.
+  private var configurationEpoch = RoleEpoch.zero
+  private var held: [HeldRow: RowVersion] = [:]
+
+  private struct HeldRow: Hashable {
+    let node: NodeName
+    let key: RowKey
+  }
 
   public init() {}
 
@@ -21,9 +28,26 @@ public struct NodeChecker: Sendable {
   }
 
   mutating func becameLeader(_ node: NodeName, _ term: Term, disk: RecoveredState) { raft.becameLeader(node, term, disk: disk) }
-  mutating func applied(_ node: NodeName, _ entry: LogEntry) { raft.applied(node, entry) }
   mutating func acts(_ node: NodeName, _ role: Role, _ epoch: RoleEpoch) { raft.acts(node, role, epoch) }
   mutating func compare(_ a: (NodeName, RecoveredState), _ b: (NodeName, RecoveredState)) { raft.compare(a, b) }
+
+  mutating func applied(_ node: NodeName, _ entry: LogEntry) {
+    let isNew = entry.index > raft.lastDecided
+    raft.applied(node, entry)
+    guard isNew, case .command(let bytes) = entry.payload, let command = try? Command(decoding: bytes) else { return }
+    if case .assignRole(let grant) = command, grant.role == .configuration, grant.epoch == configurationEpoch.next {
+      configurationEpoch = grant.epoch
+    }
+  }
+
+  // MARK: Roles
+
+  /// A change of the configuration came into force that was made under an epoch.
+  mutating func changed(under epoch: RoleEpoch, by node: NodeName) {
+    if epoch != configurationEpoch {
+      note("fenced roles", "\(node) applied a change of epoch \(epoch) in epoch \(configurationEpoch)")
+    }
+  }
 
   // MARK: Linearizability
 
@@ -43,8 +67,18 @@ public struct NodeChecker: Sendable {
 
   mutating func wrote(_ row: Row) { written[row.key, default: [:]][row.version] = row.payload() }
 
+  /// A node begins with no rows.
+  mutating func began(_ node: NodeName) { held = held.filter { $0.key.node != node } }
+
+  mutating func forgot(_ node: NodeName, _ key: RowKey) { held[HeldRow(node: node, key: key)] = nil }
+
   /// A row that a node holds.
   mutating func holds(_ node: NodeName, _ row: Row) {
+    let place = HeldRow(node: node, key: row.key)
+    if let known = held[place], row.version < known {
+      note("rows never go back", "\(node) holds \(row.key) \(row.version) after \(known)")
+    }
+    held[place] = row.version
     guard let payload = written[row.key]?[row.version] else {
       return note("rows are their owners'", "\(node) holds \(row.key) \(row.version), which \(row.key.owner) never wrote")
     }
@@ -55,12 +89,5 @@ public struct NodeChecker: Sendable {
 
   mutating func bounded(_ node: NodeName, _ what: String, _ count: Int, _ limit: Int) {
     if count > limit { note("bounded queues", "\(node) has \(count) \(what), more than \(limit)") }
-  }
-
-  // MARK: Authority
-
-  /// A certificate was accepted that was issued under an epoch.
-  mutating func accepted(_ epoch: RoleEpoch, known: RoleEpoch, by node: NodeName) {
-    if epoch < known { note("fenced roles", "\(node) took a certificate of epoch \(epoch) although it knew \(known)") }
   }
 }

@@ -16,10 +16,13 @@ extension NodeCluster {
   }
 
   private mutating func drain(_ index: Int) {
+    guard nodes[index].process?.isDraining == false else { return }
+    nodes[index].process?.isDraining = true
     while let process = nodes[index].process, !process.isWriting, let effect = process.effects.first {
       nodes[index].process?.effects.removeFirst()
       perform(effect, on: index)
     }
+    nodes[index].process?.isDraining = false
   }
 
   private mutating func perform(_ effect: RaftEffect, on index: Int) {
@@ -44,12 +47,16 @@ extension NodeCluster {
       if state.applied.index > nodes[index].process?.control.applied.index ?? .zero { install(state, on: index) }
     case .becameLeader(let term):
       counts.elections += 1
+      narrate("\(nodes[index].name) leads term \(term)")
       let clock = clock(index)
       nodes[index].process?.ledSince = clock
+      nodes[index].process?.ledTerm = term
       checker.becameLeader(nodes[index].name, term, disk: nodes[index].disk.raft)
       feedAssignment(index, .becameLeader)
-    case .steppedDown:
+    case .steppedDown(let term):
+      narrate("\(nodes[index].name) leads term \(term) no more")
       nodes[index].process?.ledSince = nil
+      nodes[index].process?.ledTerm = nil
       feedAssignment(index, .steppedDown)
     case .accepted(let token, let place): nodes[index].process?.accepted[place.index] = (place.term, token)
     case .rejected(let token, _): nodes[index].process?.waiting[token] = nil
@@ -65,14 +72,52 @@ extension NodeCluster {
   mutating func written(_ index: Int, life: Int, _ persistence: Persistence) {
     guard nodes[index].life == life else {
       // The crash came first: the write may have reached the disk all the same, if no later life wrote since.
-      if nodes[index].process == nil, nodes[index].life == life + 1, generator.chance(0.5) {
+      if nodes[index].process == nil, nodes[index].life == life + 1, nodes[index].diskFullUntil <= now,
+        nodes[index].disk.healUntil == nil, generator.chance(0.5)
+      {
         nodes[index].disk.write(persistence)
       }
       return
     }
-    nodes[index].disk.write(persistence)
     nodes[index].process?.isWriting = false
+    if nodes[index].diskFullUntil > now { return refuse(index) }
+    nodes[index].disk.write(persistence)
     drain(index)
+    rearm(index)
+  }
+
+  // MARK: Full disks
+
+  /// The disk has no room for a write: nothing of it is there, and nothing that was to come after it may happen.
+  private mutating func refuse(_ index: Int) {
+    counts.writesRefused += 1
+    narrate("the disk of \(nodes[index].name) is full")
+    nodes[index].process?.effects = []
+    nodes[index].process?.lacksRoom = true
+    nodes[index].process?.ledSince = nil
+    nodes[index].process?.ledTerm = nil
+    feedAssignment(index, .steppedDown)
+    feedRaft(index, .storageFull)
+    nodes[index].process?.waiting = [:]
+    nodes[index].process?.accepted = [:]
+    nodes[index].process?.reads = []
+    stateChanged(index)
+    queue.add(.lookForRoom(index, life: nodes[index].life), at: now + .milliseconds(500))
+  }
+
+  /// Takes part again with what the disk holds, once there is room.
+  mutating func lookForRoom(_ index: Int, life: Int) {
+    guard nodes[index].life == life, nodes[index].process != nil else { return }
+    guard nodes[index].diskFullUntil <= now else {
+      return queue.add(.lookForRoom(index, life: life), at: now + .milliseconds(500))
+    }
+    let snapshotIndex = nodes[index].disk.raft.snapshot?.position.index ?? .zero
+    let raft = recoveredRaft(index)
+    nodes[index].process?.raft = raft
+    nodes[index].process?.snapshotIndex = snapshotIndex
+    nodes[index].process?.lacksRoom = false
+    narrate("\(nodes[index].name) has room again")
+    stateChanged(index)
     rearm(index)
   }
 
@@ -94,6 +139,11 @@ extension NodeCluster {
     let result: AppliedEntry
     do { result = try process.control.apply(entry) } catch { return checker.note("applying", "\(nodes[index].name): \(error)") }
     process.recent.append(entry, history: process.control.history)
+    if case .command(let bytes) = entry.payload, case .configuration(let change)? = try? Command(decoding: bytes),
+      result.touched.contains(.objects), entry.index == checker.raft.lastDecided
+    {
+      checker.changed(under: change.epoch, by: nodes[index].name)
+    }
     let accepted = process.accepted.removeValue(forKey: entry.index)
     let operation = accepted.flatMap { process.waiting.removeValue(forKey: $0.token) }
     nodes[index].process = process
@@ -116,7 +166,8 @@ extension NodeCluster {
 
   mutating func stateChanged(_ index: Int) {
     guard let process = nodes[index].process else { return }
-    feedLease(index, process.control.posture(of: nodes[index].name) == .active ? .staying : .leaving)
+    let mayAct = process.control.posture(of: nodes[index].name) == .active && !process.lacksRoom
+    feedLease(index, mayAct ? .staying : .leaving)
     feedAssignment(index, .roles(process.control.roles))
     feedLease(index, .roles(process.control.roles))
     candidatesChanged(index)
@@ -194,7 +245,9 @@ extension NodeCluster {
 
   mutating func announceHead(_ index: Int) {
     guard let process = nodes[index].process, process.raft.isLeader else { return }
-    let members = process.raft.status.configuration.members
+    let status = process.raft.status
+    let absent = status.absentMembers(at: clock(index))
+    let members = status.configuration.members.filter { !absent.contains($0) }
     for member in process.swim.members where member.state.isLive && member.name != nodes[index].name {
       guard !members.contains(member.name) else { continue }
       send(.catchUp(CatchUpMessage.head(process.control.head).encoded()), from: index, to: member.name)
@@ -253,6 +306,9 @@ extension NodeCluster {
     for effect in effects {
       switch effect {
       case .assign(let role, let holder, let epoch, let reason):
+        narrate("\(nodes[index].name) proposes \(holder) for \(role) in epoch \(epoch): \(reason)")
+        // Only as the leader that decided it: its successor knows of renewals that this node does not.
+        guard let raft = nodes[index].process?.raft, raft.isLeader, raft.term == nodes[index].process?.ledTerm else { continue }
         propose(
           .assignRole(RoleGrant(role: role, holder: holder, epoch: epoch, at: wall(index), reason: reason)), by: index)
       case .acknowledge(let renewal, let holder):
@@ -266,6 +322,12 @@ extension NodeCluster {
     rearm(index)
   }
 
+  /// What is decided may already have moved a role on; only who has applied it all knows.
+  func mayProlong(_ index: Int) -> Bool {
+    guard let process = nodes[index].process else { return false }
+    return process.raft.holdsLease(at: clock(index)) && process.control.applied.index >= process.raft.commitIndex
+  }
+
   mutating func feedLease(_ index: Int, _ input: RoleLeaseInput) {
     guard isRunning(index), var process = nodes[index].process else { return }
     var effects: [RoleLeaseEffect] = []
@@ -276,13 +338,15 @@ extension NodeCluster {
       case .renew(let renewal):
         guard let leader = knownLeader(index) else { continue }
         if leader == nodes[index].name {
-          let isSure = nodes[index].process?.raft.holdsLease(at: clock(index)) ?? false
-          feedAssignment(index, .renewal(renewal, from: leader, leaderHoldsLease: isSure))
+          feedAssignment(index, .renewal(renewal, from: leader, leaderHoldsLease: mayProlong(index)))
         } else {
           send(.renew(renewal), from: index, to: leader)
         }
-      case .release(let role, let epoch): propose(.releaseRole(role, epoch), by: index)
-      case .acquired, .lost: break
+      case .release(let role, let epoch):
+        narrate("\(nodes[index].name) gives \(role) back, epoch \(epoch)")
+        propose(.releaseRole(role, epoch), by: index)
+      case .acquired(let role, let epoch): narrate("\(nodes[index].name) acts as \(role) in epoch \(epoch)")
+      case .lost(let role, let epoch): narrate("\(nodes[index].name) acts no more as \(role) in epoch \(epoch)")
       }
     }
     rearm(index)

@@ -65,12 +65,23 @@ extension NodeCluster {
       if nodes[victim].process != nil {
         counts.pauses += 1
         nodes[victim].pausedUntil = now + outage
+        narrate("\(nodes[victim].name) is paused for \(outage)")
       }
       schedule(.pause, faults.pauseInterval)
     case .clockJump:
       counts.clockJumps += 1
       nodes[victim].wallOffset = .seconds(Int(generator.below(14_400)) - 7_200)
       schedule(.clockJump, faults.clockJumpInterval)
+    case .fullDisk:
+      nodes[victim].diskFullUntil = now + outage
+      schedule(.fullDisk, faults.fullDiskInterval)
+    case .blackout:
+      counts.blackouts += 1
+      for index in nodes.indices where nodes[index].process != nil {
+        crash(index)
+        queue.add(.start(index), at: now + generator.duration(in: .zero...outage))
+      }
+      schedule(.blackout, faults.blackoutInterval)
     case .change:
       beginStory(victim)
       schedule(.change, faults.changeInterval)
@@ -78,7 +89,10 @@ extension NodeCluster {
   }
 
   /// A log heals from the others while a majority of them is whole.
-  private func canRot(_ victim: Int) -> Bool { !nodes.contains { $0.disk.healUntil != nil } && nodes.count >= 3 }
+  private func canRot(_ victim: Int) -> Bool {
+    // With fewer voters the others cannot elect a leader that gives the rest back.
+    !nodes.contains { $0.disk.healUntil != nil } && beingForgotten == 0 && nodes[victim].disk.voters.count >= 3
+  }
 
   /// Cuts the cluster in two, one node's ways in one direction, or single ways.
   private mutating func cut(for outage: Duration) {
@@ -99,6 +113,7 @@ extension NodeCluster {
       counts.oneWayCuts += 1
     }
     cuts.formUnion(ways)
+    narrate("cut for \(outage): " + ways.map { "\(nodes[$0.from].name)>\(nodes[$0.to].name)" }.joined(separator: " "))
     queue.add(.heal(ways), at: now + outage)
   }
 
@@ -141,7 +156,13 @@ extension NodeCluster {
   /// A host loses everything; the cluster is told to forget its node, and it comes back anew.
   private mutating func wipe(_ victim: Int) {
     // What only this disk promised to keep would be lost with it.
-    guard !nodes.contains(where: { $0.disk.healUntil != nil }) else { return }
+    guard !nodes.contains(where: { $0.disk.healUntil != nil }), beingForgotten == 0, checker.raft.lastDecided > .zero else {
+      return
+    }
+    // Without a majority of the voters' disks nothing can be decided again.
+    let name = nodes[victim].name
+    let configurations = up.compactMap { nodes[$0].process?.raft.status.configuration }
+    guard configurations.allSatisfy({ !$0.isVoter(name) || $0.voters.count >= 3 }) else { return }
     end(victim)
     nodes[victim].hasLeft = true
     beingForgotten += 1
@@ -155,6 +176,7 @@ extension NodeCluster {
       start(index)
     case .depart(let index, let tries):
       guard let process = nodes[index].process else { return }
+      guard isRunning(index) else { return queue.add(.story(story), at: nodes[index].pausedUntil) }
       nodes[index].process?.isDeparting = true
       let name = nodes[index].name
       propose(.setPosture(name, .leaving), by: index)
@@ -168,11 +190,12 @@ extension NodeCluster {
       }
       queue.add(.story(.depart(index, tries: tries + 1)), at: now + .milliseconds(500))
     case .undrain(let index):
-      guard let asker = up.first(where: { isRunning($0) }) else { return }
-      if let process = nodes[asker].process, process.control.posture(of: nodes[index].name) == .draining {
+      let asker = up.first { isRunning($0) }
+      if let asker, let process = nodes[asker].process, process.control.posture(of: nodes[index].name) == .draining {
         propose(.setPosture(nodes[index].name, .active), by: asker)
       }
-      if !isSettled(index, .active) { queue.add(.story(.undrain(index)), at: now + .seconds(1)) }
+      // The wish to drain may still be on its way.
+      if !isSettled(index, .active) || !isStill { queue.add(.story(.undrain(index)), at: now + .seconds(1)) }
     case .forget(let index, let step): forget(index, step: step)
     }
   }
@@ -190,7 +213,9 @@ extension NodeCluster {
     let isGone = process.control.posture(of: name) == .gone
     if step == 0 || (isKnown && !isGone) {
       propose(.setPosture(name, .gone), by: asker)
-    } else if isKnown, !process.control.configuration.contains(name), !process.raft.status.configuration.contains(name) {
+    } else if isKnown || isGone, !process.control.configuration.contains(name),
+      !process.raft.status.configuration.contains(name)
+    {
       propose(.forgetNode(name), by: asker)
     } else if !isKnown, !isGone {
       counts.forgotten += 1
@@ -208,6 +233,7 @@ extension NodeCluster {
 
   /// Ends every fault and starts every node that has not left for good.
   public mutating func heal() {
+    narrate("all faults end")
     isQuiet = true
     let quiet = NodeFaults()
     faults = quiet
@@ -215,6 +241,7 @@ extension NodeCluster {
     for index in nodes.indices {
       nodes[index].pausedUntil = .zero
       nodes[index].wallOffset = .zero
+      nodes[index].diskFullUntil = .zero
       nodes[index].slowness = .zero
       if nodes[index].process == nil, !nodes[index].hasLeft, nodes[index].life > 0 { start(index) }
     }
@@ -273,12 +300,20 @@ extension NodeCluster {
       if process.control.history != lead.control.history {
         list.append("\(nodes[a].name) has applied \(process.control.applied), the leader \(lead.control.applied)")
       }
-      if process.registry.digestHash != lead.registry.digestHash { list.append("the registry of \(nodes[a].name) differs") }
+      if process.registry.digestHash != lead.registry.digestHash {
+        let own = Set(process.registry.digest)
+        let others = Set(lead.registry.digest)
+        let differing = own.symmetricDifference(others).map { "\($0.owner) \($0.version)" }.sorted()
+        list.append("the registry of \(nodes[a].name) differs: \(differing.joined(separator: ", "))")
+      }
     }
     for role in Role.allCases {
       let acting = members.filter { nodes[$0].process?.lease.epoch(of: role, at: clock($0)) != nil }
       if acting.count != 1 { list.append("\(acting.count) nodes act as \(role)") }
       if let preferred = lead.control.roles[role].preferred { list.append("\(role) has not moved to \(preferred)") }
+    }
+    for index in up where nodes[index].process?.lacksRoom == true {
+      list.append("\(nodes[index].name) takes no part in consensus")
     }
     let voters = lead.raft.status.configuration.voters
     let alive = members.filter { lead.control.posture(of: nodes[$0].name) == .active }
@@ -318,12 +353,20 @@ public struct NodeRun: Sendable {
   public let violations: [String]
   public let counts: NodeFaultCounts
   public let summary: String
+  /// Events that were handled.
+  public let steps: Int
 
-  public init(seed: UInt64, safety: Duration = .seconds(20), liveness: Duration = .seconds(60)) {
+  /// What happened, in words, when `tellsStory`.
+  public let story: [String]
+
+  public init(
+    seed: UInt64, safety: Duration = .seconds(20), liveness: Duration = .seconds(60), tellsStory: Bool = false
+  ) {
     self.seed = seed
     var generator = SeededGenerator(seed: seed)
     let faults = NodeFaults.drawn(from: &generator)
     var cluster = NodeCluster(nodes: [3, 4, 5, 5][generator.index(below: 4)], seed: seed, faults: faults)
+    cluster.tellsStory = tellsStory
     cluster.run(for: safety)
     cluster.heal()
     cluster.run(for: .seconds(5))
@@ -334,6 +377,8 @@ public struct NodeRun: Sendable {
     }
     self.violations = violations
     counts = cluster.counts
+    steps = cluster.steps
     summary = cluster.summary
+    story = cluster.story
   }
 }

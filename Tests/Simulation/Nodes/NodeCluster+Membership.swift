@@ -42,6 +42,7 @@ extension NodeCluster {
 
   mutating func candidatesChanged(_ index: Int) {
     guard let process = nodes[index].process else { return }
+    let absent = process.raft.status.absentMembers(at: clock(index))
     let candidates = process.swim.members.map { member in
       let liveness: RoleCandidate.Liveness =
         switch member.state {
@@ -53,7 +54,7 @@ extension NodeCluster {
       return RoleCandidate(
         name: member.name, liveness: liveness,
         canIssue: process.control.trust.anchors.contains { $0.node == member.name },
-        isLeaving: process.control.posture(of: member.name) != .active)
+        isLeaving: process.control.posture(of: member.name) != .active || absent.contains(member.name))
     }
     feedAssignment(index, .members(candidates))
   }
@@ -78,8 +79,12 @@ extension NodeCluster {
           try registry.compact(sign: sign, at: now, into: &effects)
         }
       case .changed(let changes):
-        for case let row? in changes.map(\.new) where row.key.owner != nodes[index].name {
-          checker.holds(nodes[index].name, row)
+        for change in changes {
+          if let row = change.new {
+            if row.key.owner != nodes[index].name { checker.holds(nodes[index].name, row) }
+          } else if let key = change.old?.key {
+            checker.forgot(nodes[index].name, key)
+          }
         }
       case .rejected: break
       }
@@ -108,15 +113,13 @@ extension NodeCluster {
     return { payload in MembershipCluster.signature(of: payload, key: key) }
   }
 
-  /// What a node accepts as signed: the chain is the owner's authority as the log or the first contact says it.
+  /// What a node accepts as signed. A chain of an owner's earlier life holds as well: others issued it, and it has not expired.
   private func verify(_ index: Int) -> Registry.Verify {
-    let anchors = nodes[index].process?.control.trust.anchors ?? []
-    let hosts = nodes.map { ($0.name, $0.disk.authority) }
+    let authorities = authorities
     return { signed, owner, certificates in
       guard let key = certificates.first, certificates.count == 1 else { return false }
-      let known = anchors.filter { $0.node == owner }.map(\.certificate)
-      let isOwners = known.isEmpty ? hosts.contains { $0 == (owner, key) } : known.contains(key)
-      return isOwners && signed.signature == MembershipCluster.signature(of: signed.payload, key: key)
+      guard authorities[owner]?.contains(key) == true else { return false }
+      return signed.signature == MembershipCluster.signature(of: signed.payload, key: key)
     }
   }
 
@@ -167,6 +170,7 @@ extension NodeCluster {
     guard let process = nodes[index].process else { return }
     let known = Set(process.control.trust.anchors.map(\.node))
     guard known.contains(nodes[index].name) else { return }
+    nodes[index].process?.registry.readmit(known)
     for member in process.swim.members where member.name != nodes[index].name && !known.contains(member.name) {
       guard !member.state.isLive else { continue }
       feed(index, .forget(member.name))

@@ -100,8 +100,7 @@ extension NodeCluster {
       }
       feedRaft(receiver, .received(message, from: name))
     case .renew(let renewal):
-      let isSure = nodes[receiver].process?.raft.holdsLease(at: clock(receiver)) ?? false
-      feedAssignment(receiver, .renewal(renewal, from: name, leaderHoldsLease: isSure))
+      feedAssignment(receiver, .renewal(renewal, from: name, leaderHoldsLease: mayProlong(receiver)))
     case .acknowledge(let renewal): if knownLeader(receiver) == name { feedLease(receiver, .acknowledged(renewal)) }
     case .catchUp(let bytes): receiveCatchUp(bytes, from: sender, at: receiver)
     case .forward(let command, let floor): receiveForward(command, floor: floor, from: sender, at: receiver)
@@ -131,6 +130,7 @@ extension NodeCluster {
       let answer = process.states.answer(at: place, offset: offset, state: process.control, now: clock(receiver))
       nodes[receiver].process = process
       send(.catchUp(answer.encoded()), from: receiver, to: peer)
+    case .askHead: send(.catchUp(CatchUpMessage.head(process.control.head).encoded()), from: receiver, to: peer)
     case .head:
       let voters = process.control.configuration.voters
       let local = clock(receiver)

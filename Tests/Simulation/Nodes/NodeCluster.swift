@@ -22,8 +22,15 @@ public struct NodeCluster {
   var isQuiet = false
   /// Nobody writes any more, so that what is the same everywhere can be seen to be so.
   var isStill = false
+  /// Every authority that a node ever had.
+  var authorities: [NodeName: [[UInt8]]] = [:]
   /// Wiped nodes that have not come back yet.
   var beingForgotten = 0
+  /// Events so far.
+  public internal(set) var steps = 0
+  /// What happened, in words, when it is asked for.
+  public internal(set) var story: [String] = []
+  public var tellsStory = false
   static let cluster = ClusterTag(clusterName: "simulation")
 
   struct Way: Hashable {
@@ -40,6 +47,7 @@ public struct NodeCluster {
     /// Counts starts and ends, so that events of an earlier life are dropped.
     var life = 0
     var pausedUntil = Instant.zero
+    var diskFullUntil = Instant.zero
     /// What its monotonic clock shows at time zero: no two hosts' clocks begin alike.
     let origin: Duration
     var wallOffset: Duration = .zero
@@ -63,6 +71,12 @@ public struct NodeCluster {
     let voters = VoterSelection(target: 3, patience: .seconds(4))
     var effects: [RaftEffect] = []
     var isWriting = false
+    /// Effects are being carried out, in order.
+    var isDraining = false
+    /// The term in which this node's role assignment was told that it leads.
+    var ledTerm: Term?
+    /// Its disk was full: it takes no part in consensus until there is room.
+    var lacksRoom = false
     var timer = Instant.distantFuture
     var snapshotIndex: LogIndex
     var ledSince: Instant?
@@ -100,6 +114,7 @@ public struct NodeCluster {
     case deliver(Parcel, from: Int, to: Int, life: Int)
     case timer(Int, life: Int)
     case written(Int, life: Int, Persistence)
+    case lookForRoom(Int, life: Int)
     case start(Int)
     case fault(Fault)
     case heal([Way])
@@ -108,7 +123,7 @@ public struct NodeCluster {
     case story(Story)
   }
 
-  enum Fault { case crash, partition, pause, clockJump, change }
+  enum Fault { case crash, partition, pause, clockJump, change, fullDisk, blackout }
 
   /// Something an operator does in several steps.
   enum Story {
@@ -131,6 +146,8 @@ public struct NodeCluster {
     schedule(.pause, faults.pauseInterval)
     schedule(.clockJump, faults.clockJumpInterval)
     schedule(.change, faults.changeInterval)
+    schedule(.fullDisk, faults.fullDiskInterval)
+    schedule(.blackout, faults.blackoutInterval)
     queue.add(.client, at: now + .milliseconds(70))
     queue.add(.workloads, at: now + .milliseconds(90))
   }
@@ -145,6 +162,10 @@ public struct NodeCluster {
         origin: .milliseconds(Int(generator.below(1_000_000_000))),
         slowness: generator.chance(0.2) ? generator.duration(in: .zero...faults.slowness) : .zero))
     return number
+  }
+
+  mutating func narrate(_ text: String) {
+    if tellsStory { story.append("\(now.nanoseconds / 1_000_000) ms: \(text)") }
   }
 
   // MARK: Looking
@@ -175,16 +196,19 @@ public struct NodeCluster {
 
   public mutating func run(for duration: Duration) {
     let end = now + duration
-    var steps = 0
-    while let instant = queue.nextInstant, instant < end, let (_, event) = queue.popFirst() {
+    while steps < Self.stepsMax, let instant = queue.nextInstant, instant < end, let (_, event) = queue.popFirst() {
       now = max(now, instant)
       perform(event)
       steps += 1
       if steps % 16 == 0 { checkRoles() }
     }
     now = end
+    if steps >= Self.stepsMax { checker.note("bounded work", "more than \(Self.stepsMax) events") }
     check()
   }
+
+  /// Several times what a run takes: more is a storm that the nodes keep up among themselves.
+  static let stepsMax = 250_000
 
   /// Runs until the condition holds; false when it does not within `limit`.
   public mutating func run(atMost limit: Duration, until condition: (NodeCluster) -> Bool) -> Bool {
@@ -204,6 +228,7 @@ public struct NodeCluster {
     case .deliver(let parcel, let sender, let receiver, let life): deliver(parcel, from: sender, to: receiver, life: life)
     case .timer(let index, let life): timerFired(index, life: life)
     case .written(let index, let life, let persistence): written(index, life: life, persistence)
+    case .lookForRoom(let index, let life): lookForRoom(index, life: life)
     case .start(let index): if nodes[index].process == nil, !nodes[index].hasLeft { start(index) }
     case .fault(let fault): strike(fault)
     case .heal(let ways): cuts.subtract(ways)
@@ -217,6 +242,7 @@ public struct NodeCluster {
   private func host(of event: Event) -> Int? {
     switch event {
     case .deliver(_, _, let index, _), .timer(let index, _), .written(let index, _, _), .act(let index, _, _, _): index
+    case .lookForRoom(let index, _): index
     default: nil
     }
   }
@@ -225,17 +251,18 @@ public struct NodeCluster {
 
   public mutating func start(_ index: Int) {
     let clock = clock(index)
+    if authorities[nodes[index].name]?.last != nodes[index].disk.authority {
+      authorities[nodes[index].name, default: []].append(nodes[index].disk.authority)
+    }
     nodes[index].life += 1
+    narrate("\(nodes[index].name) starts")
+    checker.began(nodes[index].name)
     nodes[index].disk.incarnation = max(wall(index), nodes[index].disk.incarnation + 1)
     let node = nodes[index]
     let incarnation = node.disk.incarnation
     var control = node.disk.raft.snapshot.flatMap { try? ControlState(restoring: $0.state) } ?? ControlState()
     if let known = node.disk.control, known.applied.index > control.applied.index { control = known }
-    let isFirst = node.token == nil && listed.contains(node.name)
-    let raft = Raft(
-      local: node.name, cluster: Self.cluster, recovered: node.disk.raft,
-      configuration: isFirst ? ClusterConfiguration(voters: firstVoters) : ClusterConfiguration(),
-      seed: generator.next(), now: clock)
+    let raft = recoveredRaft(index)
     let zone = "local/z\(index % 3)/1"
     nodes[index].process = Process(
       swim: SWIM(
@@ -249,6 +276,16 @@ public struct NodeCluster {
     publishNode(index)
     stateChanged(index)
     rearm(index)
+  }
+
+  /// A server made of what the node's disk holds.
+  mutating func recoveredRaft(_ index: Int) -> Raft {
+    let node = nodes[index]
+    let isFirst = node.token == nil && listed.contains(node.name)
+    return Raft(
+      local: node.name, cluster: Self.cluster, recovered: node.disk.raft,
+      configuration: isFirst ? ClusterConfiguration(voters: firstVoters) : ClusterConfiguration(),
+      seed: generator.next(), now: clock(index))
   }
 
   /// The nodes of the cluster file, or for one with a token those that the token names.
@@ -267,6 +304,7 @@ public struct NodeCluster {
   }
 
   mutating func end(_ index: Int) {
+    narrate("\(nodes[index].name) ends")
     nodes[index].process = nil
     nodes[index].life += 1
     nodes[index].pausedUntil = .zero
@@ -310,6 +348,7 @@ public struct NodeCluster {
     nodes[index].process?.nextLook = clock + .milliseconds(500)
     if generator.chance(0.5) { nodes[index].disk.control = nodes[index].process?.control }
     chooseVoters(index)
+    candidatesChanged(index)
     announceHead(index)
     announceAuthority(index)
     forgetTheRemoved(index)

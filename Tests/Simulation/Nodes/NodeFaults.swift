@@ -14,6 +14,8 @@ public struct NodeFaults: Sendable {
   public var pauseInterval: Duration?
   public var clockJumpInterval: Duration?
   public var changeInterval: Duration?
+  public var fullDiskInterval: Duration?
+  public var blackoutInterval: Duration?
   /// Chance that a disk has a rotten entry when its node starts again.
   public var corruption = 0.0
   public var outage: ClosedRange<Duration> = .milliseconds(100) ... .seconds(4)
@@ -35,6 +37,8 @@ public struct NodeFaults: Sendable {
     faults.pauseInterval = .milliseconds(Int(1000 + generator.below(5000)))
     faults.clockJumpInterval = .milliseconds(Int(1000 + generator.below(5000)))
     faults.changeInterval = .milliseconds(Int(3000 + generator.below(8000)))
+    faults.fullDiskInterval = .milliseconds(Int(2000 + generator.below(8000)))
+    faults.blackoutInterval = .milliseconds(Int(10_000 + generator.below(30_000)))
     faults.corruption = generator.unit() * 0.3
     faults.slowness = .milliseconds(Int(generator.below(40)))
     faults.entriesPerSnapshot = Int(10 + generator.below(80))
@@ -50,6 +54,8 @@ public struct NodeFaultCounts: Sendable, Equatable {
   public var tampered = 0
   public var crashes = 0
   public var writesLost = 0
+  public var writesRefused = 0
+  public var blackouts = 0
   public var corruptions = 0
   public var pauses = 0
   public var clockJumps = 0
@@ -75,7 +81,9 @@ extension NodeFaultCounts {
   private static let fields: [(String, any (WritableKeyPath<NodeFaultCounts, Int> & Sendable))] = [
     ("messages lost", \.lost), ("messages doubled", \.duplicated), ("messages cut off", \.blocked),
     ("rows tampered", \.tampered),
-    ("crashes", \.crashes), ("writes lost in crashes", \.writesLost), ("rotten logs", \.corruptions), ("pauses", \.pauses),
+    ("crashes", \.crashes), ("writes lost in crashes", \.writesLost),
+    ("writes refused by full disks", \.writesRefused), ("restarts of all at once", \.blackouts), ("rotten logs", \.corruptions),
+    ("pauses", \.pauses),
     ("clock jumps", \.clockJumps), ("partitions", \.partitions), ("one-way cuts", \.oneWayCuts), ("joins", \.joins),
     ("departures", \.departures), ("drains", \.drains), ("nodes wiped and forgotten", \.forgotten),
     ("role transfers asked", \.transfers), ("writes acknowledged", \.writesAcknowledged), ("reads answered", \.readsAnswered),

@@ -14,6 +14,14 @@ public struct SimulatedDisk: Sendable {
   /// Where a corrupt log has to be made whole again before this node may vote (nil: it is whole).
   public var healUntil: LogIndex? { raft.healUntil }
 
+  /// The voters of the latest configuration that it holds.
+  var voters: [NodeName] {
+    for entry in raft.entries.reversed() {
+      if case .configuration(let configuration) = entry.payload { return configuration.voters }
+    }
+    return raft.snapshot?.configuration.voters ?? []
+  }
+
   public init(authority: [UInt8]) { self.authority = authority }
 
   public mutating func write(_ persistence: Persistence) {
