@@ -16,11 +16,14 @@ public distributed actor ConfigActor: MeshActor {
   public static func authorize(_ target: MeshTarget, caller: NodeName) -> Bool { true }
 
   private let cluster: ClusterRuntime
+  /// What the names of services end in.
+  private let domain: String
   private var decoded = DecodedObjects()
   private var order = SubmissionOrder()
 
-  public init(cluster: ClusterRuntime, actorSystem: SocketActorSystem) {
+  public init(cluster: ClusterRuntime, domain: String, actorSystem: SocketActorSystem) {
     self.cluster = cluster
+    self.domain = domain
     self.actorSystem = actorSystem
   }
 
@@ -81,7 +84,7 @@ public distributed actor ConfigActor: MeshActor {
   }
 
   private var references: ReferenceRules.Settings {
-    var settings = ReferenceRules.Settings()
+    var settings = ReferenceRules.Settings(domain: domain)
     for placed in cluster.view.registry.workloads(live: []) where !placed.row.isGateway {
       settings.registeredHosts.insert("\(placed.row.service).\(placed.row.namespace).svc.\(settings.domain)")
     }

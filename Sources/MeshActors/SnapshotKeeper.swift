@@ -23,10 +23,21 @@ public actor SnapshotKeeper {
     public var settings: MeshSettings
     public var meshPort: UInt16
     public var options: ProxyOptions
-    public init(settings: MeshSettings, meshPort: UInt16, options: ProxyOptions) {
+    /// Options for a mesh whose own configuration says where requests are logged, and how.
+    public var logging: @Sendable (MeshConfiguration.AccessLog, ProxyOptions) -> ProxyOptions
+
+    public init(
+      settings: MeshSettings, meshPort: UInt16, options: ProxyOptions,
+      logging: @escaping @Sendable (MeshConfiguration.AccessLog, ProxyOptions) -> ProxyOptions = { $1 }
+    ) {
       self.settings = settings
       self.meshPort = meshPort
       self.options = options
+      self.logging = logging
+    }
+
+    func options(for settings: MeshSettings) -> ProxyOptions {
+      settings.accessLog.map { logging($0, options) } ?? options
     }
   }
 
@@ -164,7 +175,8 @@ public actor SnapshotKeeper {
     let (snapshot, findings) = compiler.compile(revision: control.revision.number, registryVersion: view.registryVersion)
     let result = await runtime.publish(
       ProxyState(
-        snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot), options: layout.options))
+        snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot),
+        options: layout.options(for: snapshot.settings)))
     serving = Serving(snapshot: snapshot, listeners: result.listeners, findings: findings, unreadable: decoded.unreadable)
     try? await cluster.report(revisionServed: snapshot.revision)
     servedRegistry = view.registry

@@ -28,6 +28,8 @@ public struct ClusterFile: Sendable {
   public let directory: String
   public var cluster: DNSLabel
   public var trustDomain = "cluster.local"
+  /// What the names of services end in: `reviews.default.svc.cluster.local`.
+  public var domain = "cluster.local"
   public var voters = 3
   /// Pattern with `{node}`.
   public var dataDirectory = ".mesh/{node}"
@@ -67,6 +69,13 @@ public struct ClusterFile: Sendable {
     nodes = try object.list("nodes").map { node throws(ClusterFileError) in try Node(node, path: path) }
     if let domain = try object.optionalString("trustDomain") { trustDomain = domain }
     do { try SPIFFEID.checkTrustDomain(trustDomain.utf8) } catch { throw object.problem("trustDomain", error.description) }
+    if let name = try object.optionalString("domain") {
+      guard name.split(separator: ".", omittingEmptySubsequences: false).allSatisfy({ (try? DNSLabel(String($0))) != nil })
+      else {
+        throw object.problem("domain", "'\(name)' is not a domain such as cluster.local")
+      }
+      domain = name
+    }
     if let number = try object.optionalNumber("voters", in: 1...7) { voters = Int(number) }
     guard [1, 3, 5, 7].contains(voters) else {
       throw object.problem("voters", "use 1, 3, 5 or 7: an odd number keeps a quorum")

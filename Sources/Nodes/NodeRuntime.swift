@@ -65,11 +65,14 @@ actor NodeRuntime {
       cluster = try ClusterRuntime(
         loop: loop, local: local, links: links, storage: parts.storage, joinSecret: parts.joinSecret, identity: parts.identity,
         trust: parts.trust, rememberedRows: parts.rememberedRows, clock: parts.clock, seed: seeds.next())
+      var settings = MeshSettings(
+        cluster: file.cluster.string, trustDomain: file.trustDomain, localNode: node.name, localAddress: node.address,
+        localLocality: Locality(parsing: node.locality))
+      settings.domain = file.domain
+      let logs = RequestLogs(in: file.dataDirectory(of: node), log)
       let layout = SnapshotKeeper.Layout(
-        settings: MeshSettings(
-          cluster: file.cluster.string, trustDomain: file.trustDomain, localNode: node.name, localAddress: node.address,
-          localLocality: Locality(parsing: node.locality)),
-        meshPort: file.ports.mesh, options: try Self.proxyOptions(file))
+        settings: settings, meshPort: file.ports.mesh, options: try Self.proxyOptions(file)
+      ) { wanted, options in logs.options(for: wanted, over: options) }
       let empty = MeshSnapshot.compile(revision: 0, registryVersion: 0, objects: [], workloads: [], settings: layout.settings)
       proxy = try ProxyRuntime(
         workers: options.workers, serving: ProxyState(snapshot: empty.snapshot, options: layout.options), seed: seeds.next())
@@ -83,7 +86,7 @@ actor NodeRuntime {
     }
     lastKnown = LastKnown(cluster: cluster, storage: parts.storage, clock: parts.clock, remembered: parts.remembered)
     proxyActor = ProxyActor(keeper: snapshots, actorSystem: system)
-    configActor = ConfigActor(cluster: cluster, actorSystem: system)
+    configActor = ConfigActor(cluster: cluster, domain: file.domain, actorSystem: system)
     configuration = ConfigurationClient(cluster: cluster, system: system)
     discoveryActor = DiscoveryActor(cluster: cluster, actorSystem: system)
     discovery = DiscoveryDuty(cluster: cluster, system: system)

@@ -1,4 +1,5 @@
 import Primitives
+import Telemetry
 
 /// Bounds of the data plane. What a client or an application can make grow is counted here, with its unit and reason.
 public enum ProxyLimits {
@@ -111,6 +112,8 @@ public struct ProxyOptions: Sendable {
   public var overload = OverloadLimits.ofThisProcess()
   /// Writes one line a request to the sink when set. Called on worker threads with whole lines; must not block for long.
   public var accessLog: (@Sendable ([UInt8]) -> Void)?
+  /// How those lines look.
+  public var accessLogFormat = AccessLogFormat.text
 
   public init() {}
 }

@@ -107,7 +107,10 @@ struct TLSMaterial: Sendable {
   }
 
   private static func clientIdentity(_ certificate: String, _ key: String) throws -> TLSIdentity {
-    try TLSIdentity(chain: Certificate.load(certificate), key: PrivateKey(contentsOf: key))
+    guard certificate.hasPrefix("-----BEGIN ") else {
+      return try TLSIdentity(chain: Certificate.load(certificate), key: PrivateKey(contentsOf: key))
+    }
+    return try TLSIdentity(chain: Certificate.parse(pem: Array(certificate.utf8)), key: PrivateKey(pem: Array(key.utf8)))
   }
 
   private static func trust(_ authorities: String?, insecure: Bool) -> Result<TLSTrust, any Error> {

@@ -74,6 +74,8 @@ final class ServingState: Sendable {
   let options: ProxyOptions
   /// What the workers share of each cluster.
   let loads: LoadTable
+  /// The same of ports of local workloads that have limits, parallel to `snapshot.inbound`.
+  let inboundLoads: LoadTable
   /// How servers outside the mesh are called by TLS.
   private let upstreamTLS: Set<UpstreamTLS>
   /// Of each local workload that has one, parallel to `snapshot.localWorkloads`.
@@ -101,6 +103,7 @@ final class ServingState: Sendable {
     let changed = isNext ? state.snapshot.changes?.clusters : nil
     loads = LoadTable(state.snapshot.clusters, after: old?.loads, changed: changed, now: now)
     upstreamTLS = Self.upstreamTLS(state.snapshot, after: old, changed: changed)
+    inboundLoads = LoadTable(state.snapshot.inbound, after: old?.inboundLoads, now: now)
     let before = state.snapshot.localWorkloads.map { local in
       state.snapshot.workloads.indices.contains(local.workload)
         ? old?.localWorkload(key: state.snapshot.workloads[local.workload].key) : nil
@@ -133,7 +136,8 @@ final class ServingState: Sendable {
             Array(name.utf8),
             InboundTarget(
               localWorkload: index, port: port.port, service: service, protocol: port.protocol,
-              endpoint: UpstreamKey.endpoint(workload.address, port.port))
+              endpoint: UpstreamKey.endpoint(workload.address, port.port),
+              cluster: workload.inbound.indices.contains(position) ? workload.inbound[position] : nil)
           ))
       }
     }
@@ -182,4 +186,28 @@ struct InboundTarget: Sendable, Hashable {
   var `protocol`: PortProtocol
   /// What its connections are shared by.
   var endpoint: UInt64
+  /// Where it is and within which limits it is called, an index into `MeshSnapshot.inbound`; nil: as it was registered.
+  var cluster: Int?
+}
+
+extension MeshSnapshot {
+  /// Where the application behind a port listens.
+  func application(_ target: InboundTarget) -> (host: String, port: UInt16) {
+    if let index = target.cluster, inbound.indices.contains(index), let endpoint = inbound[index].endpoints.first {
+      return (endpoint.address, endpoint.port)
+    }
+    return (localWorkloads[target.localWorkload].address, target.port)
+  }
+}
+
+extension ServingState {
+  /// Where the application behind an endpoint of this node listens, when a Sidecar says another place than was registered.
+  func application(of endpoint: Endpoint) -> (host: String, port: UInt16)? {
+    guard endpoint.isLocal, !snapshot.inbound.isEmpty, let local = endpoint.workload.flatMap({ localWorkload(of: $0) }),
+      let position = snapshot.localWorkloads[local].ports.firstIndex(where: { $0.port == endpoint.port }),
+      snapshot.localWorkloads[local].inbound.indices.contains(position),
+      let index = snapshot.localWorkloads[local].inbound[position], let place = snapshot.inbound[index].endpoints.first
+    else { return nil }
+    return (place.address, place.port)
+  }
 }

@@ -33,10 +33,12 @@ final class Worker: TurnHandler {
   let upstreams = UpstreamPool()
   var http2Upstreams = HTTP2UpstreamPool()
   var balancing = Balancing()
+  /// Of ports of local workloads that have limits.
+  var inboundBalancing = InboundBalancing()
   var telemetry: RequestTelemetry
   var counters = ProxyCounters()
   var draws: SeededGenerator
-  private var logWriter = AccessLogWriter(.text)
+  private var logWriter: AccessLogWriter
   private var logBytes: [UInt8] = []
   /// For values that are made and copied at once.
   var scratch: [UInt8] = []
@@ -50,6 +52,7 @@ final class Worker: TurnHandler {
     self.index = index
     self.state = state
     self.resolver = resolver
+    logWriter = AccessLogWriter(state.options.accessLogFormat)
     draws = SeededGenerator(seed: seed)
     telemetry = RequestTelemetry()
   }
@@ -65,8 +68,13 @@ final class Worker: TurnHandler {
 
   /// Serves `state` from now on. Requests under way finish on the state they began with.
   func install(_ new: ServingState) {
+    if new.options.accessLogFormat != state.options.accessLogFormat {
+      flushLog()
+      logWriter = AccessLogWriter(new.options.accessLogFormat)
+    }
     state = new
     balancing.install(new.snapshot, new.loads)
+    inboundBalancing.install(new.snapshot.inbound, new.inboundLoads)
     telemetry.install(new)
     for port in ports.values { port.resolve(in: new) }
     for connection in connections.values { connection.adopt(new) }

@@ -35,8 +35,12 @@ public enum TCPPlan: Hashable, Sendable {
 public enum TCPRouter {
   /// Whether the way depends on the server name that a TLS client will ask for.
   public static func needsServerName(_ request: TCPRequest, in table: TCPRouteTable) -> Bool {
-    guard let port = table.port(request.port), !port.serverNames.isEmpty else { return false }
-    guard let service = port.hosts[request.host] else { return true }
+    guard let port = table.port(request.port) else { return false }
+    guard let service = port.hosts[request.host], port.services.indices.contains(service) else {
+      return !port.serverNames.isEmpty
+    }
+    if !port.services[service].serverNames.isEmpty { return true }
+    if port.serverNames.isEmpty { return false }
     // A declared protocol in which the server may speak first is never waited for.
     return port.services[service].protocol == .tls || port.services[service].protocol == .https
   }
@@ -52,8 +56,11 @@ public enum TCPRouter {
     _ request: TCPRequest, in table: TCPRouteTable, fallback: RouteTable.Fallback, draws: inout SeededGenerator
   ) -> TCPPlan {
     guard let port = table.port(request.port) else { return stranger(fallback) }
-    if let name = request.serverName, let route = first(port.serverNames, name, request.address) {
-      return plan(route, &draws)
+    if let name = request.serverName {
+      let own = port.hosts[request.host].flatMap { port.services.indices.contains($0) ? port.services[$0].serverNames : nil }
+      if let route = first(own ?? [], name, request.address) ?? first(port.serverNames, name, request.address) {
+        return plan(route, &draws)
+      }
     }
     guard let index = port.hosts[request.host], port.services.indices.contains(index) else { return stranger(fallback) }
     let service = port.services[index]

@@ -85,7 +85,7 @@ import Testing
     ("hosts: [a]\nhttp:\n\(item)\n\(item)", "IST0130"),
     ("hosts: [a]\nhttp:\n- match: [{port: 1}]\n\(route)\n- match: [{port: 1}]\n\(route)", "IST0131"),
     ("hosts: [a]\ngateways: [g.ns]\nhttp:\n\(item)", "IST0133"),
-    ("hosts: [a]\nhttp:\n\(item)\n  headers: {request: {set: {x: '%DOWNSTREAM_REMOTE_ADDRESS%'}}}", "MESH0001"),
+    ("hosts: [a]\nhttp:\n\(item)\n  headers: {request: {set: {x: '%DOWNSTREAM_MOOD%'}}}", "MESH0001"),
   ])
   func `a VirtualService is accepted with a warning`(spec: String, code: String) {
     let changeSet = Fixture.changeSet(Fixture.object("VirtualService", "x", spec: spec))

@@ -86,7 +86,10 @@ struct ClusterPool {
     let key = Key(
       service: entry.id, port: servicePort.number, subset: subset, rule: rule?.name,
       clientLabels: usesLabels ? client.labels : nil,
-      backendTLS: backendTLS.tls(host: entry.service.host, portName: servicePort.name))
+      backendTLS: backendTLS.tls(host: entry.service.host, portName: servicePort.name)
+        ?? backendTLS.credentials.tls(
+          TrafficPolicyCompiler.blocks(rule, subset: definition, port: servicePort.number).tls, of: rule, client: client,
+          entryNames: entry.subjectAltNames))
     let slot = Slot(key: key, entry: entry, rule: rule, client: client)
     if let known = byKey[key] {
       used.insert(known)

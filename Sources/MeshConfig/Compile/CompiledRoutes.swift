@@ -69,7 +69,8 @@ struct CompiledRoutes {
   private mutating func add(_ client: ClientScope, _ sources: RouteSources, _ pool: inout ClusterPool) {
     let compiler = MeshRouteCompiler(client, sources, catalog: pool.catalog)
     let opaque = TCPRouteCompiler(
-      catalog: pool.catalog, book: sources.book, settings: sources.settings, client: client, scope: compiler.scope)
+      catalog: pool.catalog, book: sources.book, settings: sources.settings, client: client, scope: compiler.scope,
+      gatewayAPI: sources.gatewayAPI)
     let (table, opaqueTable) = units[client, default: HostUnits()].sharing(with: peer(of: client)) { units in
       (compiler.compile(&units, pool: &pool), opaque.compile(&units.tcp, pool: &pool))
     }

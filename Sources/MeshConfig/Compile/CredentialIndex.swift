@@ -33,3 +33,41 @@ struct CredentialIndex {
   /// Of the Secret `<name>-cacert`, or of the one named so itself.
   func authorities(named name: String) -> [UInt8]? { (secrets["\(name)-cacert"] ?? secrets[name])?.authorities }
 }
+
+/// Credentials that DestinationRules name, as the namespace of the calling workload holds them (Istio, DestinationRule).
+struct ClientCredentials {
+  private var secrets: [String: Secret] = [:]
+
+  init(_ objects: [StoredObject] = []) {
+    for stored in objects {
+      if case .secret(let secret) = stored.object.spec { secrets["\(stored.key.namespace)/\(stored.key.name)"] = secret }
+    }
+  }
+
+  /// What a rule with `credentialName` comes to; nil where it has none, or none that this client may use: then connections fail.
+  ///
+  /// Gateways use what any rule names; other workloads only rules that are for them alone (`workloadSelector`).
+  func tls(
+    _ written: DestinationRule.ClientTLS?, of rule: RuleIndex.Merged?, client: ClientScope, entryNames: [String]
+  ) -> UpstreamTLS? {
+    guard let written, let name = written.credentialName, let rule, client.isGateway || rule.workloadSelector != nil else {
+      return nil
+    }
+    let full = "\(client.namespace)/\(name)"
+    guard let authorities = secrets["\(full)-cacert"]?.authorities ?? secrets[full]?.authorities else { return nil }
+    let names = written.subjectAltNames.isEmpty ? entryNames : written.subjectAltNames
+    switch written.mode {
+    case .simple:
+      return .simple(
+        serverName: written.sni, subjectAltNames: names, caCertificates: String(decoding: authorities, as: UTF8.self),
+        insecureSkipVerify: written.insecureSkipVerify)
+    case .mutual:
+      guard let chain = secrets[full]?.certificateChain, let key = secrets[full]?.privateKey else { return nil }
+      return .mutual(
+        serverName: written.sni, subjectAltNames: names, caCertificates: String(decoding: authorities, as: UTF8.self),
+        clientCertificate: String(decoding: chain, as: UTF8.self), privateKey: String(decoding: key, as: UTF8.self),
+        insecureSkipVerify: written.insecureSkipVerify)
+    case .disable, .istioMutual: return nil
+    }
+  }
+}

@@ -177,10 +177,11 @@ public struct SnapshotCompiler: Sendable {
       clustersBuilt: pool.built - before.built, hostsCompiled: max(0, routes.hostsCompiled - before.hosts),
       destinationsAsked: pool.destinationsAsked - before.asked)
     let workloads = pool.endpoints.book
+    let (own, inbound) = localWorkloads()
     let snapshot = MeshSnapshot(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services, clusters: pool.clusters,
-      workloads: workloads.table, outbound: routes.tables, localWorkloads: localWorkloads(), gateways: routes.gateways,
-      tcp: routes.tcp,
+      workloads: workloads.table, outbound: routes.tables, localWorkloads: own, gateways: routes.gateways,
+      tcp: routes.tcp, inbound: inbound,
       changes: SnapshotChanges(
         compiler: id, number: number, clusters: pool.takeTouched(), onlyEndpoints: onlyEndpoints && number > 1))
     let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0] }
@@ -225,7 +226,8 @@ public struct SnapshotCompiler: Sendable {
       gatewayObjects = objects.oldestFirst([.gateway, .secret]).map(\.stored)
     }
     if changed.contains(.gateways) || changed.contains(.catalog) { updateGatewayAPI() }
-    let policies = GatewayAPI.BackendTLSTable(gatewayAPI?.policies ?? [], domain: settings.domain)
+    var policies = GatewayAPI.BackendTLSTable(gatewayAPI?.policies ?? [], domain: settings.domain)
+    policies.credentials = ClientCredentials(objects.oldestFirst(.secret).map(\.stored))
     pool.use(rules: rules, sidecars: sidecars, backendTLS: policies)
     return edited
   }
@@ -269,29 +271,41 @@ public struct SnapshotCompiler: Sendable {
     }
   }
 
-  private func localWorkloads() -> [LocalWorkload] {
+  private func localWorkloads() -> ([LocalWorkload], inbound: [Cluster]) {
     let workloads = pool.endpoints.book
-    return local.compactMap { item in
+    let compiler = InboundCompiler(sidecars: sidecars, rules: rules, services: services, settings: settings)
+    var inbound: [Cluster] = []
+    let own: [LocalWorkload] = local.compactMap { item in
       guard let index = workloads.local[item.key] else { return nil }
       let entry = workloads.entries[index]
       let record = entry.record
+      let behind = servicesBehindPorts(record)
       var workload = LocalWorkload(
         workload: index, identity: entry.identity, address: record.address, ports: record.ports,
-        services: servicesBehindPorts(record), outbound: item.table, outboundPort: record.outboundPort,
+        services: behind.map { $0?.service }, outbound: item.table, outboundPort: record.outboundPort,
         isGateway: record.isGateway, health: record.health)
       workload.rateLimit = rateLimits.limit(for: record)
+      workload.servicePorts = behind.map { $0?.port }
+      workload.inbound = record.ports.indices.map { port in
+        guard let cluster = compiler.cluster(workload, record, port: port, client: item.scope) else { return nil }
+        inbound.append(cluster)
+        return inbound.count - 1
+      }
       return workload
     }
+    return (own, inbound)
   }
 
-  /// The first service that each port of a workload stands behind.
-  private func servicesBehindPorts(_ record: WorkloadRecord) -> [Int?] {
+  /// The first service, and port of it, that each port of a workload stands behind.
+  private func servicesBehindPorts(_ record: WorkloadRecord) -> [(service: Int, port: UInt16)?] {
     let candidates = pool.catalog.services(of: record)
     return record.ports.indices.map { port in
-      candidates.first { index in
+      for index in candidates {
         let entry = pool.catalog.entries[index]
-        return entry.service.ports.indices.contains { EndpointCompiler.target(of: entry, port: $0, in: record) == port }
+        let found = entry.service.ports.indices.first { EndpointCompiler.target(of: entry, port: $0, in: record) == port }
+        if let found { return (index, entry.service.ports[found].number) }
       }
+      return nil
     }
   }
 

@@ -66,7 +66,7 @@ extension GatewayCompiler {
           hint: "use PASSTHROUGH with tls routes that name what may be reached"))
       return nil
     case .simple, .mutual, .optionalMutual, .istioMutual:
-      let settings = ServerTLSCompiler(tls, credentials: credentials).settings
+      let settings = ServerTLSCompiler(tls, credentials: credentials, cipherSuites: self.settings.cipherSuites).settings
       for case .missing(let reason) in settings.sources {
         findings.append(
           Finding(
@@ -106,7 +106,8 @@ extension GatewayCompiler {
 struct ServerTLSCompiler {
   let settings: ServerTLS
 
-  init(_ written: Gateway.TLS, credentials: CredentialIndex) {
+  /// - Parameter cipherSuites: the mesh's, for a server that names none.
+  init(_ written: Gateway.TLS, credentials: CredentialIndex, cipherSuites: [String] = []) {
     var names = written.credentialNames
     if let single = written.credentialName { names.append(single) }
     let found = names.map { credentials.credential(named: $0) }
@@ -133,7 +134,7 @@ struct ServerTLSCompiler {
     tls.certificateHashes = written.certificateHashes.map { $0.lowercased().filter { $0 != ":" } }
     if written.minVersion == .tls13 { tls.minimum = .tls13 }
     if let maximum = written.maxVersion, maximum != .automatic, maximum != .tls13 { tls.maximum = .tls12 }
-    tls.cipherSuites = written.cipherSuites
+    tls.cipherSuites = written.cipherSuites.isEmpty ? cipherSuites : written.cipherSuites
     settings = tls
   }
 

@@ -8,6 +8,8 @@ struct TCPRouteCompiler {
   let client: ClientScope
   /// What a Sidecar lets the client see; nil: everything that is exported.
   var scope: SidecarIndex.Scope?
+  /// Routes of the Gateway API, where there are any.
+  var gatewayAPI: GatewayAPI.Topology?
 
   private struct Port {
     var units: [TCPUnit] = []
@@ -47,6 +49,10 @@ struct TCPRouteCompiler {
     let claim = claims[target.host]
     let names = MeshRouteCompiler.domains(of: target, client: client, domain: settings.domain)
     for port in target.ports {
+      if let unit = gatewayAPIUnit(target, port, names, &pool) {
+        ports[port.number, default: Port()].units.append(unit)
+        continue
+      }
       let rules = port.protocol.isDeclaredHTTP || claim?.tcp.isEmpty != false ? nil : claim
       let unit = units.unit(target, port, names: names, rules: rules, client: client, pool: &pool) { pool in
         let routes = rules.map { self.routes($0, at: place(port.number), isMesh: true, pool: &pool) } ?? []
@@ -54,6 +60,24 @@ struct TCPRouteCompiler {
       }
       ports[port.number, default: Port()].units.append(unit)
     }
+  }
+
+  /// TCPRoutes and TLSRoutes that name the service come before a VirtualService.
+  private func gatewayAPIUnit(
+    _ target: Service, _ port: Service.Port, _ names: [String], _ pool: inout ClusterPool
+  ) -> TCPUnit? {
+    guard let gatewayAPI, !port.protocol.isDeclaredHTTP else { return nil }
+    let compiler = GatewayAPI.MeshConnectionCompiler(topology: gatewayAPI, clientNamespace: client.namespace)
+    let found = compiler.rules(host: target.host, namespace: target.namespace, port: port.number) { backend in
+      let query = DestinationQuery(host: backend.host, subset: nil, port: backend.port, listenerPort: port.number)
+      let answer = pool.destination(query, client: client)
+      return (answer.cluster, answer.name)
+    }
+    guard let found else { return nil }
+    let service = TCPService(
+      host: target.host, protocol: port.protocol, address: target.addresses.first.flatMap { AddressForm.parse($0) } ?? [],
+      routes: found.routes + [defaultRoute(target, port.number, &pool)], serverNames: Self.sorted(found.serverNames))
+    return TCPUnit(service, names: names, rules: nil, asked: [])
   }
 
   private func defaultRoute(_ target: Service, _ port: UInt16, _ pool: inout ClusterPool) -> TCPRoute {

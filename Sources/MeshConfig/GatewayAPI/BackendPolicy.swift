@@ -55,6 +55,8 @@ extension GatewayAPI {
   /// TLS towards Services by their BackendTLSPolicies.
   struct BackendTLSTable {
     private var byPort: [String: UpstreamTLS] = [:]
+    /// What DestinationRules name.
+    var credentials = ClientCredentials()
 
     init(_ policies: [BackendPolicy], domain: String) {
       for policy in policies where policy.accepted.reason != "Conflicted" {

@@ -44,7 +44,9 @@ private struct FilterFields: FieldDecodable {
     case "URLRewrite": filter = rewrite.map { .rewrite($0) }
     case "RequestMirror": filter = mirror.map { .mirror($0) }
     case "CORS": filter = cors.map { .cors($0) }
-    case "ExtensionRef", "ExternalAuth": filter = .unsupported(type)
+    case "ExtensionRef", "ExternalAuth":
+      filter = .unsupported(type)
+      fields.report.notEnforced(fields.path / "type", "the filter is not known, so that requests of the rule are answered 500")
     case "": filter = nil
     default:
       filter = nil

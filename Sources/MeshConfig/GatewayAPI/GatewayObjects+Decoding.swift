@@ -2,7 +2,7 @@ extension GatewayAPI.GatewayClass: FieldDecodable {
   init(_ fields: inout Fields) {
     controllerName = fields.requiredString("controllerName")
     _ = fields.string("description")
-    fields.ignore("parametersRef")
+    fields.note("parametersRef", "there are no parameters")
     if !controllerName.isEmpty && !controllerName.utf8.contains(0x2F) {
       fields.error("controllerName", "must be of the form domain/path")
     }
@@ -23,7 +23,12 @@ extension GatewayAPI.Gateway: FieldDecodable {
     let tls: TLS? = fields.object("tls")
     backendCertificate = tls?.backend
     frontend = tls?.frontend ?? GatewayAPI.FrontendTLS(byDefault: nil, ports: [:])
-    _ = fields.string("defaultScope")
+    fields.note("defaultScope", "routes name their Gateways")
+    if !addresses.isEmpty { fields.report.notEnforced(fields.path / "addresses", "listeners open at the node's address") }
+    if infrastructure != nil { fields.report.notEnforced(fields.path / "infrastructure", "nothing is deployed for a Gateway") }
+    if backendCertificate != nil {
+      fields.report.notEnforced(fields.path / "tls" / "backend", "backends are shown no certificate of the Gateway's")
+    }
     if listeners.isEmpty && !fields.report.hasErrors { fields.error("listeners", "a Gateway needs at least one listener") }
     GatewayAPI.Listener.check(listeners, &fields)
   }
@@ -176,7 +181,7 @@ extension GatewayAPI.ListenerTLS: FieldDecodable {
   init(_ fields: inout Fields) {
     isPassthrough = (fields.name("mode") as Mode?) == .passthrough
     certificates = fields.references("certificateRefs", kind: "Secret")
-    _ = fields.stringMap("options")
+    if !fields.stringMap("options").isEmpty { fields.report.notEnforced(fields.path / "options", "no option is known") }
     if !isPassthrough && certificates.isEmpty && !fields.has("options") && !fields.report.hasErrors {
       fields.error("certificateRefs", "certificateRefs or options must be specified when mode is Terminate")
     }
@@ -273,7 +278,7 @@ extension GatewayAPI.BackendTLSPolicy: FieldDecodable {
     usesSystemAuthorities = validation?.usesSystem ?? false
     hostname = validation?.hostname ?? ""
     alternativeNames = validation?.names ?? []
-    _ = fields.stringMap("options")
+    if !fields.stringMap("options").isEmpty { fields.report.notEnforced(fields.path / "options", "no option is known") }
     if targets.isEmpty && !fields.report.hasErrors { fields.error("targetRefs", "required") }
   }
 
@@ -308,6 +313,13 @@ extension GatewayAPI.BackendTLSPolicy: FieldDecodable {
       value = (kind == .uri ? uri : hostname) ?? ""
       if value.isEmpty && !fields.report.hasErrors { fields.error("type", "needs the value that it names") }
     }
+  }
+}
+
+extension Fields {
+  /// Takes a field that nothing acts on, and says so where it is written.
+  mutating func note(_ name: String, _ consequence: String) {
+    if has(name) { report.notEnforced(path / name, consequence) }
   }
 }
 

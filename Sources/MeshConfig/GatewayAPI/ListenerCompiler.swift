@@ -164,7 +164,7 @@ extension GatewayAPI {
     /// The oldest route has the connections of a listener.
     private func connectionRoutes(of listeners: [Int], _ destination: HTTPRouteCompiler.Destination) -> [TCPRoute] {
       for item in topology.attachments.sorted(by: { $0.route < $1.route }) where listeners.contains(item.listener) {
-        let routes = connectionRoutes(topology.routes[item.route], destination)
+        let routes = topology.connectionRoutes(topology.routes[item.route], destination)
         if !routes.isEmpty { return routes }
       }
       return []
@@ -173,29 +173,10 @@ extension GatewayAPI {
     private func serverNames(_ index: Int, _ destination: HTTPRouteCompiler.Destination) -> [ServerNameRoute] {
       var result: [ServerNameRoute] = []
       for item in topology.attachments where item.listener == index {
-        guard let route = connectionRoutes(topology.routes[item.route], destination).first else { continue }
+        guard let route = topology.connectionRoutes(topology.routes[item.route], destination).first else { continue }
         result += item.hostnames.map { ServerNameRoute(pattern: ServerNamePattern($0), route: route) }
       }
       return TCPRouteCompiler.sorted(result)
-    }
-
-    private func connectionRoutes(_ route: Topology.Route, _ destination: HTTPRouteCompiler.Destination) -> [TCPRoute] {
-      route.connectionRules.enumerated().compactMap { index, rule in
-        let origin = RouteOrigin(
-          kind: route.key.kind.rawValue, namespace: route.key.namespace, name: route.key.name, rule: index)
-        let weighted = rule.backends.filter { $0.weight > 0 }
-        guard !weighted.isEmpty else { return nil }
-        return TCPRoute(
-          origin: origin,
-          destinations: weighted.map { backend in
-            let target = try? topology.references.backend(
-              backend.reference, kind: route.key.kind.documentKind, from: route.key.namespace)
-            let found = target.map(destination)
-            return WeightedDestination(
-              cluster: found?.cluster, clusterName: found?.name ?? backend.reference.name,
-              weight: UInt32(clamping: backend.weight))
-          })
-      }
     }
   }
 
@@ -210,12 +191,9 @@ extension GatewayAPI {
     func routes(
       host: String, namespace: String, port: UInt16, _ destination: HTTPRouteCompiler.Destination
     ) -> [MeshConfig.Route]? {
-      let here = topology.meshAttachments.filter { $0.host == host && ($0.port == nil || $0.port == port) }
-        .map { topology.routes[$0.route] }.filter { !$0.rules.isEmpty }
-      if here.isEmpty { return nil }
-      let consumers = here.filter { $0.key.namespace == clientNamespace && $0.key.namespace != namespace }
-      let producers = here.filter { $0.key.namespace == namespace }
-      let chosen = consumers.isEmpty ? producers : consumers
+      let chosen = topology.attached(host: host, namespace: namespace, port: port, seenFrom: clientNamespace) {
+        !$0.rules.isEmpty
+      }
       if chosen.isEmpty { return nil }
       let compiler = HTTPRouteCompiler(topology: topology, settings: settings)
       return compiler.routes(chosen.map { ($0, "*") }, port: port, destination)

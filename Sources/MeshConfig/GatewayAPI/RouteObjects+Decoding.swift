@@ -1,7 +1,7 @@
 extension GatewayAPI.RouteParents {
   init(_ fields: inout Fields, hasHostnames: Bool = true) {
     parents = fields.references("parentRefs", kind: "Gateway", group: GatewayAPI.group)
-    _ = fields.string("useDefaultGateways")
+    fields.note("useDefaultGateways", "routes name their Gateways")
     hostnames = []
     if parents.count > 32 { fields.error("parentRefs", "at most 32 parents") }
     for (index, parent) in parents.enumerated() where parents[..<index].contains(parent) {
@@ -56,10 +56,7 @@ extension GatewayAPI {
       let backends: [Backend] = fields.list("backendRefs")
       let timeouts: Timeouts? = fields.object("timeouts")
       let retry: Retry? = fields.object("retry")
-      if fields.has("sessionPersistence") {
-        fields.report.notEnforced(fields.path / "sessionPersistence", "each request picks its endpoint anew")
-      }
-      fields.ignore("sessionPersistence")
+      fields.note("sessionPersistence", "each request picks its endpoint anew")
       if matches.count > 64 { fields.error("matches", "at most 64 matches") }
       Backend.check(backends, &fields)
       HTTPRule.check(filters, backends, matches, &fields)
@@ -238,7 +235,7 @@ extension GatewayAPI.GRPCRoute: FieldDecodable {
       let matches: [Match] = fields.list("matches")
       let filters = GatewayAPI.Filter.list(&fields)
       let backends: [GatewayAPI.Backend] = fields.list("backendRefs")
-      fields.ignore("sessionPersistence")
+      fields.note("sessionPersistence", "each request picks its endpoint anew")
       GatewayAPI.Backend.check(backends, &fields)
       let any = GatewayAPI.HTTPMatch(
         path: .prefix(""), headers: [], query: [], method: nil,

@@ -298,6 +298,9 @@ extension GatewayAPI {
       let isMesh = parent.group.isEmpty && parent.kind == "Service" || parent.kind == "ServiceEntry"
       guard isMesh else { return nil }
       let route = routes[index]
+      guard route.key.kind != .udpRoute else {
+        return Condition("Accepted", false, "UnsupportedValue", "UDP is not carried")
+      }
       guard let hosts = references.meshHosts(parent, from: route.key.namespace) else {
         return Condition("Accepted", false, "NoMatchingParent", "\(parent.kind) \(parent.name) is not found")
       }

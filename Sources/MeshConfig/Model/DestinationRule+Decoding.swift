@@ -392,9 +392,6 @@ extension DestinationRule.ClientTLS: FieldDecodable {
       }
     case .simple, .disable: break
     }
-    if credentialName != nil {
-      fields.report.notEnforced(fields.path / "credentialName", "connections fail until certificate files are named instead")
-    }
     if insecureSkipVerify {
       fields.report.warning(fields.path / "insecureSkipVerify", "the server is not verified at all: anyone can pose as it")
     } else if (mode == .simple || mode == .mutual) && caCertificates == nil && credentialName == nil {

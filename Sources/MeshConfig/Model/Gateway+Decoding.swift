@@ -17,6 +17,7 @@ extension Gateway.Server: FieldDecodable {
     bind = fields.text("bind")
     tls = fields.object("tls")
     name = fields.string("name") ?? ""
+    if !name.isEmpty { fields.report.notEnforced(fields.path / "name", "metrics and lists name the port instead") }
     if fields.has("defaultEndpoint") { fields.report.notEnforced(fields.path / "defaultEndpoint", "routes decide") }
     self.port = port?.number ?? 0
     portName = port?.name ?? ""
@@ -100,7 +101,9 @@ extension Gateway.TLS: FieldDecodable {
     _ = fields.strings("ecdhCurves")
     certificateHashes = fields.strings("verifyCertificateHash")
     publicKeyHashes = fields.strings("verifyCertificateSpki")
-    _ = fields.bool("insecureSkipVerify")
+    if fields.bool("insecureSkipVerify") == true {
+      fields.report.notEnforced(fields.path / "insecureSkipVerify", "certificates that clients show are always verified")
+    }
 
     let files = serverCertificate != nil || privateKey != nil
     let sources = [credentialName != nil, !credentialNames.isEmpty, !certificates.isEmpty, files].count { $0 }

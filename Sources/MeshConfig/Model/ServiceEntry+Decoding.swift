@@ -50,6 +50,11 @@ extension WorkloadEntry: FieldDecodable {
     if network != nil && needsAddress {
       fields.report.notEnforced(fields.path / "network", "the endpoint is called directly")
     }
+    if needsAddress && !serviceAccount.isEmpty {
+      fields.report.notEnforced(
+        fields.path / "serviceAccount",
+        "an endpoint written by hand is called without mTLS: workloads register with mesh-node run")
+    }
     if needsAddress && address.isEmpty && network == nil { fields.error("address", "required") }
     if address.utf8.count > 256 { fields.error("address", "at most 256 bytes") }
     if address.hasPrefix("unix://") {
@@ -57,6 +62,7 @@ extension WorkloadEntry: FieldDecodable {
       if path.first != "/" && path.first != "@" { fields.error("address", "a Unix socket path starts with '/' or '@'") }
       if path.last == "/" { fields.error("address", "a Unix socket path does not end with '/'") }
       if !ports.isEmpty { fields.error("ports", "a Unix socket has no ports") }
+      fields.report.notEnforced(fields.path / "address", "Unix sockets are not called")
     }
     for entry in ports where !NameForm.isLabel(entry.key.lowercased()) {
       fields.error("ports", "'\(entry.key.prefix(80))' is not a port name")

@@ -84,11 +84,18 @@ private enum CaptureMode: String, CaseIterable {
   case none = "NONE"
 }
 
+extension Fields {
+  fileprivate mutating func checkCaptureMode() {
+    let mode = name("captureMode") as CaptureMode?
+    if let mode, mode != .byDefault { report.notEnforced(path / "captureMode", "connections are not captured") }
+  }
+}
+
 extension Sidecar.Egress: FieldDecodable {
   init(_ fields: inout Fields) {
     port = fields.object("port")
     bind = fields.text("bind")
-    _ = fields.name("captureMode") as CaptureMode?
+    fields.checkCaptureMode()
     let written = fields.strings("hosts")
     if written.isEmpty && !fields.report.hasErrors { fields.error("hosts", "sidecar: missing hosts: required") }
     let path = fields.path / "hosts"
@@ -134,7 +141,7 @@ extension Sidecar.Ingress: FieldDecodable {
   init(_ fields: inout Fields) {
     port = fields.required("port") ?? Sidecar.Port(number: 0, name: "", protocol: "")
     bind = fields.text("bind")
-    _ = fields.name("captureMode") as CaptureMode?
+    fields.checkCaptureMode()
     defaultEndpoint = fields.text("defaultEndpoint")
     tls = fields.object("tls")
     connectionPool = fields.object("connectionPool")
@@ -145,6 +152,12 @@ extension Sidecar.Ingress: FieldDecodable {
         "defaultEndpoint",
         "sidecar: defaultEndpoint must be of form 127.0.0.1:<port>, 0.0.0.0:<port>, [::1]:<port>, "
           + "[::]:<port> or unix://filepath")
+    }
+    if defaultEndpoint?.hasPrefix("unix://") == true {
+      fields.report.notEnforced(fields.path / "defaultEndpoint", "the application is called at its registered address")
+    }
+    if bind != nil {
+      fields.report.notEnforced(fields.path / "bind", "other nodes reach the port through this node's mesh port")
     }
     if let tls {
       if tls.httpsRedirect { fields.error("tls", "sidecar: ingress listener does not support httpsRedirect") }

@@ -74,7 +74,9 @@ extension VirtualService.HTTPMatch: FieldDecodable {
     sourceLabels = fields.stringMap("sourceLabels")
     sourceNamespace = fields.string("sourceNamespace") ?? ""
     gateways = fields.strings("gateways")
-    fields.ignore("statPrefix")
+    if fields.has("statPrefix") {
+      fields.report.notEnforced(fields.path / "statPrefix", "metrics have Istio's standard names")
+    }
   }
 }
 

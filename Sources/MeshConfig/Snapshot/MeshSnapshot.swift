@@ -22,6 +22,8 @@ public final class MeshSnapshot: Sendable {
   public let tcp: [TCPRouteTable]
   /// Workloads of this node, gateway workloads included.
   public let localWorkloads: [LocalWorkload]
+  /// How ports of local workloads are called, where it is said; `LocalWorkload.inbound` has the indices.
+  public let inbound: [Cluster]
   /// Ports this node opens as a gateway, sorted by port.
   public let gateways: [GatewayListener]
   /// What differs from the snapshot that was compiled before this one; nil: anything may.
@@ -30,18 +32,18 @@ public final class MeshSnapshot: Sendable {
   public convenience init(
     revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: [Cluster],
     workloads: [WorkloadFacts], outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
-    tcp: [TCPRouteTable] = []
+    tcp: [TCPRouteTable] = [], inbound: [Cluster] = []
   ) {
     self.init(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services,
       clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound, localWorkloads: localWorkloads,
-      gateways: gateways, tcp: tcp, changes: nil)
+      gateways: gateways, tcp: tcp, inbound: inbound, changes: nil)
   }
 
   init(
     revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: ChunkedArray<Cluster>,
     workloads: WorkloadTable, outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
-    tcp: [TCPRouteTable], changes: SnapshotChanges?
+    tcp: [TCPRouteTable], inbound: [Cluster] = [], changes: SnapshotChanges?
   ) {
     self.revision = revision
     self.registryVersion = registryVersion
@@ -52,6 +54,7 @@ public final class MeshSnapshot: Sendable {
     self.outbound = outbound
     self.tcp = tcp
     self.localWorkloads = localWorkloads
+    self.inbound = inbound
     // In front of every gateway stands something that begins connections with a PROXY header (`gatewayTopology`).
     self.gateways =
       settings.proxy.expectsProxyProtocol
@@ -308,6 +311,10 @@ public struct LocalWorkload: Sendable, Hashable {
   public var ports: [WorkloadRecord.Port]
   /// The service that each port stands behind, in the order of `ports`: an index into `MeshSnapshot.services`.
   public var services: [Int?]
+  /// The port of that service, in the same order.
+  public var servicePorts: [UInt16?] = []
+  /// How each port is called, in the same order: an index into `MeshSnapshot.inbound`; nil, or nothing here: as it was registered.
+  public var inbound: [Int?] = []
   /// Index into `MeshSnapshot.outbound`.
   public var outbound: Int
   /// Port of its explicit outbound listener; nil when it has none.

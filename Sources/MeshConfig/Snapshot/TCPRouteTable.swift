@@ -34,8 +34,13 @@ public struct TCPService: Sendable {
   public var address: [UInt8]
   /// In order; the first that fits has the connection. Never empty: the last one is the service itself.
   public var routes: [TCPRoute]
+  /// Rules of this service by the server name of a TLS client, most specific first.
+  public var serverNames: [ServerNameRoute]
 
-  public init(host: String, protocol: PortProtocol, address: [UInt8], routes: [TCPRoute]) {
+  public init(
+    host: String, protocol: PortProtocol, address: [UInt8], routes: [TCPRoute], serverNames: [ServerNameRoute] = []
+  ) {
+    self.serverNames = serverNames
     self.host = host
     self.protocol = `protocol`
     self.address = address

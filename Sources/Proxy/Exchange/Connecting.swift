@@ -24,7 +24,14 @@ extension Exchange {
     serve(target.localWorkload)
     let key = UpstreamKey(source: -1, endpoint: target.endpoint, security: .plain)
     let http2 = target.protocol.isHTTP2 || target.protocol == .auto && isGRPC
-    connect(key: key, snapshot.localWorkloads[target.localWorkload].address, target.port, nil, http2: http2)
+    let application = snapshot.application(target)
+    guard let index = target.cluster else {
+      return connect(key: key, application.host, application.port, nil, http2: http2)
+    }
+    clusterState = worker.inboundBalancing[index]
+    guard let clusterState else { return reply(.noCluster(isGatewayAPI: false)) }
+    guard countTry(clusterState, snapshot.inbound[index].connectionPool) else { return reply(.overflow) }
+    connect(key: key, application.host, application.port, snapshot.inbound[index], http2: http2)
   }
 
   /// To the request's own host and port (`PassthroughCluster`), in the client's protocol.
@@ -32,8 +39,9 @@ extension Exchange {
     let host = head.headers.text(head.host)
     let port = head.port ?? 80
     let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
-    let key = UpstreamKey(source: -2, endpoint: UpstreamKey.endpoint(host, port), security: .plain)
-    connect(key: key, name, port, cluster, http2: caller.isHTTP2)
+    let security = cluster.tls.originates ? UpstreamSecurity(cluster.tls, host: name) : .plain
+    var key = UpstreamKey(source: -2, endpoint: UpstreamKey.endpoint(host, port), security: UpstreamKey.Security(security))
+    if !reuse(&key, http2: caller.isHTTP2) { connectAnew(key, name, port, cluster, security, http2: caller.isHTTP2) }
   }
 
   private func connect(key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, http2: Bool) {

@@ -23,8 +23,7 @@ struct EndpointAddress {
       port = mesh.port
       security = .mesh(mesh, source: source)
     } else {
-      host = endpoint.address
-      port = endpoint.port
+      (host, port) = state.application(of: endpoint) ?? (endpoint.address, endpoint.port)
       security = endpoint.isLocal ? .plain : UpstreamSecurity(cluster.tls, host: cluster.host)
     }
   }

@@ -83,8 +83,17 @@ extension Exchange {
     switch plan.outcome {
     case .passthrough: "allow_any"
     case .blackHole: "block_all"
-    default: inbound != nil ? "default" : route?.name ?? ""
+    default: inbound != nil ? "default" : matchedName
     }
+  }
+
+  /// The route's name, and after a dot that of the alternative that matched, where it has one (Istio, HTTPMatchRequest).
+  private var matchedName: String {
+    guard let route else { return "" }
+    guard let match = plan.route?.match, route.matches.indices.contains(match), let name = route.matches[match].name else {
+      return route.name
+    }
+    return "\(route.name).\(name)"
   }
 
   var clusterName: String {

@@ -91,9 +91,9 @@ extension Exchange {
     if isGateway {
       head.headers.removeAll { _, name in Bytes.hasPrefix(lowercase: name, Names.envoyPrefix) }
       head.headers.remove(.requestID)
-      head.headers.remove(.forwardedClientCert)
+      if !keepsClientCertificateField { head.headers.remove(.forwardedClientCert) }
       appendForwardedFor()
-      head.headers.set(caller.isTLS ? Names.forwardedHTTPS : Names.forwardedHTTP)
+      if !trustsForwardedProtocol { head.headers.set(caller.isTLS ? Names.forwardedHTTPS : Names.forwardedHTTP) }
       // What the client claims says nothing about how it came.
       if (head.scheme.count == 5) != caller.isTLS { head.setScheme(secure: caller.isTLS) }
     } else if inbound == nil {
@@ -105,12 +105,12 @@ extension Exchange {
       head.forgetLength()
     }
     if !head.headers.contains(.forwardedProto) { head.headers.add(Names.forwardedHTTP) }
-    if !head.headers.contains(.requestID) {
+    if !head.headers.contains(.requestID), !snapshot.settings.proxy.headers.leavesOutRequestID {
       worker.scratch.removeAll(keepingCapacity: true)
       RequestID(using: &worker.draws).append(to: &worker.scratch)
       head.headers.add(Names.requestID, worker.scratch)
     }
-    if let inbound, let peer = caller.peer { appendClientCertificate(peer, inbound) }
+    if let inbound, let peer = caller.peer { forwardClientCertificate(peer, inbound) }
   }
 
   private func appendForwardedFor() {
@@ -124,7 +124,7 @@ extension Exchange {
   }
 
   /// `x-forwarded-client-cert` in Istio's APPEND_FORWARD form: who called, as the certificate says.
-  private func appendClientCertificate(_ peer: MeshPeer, _ target: InboundTarget) {
+  func appendClientCertificate(_ peer: MeshPeer, _ target: InboundTarget) {
     if caller.certificateText?.generation != state.generation {
       let own = snapshot.localWorkloads[target.localWorkload].identity
       let text = "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)"
@@ -266,13 +266,13 @@ extension Exchange {
   private func stickyHash(_ cluster: ClusterIndex) -> UInt64? {
     guard case .consistentHash(let key, _) = snapshot.clusters[cluster].loadBalancer.algorithm else { return nil }
     let sticky = StickyKey(
-      head, key, sourceAddress: caller.address.ip?.bytes ?? [], draws: &worker.draws)
+      head, key, sourceAddress: (trustedClient ?? caller.address.ip)?.bytes ?? [], draws: &worker.draws)
     if case .newCookie(_, let cookie) = sticky { setCookie = cookie }
     return sticky.hash
   }
 
   /// False when the circuit breaker is open.
-  private func countTry(_ clusterState: ClusterState, _ policy: ConnectionPoolPolicy) -> Bool {
+  func countTry(_ clusterState: ClusterState, _ policy: ConnectionPoolPolicy) -> Bool {
     guard clusterState.load.beginRequest(policy) else { return false }
     isCounted = true
     if retries > 0 {
@@ -295,7 +295,9 @@ extension Exchange {
     phase = .sending
     upstreamReady = true
     upstreamAddressText = upstream.addressText
-    if inbound == nil { head.headers.set(Names.attemptCount, number: UInt64(max(1, attempts))) }
+    if inbound == nil, !snapshot.settings.proxy.headers.leavesOutAttemptCount {
+      head.headers.set(Names.attemptCount, number: UInt64(max(1, attempts)))
+    }
     if isMeshTry, let sourceLocal, let line = state.sourceLines[sourceLocal] { head.headers.set(line) }
     upstream.begin(head, for: self)
     if !replay.isEmpty { replay.withUnsafeBufferPointer { upstream.write($0) } }

@@ -74,8 +74,8 @@ extension Exchange: UpstreamObserver {
   private func editResponse(_ response: inout ResponseHead) {
     response.headers.removeHopByHop(keepingUpgrade: false)
     response.headers.remove(Names.neverToClients)
-    response.headers.set(inbound != nil || isGateway ? Names.serverIstioEnvoy : Names.serverEnvoy)
-    if let serviceMilliseconds {
+    nameServer(&response.headers)
+    if let serviceMilliseconds, !snapshot.settings.proxy.headers.leavesOutDebug {
       response.headers.set(Names.serviceTime, number: serviceMilliseconds)
     }
     if let setCookie { response.headers.add(Names.setCookie, setCookie) }
@@ -264,10 +264,10 @@ extension Exchange: UpstreamObserver {
     }
   }
 
-  /// Inbound, a request that never reached the application is tried again twice (Istio's inbound default).
+  /// Inbound, a request that never reached the application is tried again: twice, unless the mesh says otherwise.
   private var retryPolicy: RetryPolicy? {
     guard inbound != nil else { return route == nil ? snapshot.settings.defaultRetry : route?.retry }
-    return isGRPC ? nil : RetryPolicy(attempts: 2, conditions: .resetBeforeRequest)
+    return isGRPC ? nil : snapshot.settings.inboundRetry
   }
 
   private func leaveTry() {

@@ -23,15 +23,22 @@ extension Exchange {
       if head.setTarget(path: path, query: query) { head.headers.set(Names.originalPath, original) }
     }
     if let authority = route.authority(destination: index) { head.setAuthority(authority) }
-    if !route.requestHeaders.isEmpty { route.requestHeaders.apply(to: &head.headers) }
-    if let operations = chosenDestination?.requestHeaders, !operations.isEmpty { operations.apply(to: &head.headers) }
+    if !route.requestHeaders.isEmpty {
+      let operations = route.requestHeaders.filled(in: self)
+      operations.apply(to: &head.headers)
+    }
+    if let operations = chosenDestination?.requestHeaders.filled(in: self), !operations.isEmpty {
+      operations.apply(to: &head.headers)
+    }
   }
 
   /// Header operations on a response, route first.
   func applyResponseChanges(_ headers: inout HeaderBlock) {
     guard facts.changesResponse, let route else { return }
-    if !route.responseHeaders.isEmpty { route.responseHeaders.apply(to: &headers) }
-    if let operations = chosenDestination?.responseHeaders, !operations.isEmpty { operations.apply(to: &headers) }
+    if !route.responseHeaders.isEmpty { route.responseHeaders.filled(in: self, response: headers).apply(to: &headers) }
+    if let operations = chosenDestination?.responseHeaders, !operations.isEmpty {
+      operations.filled(in: self, response: headers).apply(to: &headers)
+    }
     guard plan.isOriginAllowed, let cors = route.cors else { return }
     for field in CORS.responseHeaders(head, cors) {
       headers.removeHeader(named: field.name)
@@ -77,7 +84,8 @@ extension Exchange {
   }
 
   private func addOperations(of route: Route, to answer: inout ProxyReply) {
-    for field in route.responseHeaders.set + route.responseHeaders.add { add(field, to: &answer) }
+    let operations = route.responseHeaders.filled(in: self)
+    for field in operations.set + operations.add { add(field, to: &answer) }
   }
 
   private func add(_ field: HeaderOperations.Field, to answer: inout ProxyReply) {

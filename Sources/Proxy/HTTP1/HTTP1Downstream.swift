@@ -61,6 +61,7 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     phase = stream.isHandshaking ? .handshake : .head
     self.stream = stream
     var options = RequestParser.Options()
+    options.normalization = worker.state.pathNormalization
     if case .gateway = caller.port.listener.kind { options.allowUnderscores = false }
     parser = RequestParser(options: options)
     exchange = Exchange(for: caller, worker: worker)

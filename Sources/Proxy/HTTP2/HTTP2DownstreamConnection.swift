@@ -21,6 +21,7 @@ final class HTTP2DownstreamConnection: ClientConnection, TimerHandler {
     self.caller = caller
     caller.isHTTP2 = true
     var options = RequestParser.Options()
+    options.normalization = worker.state.pathNormalization
     if case .gateway = caller.port.listener.kind { options.allowUnderscores = false }
     let isMesh = caller.port.listener.kind == .meshInbound
     session = HTTP2Session(.server, limits: isMesh ? .mesh : HTTP2Limits(), options: options, pool: worker.http2Memory)

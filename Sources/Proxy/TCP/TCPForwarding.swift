@@ -175,8 +175,12 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   private func beginTry() {
     attempts += 1
     if case .inbound(let target) = errand.way {
-      let workload = snapshot.localWorkloads[target.localWorkload]
-      return connect(.plain(workload.address, target.port))
+      let application = snapshot.application(target)
+      if let index = target.cluster {
+        clusterState = worker.inboundBalancing[index]
+        guard let clusterState, count(clusterState, snapshot.inbound[index]) else { return refuse(.overflow) }
+      }
+      return connect(.plain(application.host, application.port))
     }
     guard let cluster, let clusterState else { return refuse(.noCluster) }
     if cluster.discovery == .originalDestination {
