@@ -81,5 +81,10 @@ extension ClusterCore {
       membership.forget(member.name)
       registry.forget(member.name)
     }
+    // Rows of theirs may have come from a node that did not know it yet.
+    let live = Set(livePeers)
+    for owner in registry.registry.ownersWithRows where owner != local.name && !known.contains(owner) && !live.contains(owner) {
+      registry.forget(owner)
+    }
   }
 }

@@ -152,6 +152,8 @@ public struct Registry: Hashable, Sendable {
     ownerNames.compactMap { name in owners[name].flatMap(Self.nodeRow).map { (name, $0) } }
   }
 
+  /// Everybody who has rows, sorted.
+  public var ownersWithRows: [NodeName] { ownerNames }
   public func row(_ key: RowKey) -> Row? { owners[key.owner]?.rows[key]?.row }
   public func signedRow(_ key: RowKey) -> SignedRow? { owners[key.owner]?.rows[key]?.signed }
   /// Rows of all owners, tombstones included.

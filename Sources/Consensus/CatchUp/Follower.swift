@@ -55,9 +55,13 @@ public struct Follower: Sendable, Equatable {
   private var distrusted: [NodeName: Instant] = [:]
   /// When the known voters may be asked again how far they are.
   private var nextQuestion = Instant.zero
+  /// When somebody whose word counts last said how far the log is.
+  private var heardAt = Instant.zero
 
   public static let patience: Duration = .seconds(2)
   static let distrustTime: Duration = .seconds(60)
+  /// As many as there may be voters.
+  static let askedAtOnce = 7
 
   public init(local: NodeName, seed: UInt64) {
     self.local = local
@@ -72,10 +76,12 @@ public struct Follower: Sendable, Equatable {
     into effects: inout [Effect]
   ) {
     switch input {
-    case .tick: break
+    case .tick:
+      if now - heardAt > Self.patience { ask(believesAnyone ? peers : voters, at: now, into: &effects) }
     case .peers(let live): peers = live
     case .received(.head(let head), let peer):
       if believesAnyone || voters.contains(peer) {
+        heardAt = now
         if head.index > targetHead?.index ?? .zero { target = (head, peer) }
       } else if head.index > state.applied.index {
         ask(voters, at: now, into: &effects)
@@ -94,11 +100,13 @@ public struct Follower: Sendable, Equatable {
     advance(state, at: now, into: &effects)
   }
 
-  /// Somebody whose word counts for nothing says that there is more: those whose word counts are asked.
-  private mutating func ask(_ voters: [NodeName], at now: Instant, into effects: inout [Effect]) {
+  /// Nobody whose word counts says anything, or somebody else says that there is more: those whose word counts are asked.
+  private mutating func ask(_ others: [NodeName], at now: Instant, into effects: inout [Effect]) {
     guard now >= nextQuestion else { return }
     nextQuestion = now + Self.patience / 2
-    for voter in voters where peers.contains(voter) { effects.append(.send(.askHead, to: voter)) }
+    var live = others.filter { peers.contains($0) }
+    generator.shuffle(&live)
+    for peer in live.prefix(Self.askedAtOnce) { effects.append(.send(.askHead, to: peer)) }
   }
 
   /// Entries another way (a log that this node takes part in) may have brought the state further than a pull.

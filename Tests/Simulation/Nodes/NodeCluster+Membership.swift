@@ -176,5 +176,10 @@ extension NodeCluster {
       feed(index, .forget(member.name))
       withRegistry(index) { registry, _, effects in registry.forget(member.name, into: &effects) }
     }
+    let live = Set(process.swim.members.filter(\.state.isLive).map(\.name))
+    for owner in process.registry.ownersWithRows
+    where owner != nodes[index].name && !known.contains(owner) && !live.contains(owner) {
+      withRegistry(index) { registry, _, effects in registry.forget(owner, into: &effects) }
+    }
   }
 }

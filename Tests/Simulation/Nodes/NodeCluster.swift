@@ -347,6 +347,7 @@ public struct NodeCluster {
     let clock = clock(index)
     nodes[index].process?.nextLook = clock + .milliseconds(500)
     if generator.chance(0.5) { nodes[index].disk.control = nodes[index].process?.control }
+    feedFollower(index, .tick)
     chooseVoters(index)
     candidatesChanged(index)
     announceHead(index)
