@@ -119,8 +119,13 @@ public actor SnapshotKeeper {
   private func giveUp(_ id: UInt64) { waiters.removeValue(forKey: id)?.continuation.resume() }
 
   public func use(_ holdings: IdentityKeeper.Holdings) async {
+    let before = material
     material = [:]
     for identity in holdings.workloads.values where !identity.chain.isEmpty {
+      if let known = before[identity.id], known.isMade(of: identity.chain, bundle: holdings.trust) {
+        material[identity.id] = known
+        continue
+      }
       guard let shown = try? TLSIdentity(chain: identity.chain, key: identity.key) else { continue }
       material[identity.id] = try? ProxyIdentities.Workload(identity: shown, bundle: holdings.trust)
     }

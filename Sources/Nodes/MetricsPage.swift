@@ -53,6 +53,17 @@ struct MetricsPage {
         "mesh_proxy_requests_refused_total", "Requests refused as malformed or too large.", statistics.counters.requestsRefused),
       counter("mesh_proxy_retries_total", "Tries after the first.", statistics.counters.retries),
       counter("mesh_proxy_handshake_failures_total", "TLS handshakes that failed.", statistics.counters.handshakeFailures),
+      counter("mesh_proxy_handshakes_total", "TLS handshakes with clients.", statistics.counters.handshakes),
+      counter(
+        "mesh_proxy_handshakes_resumed_total", "TLS handshakes with clients that continued an earlier session.",
+        statistics.counters.handshakesResumed),
+      counter(
+        "mesh_proxy_upstream_handshakes_total", "TLS handshakes with servers and other nodes.",
+        statistics.counters.upstreamHandshakes),
+      counter(
+        "mesh_proxy_upstream_handshakes_resumed_total",
+        "TLS handshakes with servers and other nodes that continued an earlier session.",
+        statistics.counters.upstreamHandshakesResumed),
     ]
   }
 

@@ -25,9 +25,11 @@ struct ByteStream: ~Copyable {
 
   /// TLS in the context's role.
   init(
-    _ socket: consuming Socket, _ context: TLSContext, serverName: String? = nil, expecting: ExpectedPeer = .any
+    _ socket: consuming Socket, _ context: TLSContext, serverName: String? = nil, expecting: ExpectedPeer = .any,
+    unnamed: TLSContext? = nil
   ) throws(TLSError) {
-    session = try TLSSession(context, descriptor: socket.descriptor, serverName: serverName, expecting: expecting)
+    session = try TLSSession(
+      context, descriptor: socket.descriptor, serverName: serverName, expecting: expecting, unnamed: unnamed)
     descriptor = socket.release()
     isHandshaking = true
   }
@@ -52,10 +54,13 @@ struct ByteStream: ~Copyable {
 
   /// Who the client proved to be, after the handshake on the mesh port.
   var meshPeer: MeshPeer? {
-    guard let session, let identity = try? session.peerIdentity(), let name = session.serverName else { return nil }
+    guard let session, let identity = try? session.peerIdentity() else { return nil }
     return MeshPeer(
-      identity: identity, serverName: Array(name.utf8), certificateHash: hexString(session.peerChain.first?.fingerprint ?? []))
+      identity: identity, serverName: serverName, certificateHash: hexString(session.peerChain.first?.fingerprint ?? []))
   }
+
+  /// Whether the handshake continued an earlier session; nil without TLS.
+  var isResumed: Bool? { session?.isResumed }
 
   /// The application protocol agreed on (ALPN); empty without TLS or agreement.
   var applicationProtocol: String { session?.applicationProtocol ?? "" }
@@ -75,6 +80,11 @@ struct ByteStream: ~Copyable {
     case .wantRead, .wantWrite: return .wouldBlock
     case .failed(let error): return .failed(error.description)
     }
+  }
+
+  /// Writes what stands before TLS and before all else; false when a new connection does not take it at once.
+  borrowing func writeFirst(_ bytes: [UInt8]) -> Bool {
+    bytes.isEmpty || bytes.withUnsafeBytes { Socket.write(descriptor, $0) } == .bytes(bytes.count)
   }
 
   borrowing func read(into buffer: UnsafeMutableRawBufferPointer) -> IOResult {
@@ -112,7 +122,8 @@ struct ByteStream: ~Copyable {
 /// Who is on the other end of a mesh connection, from its verified certificate.
 struct MeshPeer: Hashable {
   var identity: SPIFFEID
-  /// The server name the client asked for: `<port>.<workload>.<namespace>.workload.mesh`.
+  /// The server name the client asked for: `<port>.<workload>.<namespace>.workload.mesh`; empty when it asked for none, as
+  /// ztunnel does: then the authority of its CONNECT says whom it means.
   var serverName: [UInt8]
   /// SHA-256 of the certificate, in hexadecimal.
   var certificateHash: String

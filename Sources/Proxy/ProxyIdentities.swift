@@ -14,8 +14,19 @@ public struct ProxyIdentities: Sendable {
     ///   - identity: the workload's certificate chain and key.
     ///   - bundle: whom it trusts, in both directions.
     public init(identity: TLSIdentity, bundle: TrustBundle) throws(TLSError) {
-      server = try .server(identity: identity, trust: .members(bundle), protocols: MeshProtocol.accepted)
-      client = try .client(identity: identity, trust: .members(bundle), protocols: MeshProtocol.names)
+      var options = TLSOptions()
+      options.resumesSessions = true
+      let trust = TLSTrust.members(bundle)
+      server = try .server(identity: identity, trust: trust, protocols: MeshProtocol.accepted, options: options)
+      client = try .client(identity: identity, trust: trust, protocols: MeshProtocol.names, options: options)
+      self.bundle = bundle
+    }
+
+    private let bundle: TrustBundle
+
+    /// Whether it was made of these: then it is kept, and with it the sessions that peers may resume.
+    public func isMade(of chain: [Certificate], bundle: TrustBundle) -> Bool {
+      server.identity?.chain == chain && self.bundle == bundle
     }
   }
 
@@ -37,6 +48,9 @@ enum MeshProtocol {
 struct TLSMaterial: Sendable {
   /// Of the mesh port: the certificate follows the server name; nil while no local workload has one.
   let inbound: TLSContext?
+  private let inboundTickets: TicketKeys
+  /// What clients of the mesh port are shown who ask for no name.
+  private let unnamed: [(address: IPAddress?, context: TLSContext)]
   /// By index of the local workload.
   let clients: [TLSContext?]
   /// For servers outside the mesh, by what the DestinationRule says; a failure stays one until the next state.
@@ -67,7 +81,11 @@ struct TLSMaterial: Sendable {
     let servers: [(key: [UInt8], value: TLSContext)] = inboundNames.compactMap { name in
       own[name.value].map { (name.key, $0.server) }
     }
-    inbound = Self.inboundContext(servers)
+    unnamed = snapshot.localWorkloads.enumerated().compactMap { index, local in
+      own[index].map { (key: snapshot.workloads[local.workload].key, IPAddress(local.address), $0.server) }
+    }.sorted { $0.key < $1.key }.map { (address: $0.1, context: $0.2) }
+    inboundTickets = old?.inboundTickets ?? TicketKeys()
+    inbound = Self.inboundContext(servers, inboundTickets)
     gatewayContexts = GatewayContexts(snapshot, workloads: own, after: old?.gatewayContexts)
     var originations: [Origination: Result<TLSContext, TLSError>] = [:]
     var stamps: [UpstreamTLS: [FileStamp]] = [:]
@@ -84,25 +102,35 @@ struct TLSMaterial: Sendable {
     self.originations = originations
     self.stamps = stamps
   }
+  /// The identity for clients of the mesh port that ask for no name: of a workload at the address they came to, or of the
+  /// first there is.
+  func unnamedInbound(at address: IPAddress?) -> TLSContext? {
+    (unnamed.first { $0.address == address?.unmapped } ?? unnamed.first)?.context
+  }
 
   /// For one server outside the mesh, and what is to be spoken with it.
   func origination(_ tls: UpstreamTLS, http2: Bool) -> Result<TLSContext, TLSError>? {
     originations[Origination(tls: tls, http2: http2)]
   }
 
-  private static func inboundContext(_ servers: [(key: [UInt8], value: TLSContext)]) -> TLSContext? {
+  private static func inboundContext(_ servers: [(key: [UInt8], value: TLSContext)], _ tickets: TicketKeys) -> TLSContext? {
     guard let first = servers.first else { return nil }
+    var options = TLSOptions()
+    options.resumesSessions = true
+    options.ticketKeys = tickets
     let byName = ByteTable(servers)
     return try? .server(
-      identity: nil, trust: first.value.trust, protocols: MeshProtocol.accepted, selectByName: { byName[$0] })
+      identity: nil, trust: first.value.trust, protocols: MeshProtocol.accepted, options: options,
+      selectByName: { byName[$0] })
   }
 
   private static func origination(_ tls: UpstreamTLS, protocols: [String]) -> Result<TLSContext, TLSError>? {
     switch tls {
     case .automatic, .disabled, .istioMutual: nil
-    case .simple(_, _, let authorities, let insecure): client(nil, trust(authorities, insecure: insecure), protocols)
-    case .mutual(_, _, let authorities, let certificate, let key, let insecure):
-      client(Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure), protocols)
+    case .simple(_, _, let authorities, let insecure, let revocations):
+      client(nil, trust(authorities, insecure: insecure), revocations, protocols)
+    case .mutual(_, _, let authorities, let certificate, let key, let insecure, let revocations):
+      client(Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure), revocations, protocols)
     }
   }
 
@@ -124,10 +152,12 @@ struct TLSMaterial: Sendable {
   }
 
   private static func client(
-    _ identity: Result<TLSIdentity, any Error>?, _ trust: Result<TLSTrust, any Error>, _ protocols: [String]
+    _ identity: Result<TLSIdentity, any Error>?, _ trust: Result<TLSTrust, any Error>, _ revocations: String?,
+    _ protocols: [String]
   ) -> Result<TLSContext, TLSError> {
     do {
       var options = TLSOptions()
+      options.revocations = try revocations.map { try RevocationList.load($0) } ?? []
       options.resumesSessions = true
       return .success(
         try .client(

@@ -47,6 +47,9 @@ struct UpstreamTerms {
   var requestsMax = Int.max
   var idleTimeout = ProxyLimits.applicationIdle
   var maxDuration: Duration?
+  /// Of an HTTP/2 connection.
+  var streamsMax = Int.max
+  var keepAlive: HTTP2KeepAlive?
   /// Of the cluster it belongs to; nil for applications of this node and pass-through.
   var load: SharedLoad?
 
@@ -56,6 +59,8 @@ struct UpstreamTerms {
     requestsMax = policy.maxRequestsPerConnection ?? .max
     idleTimeout = policy.idleTimeout > .zero ? policy.idleTimeout : .seconds(3600)
     maxDuration = policy.maxConnectionDuration
+    streamsMax = policy.maxConcurrentStreams ?? .max
+    keepAlive = policy.http2KeepAlive
   }
 }
 
@@ -63,7 +68,7 @@ extension Worker {
   /// Begins to connect. Nil when the cluster has all the connections it may have, and this worker has one of them.
   func openUpstream(
     _ key: UpstreamKey, to address: SocketAddress, _ security: UpstreamSecurity, _ policy: ConnectionPoolPolicy?,
-    _ load: SharedLoad?, _ state: ServingState
+    _ load: SharedLoad?, _ state: ServingState, preface: [UInt8] = []
   ) throws(ProxyError.ConnectFailure) -> HTTP1Upstream? {
     if let policy, let load, !load.openConnection(policy, isFirst: !upstreams.hasConnections(key)) {
       // One that lies idle, but may not carry this request, makes room.
@@ -76,7 +81,10 @@ extension Worker {
     counters.upstreamConnections += 1
     upstreams.opened(key)
     do throws(ProxyError.ConnectFailure) {
-      return HTTP1Upstream(try upstreamStream(to: address, security, state), to: address, key: key, terms: terms, worker: self)
+      let stream = try upstreamStream(to: address, security, state, keepAlive: policy?.keepAlive)
+      let connection = HTTP1Upstream(stream, to: address, key: key, terms: terms, worker: self)
+      connection.preface = preface
+      return connection
     } catch {
       upstreamClosed(key, terms)
       throw error

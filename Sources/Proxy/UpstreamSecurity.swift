@@ -1,3 +1,4 @@
+import CLinux
 import MeshConfig
 import Primitives
 import Traffic
@@ -15,7 +16,7 @@ enum UpstreamSecurity: Equatable {
   init(_ tls: UpstreamTLS, host: String) {
     switch tls {
     case .automatic, .disabled, .istioMutual: self = .plain
-    case .simple(let serverName, _, _, _), .mutual(let serverName, _, _, _, _, _):
+    case .simple(let serverName, _, _, _, _), .mutual(let serverName, _, _, _, _, _, _):
       self = .origination(serverName: serverName ?? host, tls: tls)
     }
   }
@@ -42,15 +43,16 @@ extension UpstreamTLS {
   var files: [String] {
     switch self {
     case .automatic, .disabled, .istioMutual: []
-    case .simple(_, _, let authorities, _): [authorities].compactMap { $0 }
-    case .mutual(_, _, let authorities, let certificate, let key, _): [authorities, certificate, key].compactMap { $0 }
+    case .simple(_, _, let authorities, _, let revocations): [authorities, revocations].compactMap { $0 }
+    case .mutual(_, _, let authorities, let certificate, let key, _, let revocations):
+      [authorities, certificate, key, revocations].compactMap { $0 }
     }
   }
 
   /// Names of which the server's certificate must hold one; empty when any will do.
   func expectedNames(_ serverName: String) -> [String] {
     switch self {
-    case .simple(_, let names, _, let insecure), .mutual(_, let names, _, _, _, let insecure):
+    case .simple(_, let names, _, let insecure, _), .mutual(_, let names, _, _, _, let insecure, _):
       insecure ? [] : names.isEmpty ? [serverName] : names
     default: []
     }
@@ -60,13 +62,18 @@ extension UpstreamTLS {
 extension Worker {
   /// Begins to connect, with the security asked for.
   func upstreamStream(
-    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState, http2: Bool = false
+    to address: SocketAddress, _ security: UpstreamSecurity, _ state: ServingState, http2: Bool = false,
+    keepAlive: TCPKeepAlive? = nil
   ) throws(ProxyError.ConnectFailure) -> ByteStream {
     let socket: Socket
     do throws(SystemError) {
       socket = try Socket.connect(to: address)
     } catch {
       throw connectFailure(error.code)
+    }
+    if let keepAlive {
+      _ = cl_set_keep_alive(
+        socket.descriptor, keepAlive.time.wholeSeconds, keepAlive.interval.wholeSeconds, Int32(clamping: keepAlive.probes ?? 0))
     }
     do throws(TLSError) {
       switch security {
@@ -91,3 +98,8 @@ extension Worker {
 }
 
 extension ProxyError.ConnectFailure: Error {}
+
+extension Duration? {
+  /// At least one second; 0 for none.
+  fileprivate var wholeSeconds: Int32 { map { Int32(clamping: max(1, $0.components.seconds)) } ?? 0 }
+}

@@ -21,6 +21,8 @@ public enum TransportLimits {
   public static let pemBytesMax = 4 * 1024 * 1024
   /// Certificates in one trust bundle: one for each CA-capable node, twice during a rotation.
   public static let trustBundleCertificatesMax = 4096
+  /// Revocation lists in one file: one for each authority that may stand in a chain.
+  public static let revocationListsMax = 256
   /// Certificates of a peer's chain, leaf included: leaf, node CA, operator's intermediate, and room for two more.
   public static let chainCertificatesMax = 5
   /// Bytes of the certificate message OpenSSL accepts from a peer.
@@ -29,6 +31,10 @@ public enum TransportLimits {
   public static let certificateBackdateSeconds: Int64 = 120
   /// Seconds for which a TLS session may be resumed: short, so that a change of certificates is seen soon.
   public static let sessionSeconds = 3600
+  /// Tickets a server hands out on one connection: a client that comes back by two connections at once has one for each.
+  public static let ticketsPerConnection = 2
+  /// Sessions that a server's context keeps for clients which take no tickets; a few KiB each.
+  public static let sessionsWithoutTicket = 1024
   /// Servers whose sessions one client context remembers, and sessions of each: a server sends about two a connection.
   public static let resumableServers = 1024
   public static let sessionsPerServer = 4

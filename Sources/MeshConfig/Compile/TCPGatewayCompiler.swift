@@ -135,6 +135,8 @@ struct ServerTLSCompiler {
     if written.minVersion == .tls13 { tls.minimum = .tls13 }
     if let maximum = written.maxVersion, maximum != .automatic, maximum != .tls13 { tls.maximum = .tls12 }
     tls.cipherSuites = written.cipherSuites.isEmpty ? cipherSuites : written.cipherSuites
+    tls.curves = written.curves
+    tls.revocations = written.revocations.map { .file($0) }
     settings = tls
   }
 

@@ -55,6 +55,8 @@ struct TrafficPolicyCompiler {
     policy.tcpIdleTimeout = written?.tcpIdleTimeout ?? policy.tcpIdleTimeout
     policy.maxConnectionDuration = written?.maxConnectionDuration
     policy.keepAlive = written?.keepAlive ?? settings.keepAlive
+    policy.maxConcurrentStreams = limit(written?.maxConcurrentStreams)
+    policy.http2KeepAlive = written?.http2KeepAlive
     if written?.upgradesHTTP1 ?? settings.upgradesHTTP1 { policy.http2 = .always }
     if written?.useClientProtocol == true { policy.http2 = .likeClient }
     policy.retryBudget = budget.map {
@@ -86,12 +88,13 @@ struct TrafficPolicyCompiler {
     case .simple:
       return .simple(
         serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates ?? written.missingFile,
-        insecureSkipVerify: written.insecureSkipVerify)
+        insecureSkipVerify: written.insecureSkipVerify, revocations: written.revocations)
     case .mutual:
       return .mutual(
         serverName: written.sni, subjectAltNames: names, caCertificates: written.caCertificates,
         clientCertificate: written.clientCertificate ?? written.missingFile ?? "",
-        privateKey: written.privateKey ?? written.missingFile ?? "", insecureSkipVerify: written.insecureSkipVerify)
+        privateKey: written.privateKey ?? written.missingFile ?? "", insecureSkipVerify: written.insecureSkipVerify,
+        revocations: written.revocations)
     }
   }
 }

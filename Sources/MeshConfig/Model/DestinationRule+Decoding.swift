@@ -259,6 +259,8 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
     httpIdleTimeout = http?.idleTimeout
     upgradesHTTP1 = http?.upgradePolicy.flatMap { $0 == .byDefault ? nil : $0 == .upgrade }
     useClientProtocol = http?.useClientProtocol ?? false
+    maxConcurrentStreams = http?.maxConcurrentStreams
+    http2KeepAlive = http?.keepAlive
     if tcp == nil && http == nil && !fields.report.hasErrors {
       fields.error("", "the connection pool is empty", hint: "write tcp or http")
     }
@@ -292,6 +294,8 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
     var idleTimeout: Duration?
     var upgradePolicy: UpgradePolicy?
     var useClientProtocol: Bool
+    var maxConcurrentStreams: Int?
+    var keepAlive: HTTP2KeepAlive?
 
     init(_ fields: inout Fields) {
       maxPendingRequests = fields.count32("http1MaxPendingRequests")
@@ -301,23 +305,20 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
       idleTimeout = fields.duration("idleTimeout")
       upgradePolicy = fields.name("h2UpgradePolicy")
       useClientProtocol = fields.bool("useClientProtocol") ?? false
-      if fields.count32("maxConcurrentStreams") != nil {
-        fields.report.notEnforced(fields.path / "maxConcurrentStreams", "the node's own limit applies")
-      }
-      let keepAlive: HTTP2KeepAlive? = fields.object("http2KeepAlive")
-      if keepAlive != nil { fields.report.notEnforced(fields.path / "http2KeepAlive", "the node's own interval applies") }
+      maxConcurrentStreams = fields.count32("maxConcurrentStreams")
+      keepAlive = (fields.object("http2KeepAlive") as HTTP2KeepAliveFields?)?.policy
       if upgradePolicy == .upgrade && useClientProtocol {
         fields.error("useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other")
       }
     }
   }
 
-  private struct HTTP2KeepAlive: FieldDecodable {
+  private struct HTTP2KeepAliveFields: FieldDecodable {
+    var policy: HTTP2KeepAlive?
     init(_ fields: inout Fields) {
-      for name in ["interval", "timeout"] {
-        if !fields.has(name) { fields.error(name, "required") }
-        _ = fields.duration(name)
-      }
+      for name in ["interval", "timeout"] where !fields.has(name) { fields.error(name, "required") }
+      guard let interval = fields.duration("interval"), let timeout = fields.duration("timeout") else { return }
+      policy = HTTP2KeepAlive(interval: interval, timeout: timeout)
     }
   }
 }
@@ -371,7 +372,7 @@ extension DestinationRule.ClientTLS: FieldDecodable {
     subjectAltNames = fields.strings("subjectAltNames")
     sni = fields.text("sni")
     insecureSkipVerify = fields.bool("insecureSkipVerify") ?? false
-    if fields.text("caCrl") != nil { fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are accepted") }
+    revocations = fields.text("caCrl")
     checkCertificates(&fields)
   }
 

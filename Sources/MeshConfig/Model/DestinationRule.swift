@@ -95,6 +95,8 @@ public struct DestinationRule: Hashable, Sendable {
     /// nil: as the mesh says.
     public var upgradesHTTP1: Bool?
     public var useClientProtocol: Bool
+    public var maxConcurrentStreams: Int?
+    public var http2KeepAlive: HTTP2KeepAlive?
   }
 
   public struct OutlierDetection: Hashable, Sendable {
@@ -119,6 +121,8 @@ public struct DestinationRule: Hashable, Sendable {
     public var subjectAltNames: [String]
     public var sni: String?
     public var insecureSkipVerify: Bool
+    /// `caCrl`: a file of certificates that were taken back.
+    public var revocations: String?
     public enum Mode: String, CaseIterable, Hashable, Sendable {
       case disable = "DISABLE"
       case simple = "SIMPLE"

@@ -98,7 +98,7 @@ extension Gateway.TLS: FieldDecodable {
     caCredentialName = fields.text("caCertCredentialName")
     revocations = fields.text("caCrl")
     cipherSuites = fields.strings("cipherSuites")
-    _ = fields.strings("ecdhCurves")
+    curves = fields.strings("ecdhCurves")
     certificateHashes = fields.strings("verifyCertificateHash")
     publicKeyHashes = fields.strings("verifyCertificateSpki")
     if fields.bool("insecureSkipVerify") == true {
@@ -130,7 +130,6 @@ extension Gateway.TLS: FieldDecodable {
       }
     case .passthrough, .autoPassthrough: break
     }
-    if revocations != nil { fields.report.notEnforced(fields.path / "caCrl", "revoked certificates are not refused") }
     if minVersion == .tls10 || minVersion == .tls11 {
       fields.report.warning(fields.path / "minProtocolVersion", "TLS below 1.2 is not served")
     }

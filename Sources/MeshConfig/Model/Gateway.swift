@@ -49,6 +49,7 @@ public struct Gateway: Hashable, Sendable {
     public var caCredentialName: String?
     public var revocations: String?
     public var cipherSuites: [String]
+    public var curves: [String]
     public var certificateHashes: [String]
     public var publicKeyHashes: [String]
 

@@ -419,6 +419,9 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   /// Opaque connections: time after which they are ended, busy or not.
   public var maxConnectionDuration: Duration?
   public var keepAlive: TCPKeepAlive?
+  /// Requests at once on one HTTP/2 connection, beside what its peer allows.
+  public var maxConcurrentStreams: Int?
+  public var http2KeepAlive: HTTP2KeepAlive?
   /// When the destination is called by HTTP/2 although its port does not say so.
   public var http2 = HTTP2Use.byPort
   /// Concurrent retries allowed as a share of the requests; takes the place of `maxRetries`.
@@ -463,6 +466,16 @@ public struct TCPKeepAlive: Sendable, Hashable {
   }
 }
 
+/// When a silent HTTP/2 connection is asked for a sign of life, and how long that may take (Istio, `http2KeepAlive`).
+public struct HTTP2KeepAlive: Sendable, Hashable {
+  public var interval: Duration
+  public var timeout: Duration
+  public init(interval: Duration, timeout: Duration) {
+    self.interval = interval
+    self.timeout = timeout
+  }
+}
+
 /// Version of the PROXY header sent in front of an upstream connection's bytes.
 public enum ProxyProtocolVersion: String, Sendable, Hashable, CaseIterable {
   case v1 = "V1"
@@ -502,10 +515,12 @@ public enum UpstreamTLS: Sendable, Hashable {
   case disabled
   case istioMutual
   /// Verify the server against `caCertificates` (a file, or PEM itself) or the system's trust store. SNI defaults to the request's host.
-  case simple(serverName: String?, subjectAltNames: [String], caCertificates: String?, insecureSkipVerify: Bool)
+  /// `revocations`: a file of certificates that were taken back.
+  case simple(
+    serverName: String?, subjectAltNames: [String], caCertificates: String?, insecureSkipVerify: Bool, revocations: String? = nil)
   case mutual(
     serverName: String?, subjectAltNames: [String], caCertificates: String?, clientCertificate: String, privateKey: String,
-    insecureSkipVerify: Bool)
+    insecureSkipVerify: Bool, revocations: String? = nil)
 }
 
 // MARK: - Gateways

@@ -169,6 +169,10 @@ public struct ServerTLS: Sendable, Hashable {
   public var maximum: Version
   /// OpenSSL's names for TLS 1.2; empty: the default.
   public var cipherSuites: [String]
+  /// OpenSSL's names of groups for key exchange, best first; empty: the default.
+  public var curves: [String] = []
+  /// Lists of client certificates that were taken back.
+  public var revocations: Authorities?
 
   public init(
     sources: [Source], clientCertificate: ClientCertificate = .notAsked, authorities: Authorities? = nil,

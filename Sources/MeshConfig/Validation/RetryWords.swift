@@ -39,3 +39,14 @@ enum RetryWords {
     }
   }
 }
+
+extension RetryConditions {
+  /// The conditions of a comma-separated list, as callers write it into a header field; words that are none count for nothing
+  /// (Envoy, `x-envoy-retry-on`).
+  public init(words text: String) { self = RetryWords.parse(text).conditions }
+
+  /// What looks at statuses of gRPC (Envoy, `x-envoy-retry-grpc-on`).
+  public static let grpc: RetryConditions = [
+    .grpcCancelled, .grpcDeadlineExceeded, .grpcInternal, .grpcResourceExhausted, .grpcUnavailable,
+  ]
+}

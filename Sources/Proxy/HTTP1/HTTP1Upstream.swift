@@ -52,6 +52,9 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   private(set) lazy var addressText: String = address.description
   private(set) lazy var localAddressText: String = localAddressOf(stream.descriptor)?.description ?? ""
 
+  /// What the server gets before all else.
+  var preface: [UInt8] = []
+
   /// Made by `Worker.openUpstream`, which counts it.
   init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, terms: UpstreamTerms, worker: Worker) {
     self.terms = terms
@@ -204,7 +207,7 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
 
   private func finishConnect() {
     let code = pendingSocketError(stream.descriptor)
-    guard code == 0 else { return fail(.connect(connectFailure(code))) }
+    guard code == 0, stream.writeFirst(preface) else { return fail(.connect(connectFailure(code))) }
     if stream.isHandshaking {
       phase = .handshake
       continueHandshake()
@@ -217,7 +220,9 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
     switch stream.handshake() {
     case .wouldBlock: return
     case .failed(let reason): fail(.connect(.tls(reason)))
-    case .done: connected()
+    case .done:
+      worker.counters.shookHandsUpstream(resumed: stream.isResumed)
+      connected()
     }
   }
 

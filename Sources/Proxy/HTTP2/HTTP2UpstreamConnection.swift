@@ -1,5 +1,6 @@
 import HTTP2
 import HTTPCodec
+import MeshConfig
 import Primitives
 import Traffic
 import Transport
@@ -46,6 +47,8 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
   /// Until when an answer to a ping has to come.
   private var pingDeadline = Instant.distantFuture
 
+  /// What the server gets before all else.
+  var preface: [UInt8] = []
   let addressText: String
   private(set) lazy var localAddressText: String = carrier?.localAddress?.description ?? ""
 
@@ -79,8 +82,8 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
   /// Another request can be put on it, now or once it is there.
   var hasRoom: Bool {
     switch phase {
-    case .connecting, .handshake: waiting.count < ProxyLimits.waitingStreams
-    case .ready: !isRetired && session.availableStreams > 0
+    case .connecting, .handshake: waiting.count < min(ProxyLimits.waitingStreams, terms.streamsMax)
+    case .ready: !isRetired && session.availableStreams > 0 && active < terms.streamsMax
     case .closed: false
     }
   }
@@ -158,7 +161,7 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
     case .connecting:
       guard !readiness.isDisjoint(with: [.writable, .error, .hangup]) else { return }
       let code = pendingSocketError(stream.descriptor)
-      guard code == 0 else { return failed(.connect(connectFailure(code))) }
+      guard code == 0, stream.writeFirst(preface) else { return failed(.connect(connectFailure(code))) }
       phase = .handshake
       continueHandshake()
     case .handshake: continueHandshake()
@@ -174,6 +177,7 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
       guard !stream.isTLS || stream.applicationProtocol == "h2" else {
         return failed(.connect(.tls("the server does not speak HTTP/2")))
       }
+      worker.counters.shookHandsUpstream(resumed: stream.isResumed)
       connected()
     }
   }
@@ -193,7 +197,7 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
     self.carrier = carrier
     phase = .ready
     lastReceived = worker.loop.now
-    schedule(terms.maxDuration.map { min($0, terms.idleTimeout) } ?? terms.idleTimeout)
+    schedule(min(terms.idleTimeout, terms.maxDuration ?? terms.idleTimeout, terms.keepAlive?.interval ?? terms.idleTimeout))
     let requests = waiting
     waiting = []
     for request in requests { request.observer?.upstreamConnected(request) }
@@ -216,6 +220,7 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
     case .ready: break
     }
     if now >= pingDeadline { return lose(.reset) }
+    askIfSilent(now)
     var next = pingDeadline == .distantFuture ? terms.idleTimeout : pingDeadline - now
     if active == 0 {
       let rest = idleSince + terms.idleTimeout - now
@@ -227,7 +232,19 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
       if rest <= .zero { return retire() }
       next = min(next, rest)
     }
+    if let keepAlive = terms.keepAlive, pingDeadline == .distantFuture { next = min(next, keepAlive.interval - silence(now)) }
     schedule(max(next, ProxyLimits.idleCheckMin))
+  }
+
+  /// How long the peer has said nothing.
+  private func silence(_ now: Instant) -> Duration { now - max(lastReceived, openedAt) }
+
+  /// A connection that its operator wants watched is asked for a sign of life when it has been silent for the interval.
+  private func askIfSilent(_ now: Instant) {
+    guard let keepAlive = terms.keepAlive, pingDeadline == .distantFuture, silence(now) >= keepAlive.interval else { return }
+    pingDeadline = now + keepAlive.timeout
+    session.ping(0)
+    flush()
   }
 
   // MARK: The end

@@ -38,18 +38,20 @@ extension Worker {
   /// A place on a connection that is made for it. Nil when the cluster has all the connections it may have.
   func openHTTP2Upstream(
     _ key: UpstreamKey, to address: SocketAddress, _ security: UpstreamSecurity, _ policy: ConnectionPoolPolicy?,
-    _ load: SharedLoad?, _ state: ServingState, within timeout: Duration, for observer: any UpstreamObserver
+    _ load: SharedLoad?, _ state: ServingState, within timeout: Duration, preface: [UInt8] = [],
+    for observer: any UpstreamObserver
   ) throws(ProxyError.ConnectFailure) -> HTTP2Upstream? {
     if let policy, let load, !load.openConnection(policy, isFirst: !upstreams.hasConnections(key)) { return nil }
     var terms = UpstreamTerms(policy, load)
-    // Between nodes a connection is only ended by its peer's leaving, or by lying idle for long.
-    if key.security == .mesh { terms.idleTimeout = max(terms.idleTimeout, ProxyLimits.meshIdle) }
+    // Between nodes a connection is only ended by its peer's leaving, or by lying idle for as long as its cluster says.
+    if key.security == .mesh, policy == nil { terms.idleTimeout = ProxyLimits.meshIdle }
     counters.upstreamConnects += 1
     counters.upstreamConnections += 1
     upstreams.opened(key)
     do throws(ProxyError.ConnectFailure) {
-      let stream = try upstreamStream(to: address, security, state, http2: true)
+      let stream = try upstreamStream(to: address, security, state, http2: true, keepAlive: policy?.keepAlive)
       let connection = HTTP2UpstreamConnection(stream, to: address, key: key, terms: terms, worker: self)
+      connection.preface = preface
       try connection.open(within: timeout)
       http2Upstreams.add(connection)
       return connection.reserve(for: observer)

@@ -104,7 +104,10 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
 
   private func afterProxyHeader() {
     switch port.listener.kind {
-    case .meshInbound: beginTLS(state.tls.inbound, missing: "no workload of this node has a certificate yet")
+    case .meshInbound:
+      beginTLS(
+        state.tls.inbound, missing: "no workload of this node has a certificate yet",
+        unnamed: state.tls.unnamedInbound(at: caller.localAddress.ip))
     case .forward(_, let host, let number): forward(host, number)
     case .outbound: serveHTTP()
     case .gateway:
@@ -143,11 +146,11 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     serve(TCPRouter.route(routes, serverName: name, address: address, draws: &worker.draws), serverName: name)
   }
 
-  private func beginTLS(_ context: TLSContext?, missing reason: String) {
+  private func beginTLS(_ context: TLSContext?, missing reason: String, unnamed: TLSContext? = nil) {
     guard let context, let socket = socket.take() else { return fail(reason) }
     phase = .handshake
     do throws(TLSError) {
-      stream = try ByteStream(socket, context)
+      stream = try ByteStream(socket, context, unnamed: unnamed)
     } catch {
       return fail(error.description)
     }
@@ -159,7 +162,9 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     switch result {
     case .wouldBlock: return
     case .failed(let reason): fail(reason)
-    case .done: serveTLS()
+    case .done:
+      worker.counters.shookHands(resumed: stream?.isResumed)
+      serveTLS()
     }
   }
 

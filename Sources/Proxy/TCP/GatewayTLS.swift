@@ -37,6 +37,14 @@ struct GatewayContexts: Sendable {
     var protocols: [String]
     /// Of the files named, as they were when they were read.
     var files: [FileStamp]
+    /// The workload's own certificate, where it is shown: it changes without a word in the configuration.
+    var own: Own?
+  }
+
+  private struct Own: Hashable {
+    let context: TLSContext
+    static func == (a: Own, b: Own) -> Bool { a.context === b.context }
+    func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(context)) }
   }
 
   private(set) var ports: [UInt16: GatewayPort] = [:]
@@ -44,8 +52,10 @@ struct GatewayContexts: Sendable {
   private(set) var listenerByContext: [ObjectIdentifier: Int] = [:]
   private var contexts: [Key: Result<TLSContext, TLSError>] = [:]
   private var choosers: [UInt16: Chooser] = [:]
+  /// Of each port, whichever servers it has.
+  private var ticketKeys: [UInt16: TicketKeys] = [:]
 
-  /// The context that connections to a port begin with: the name asked for decides. It holds the keys of session tickets.
+  /// The context that connections to a port begin with: the name asked for decides.
   private struct Chooser: Sendable {
     var patterns: [ServerNamePattern]
     var contexts: [TLSContext]
@@ -76,7 +86,9 @@ struct GatewayContexts: Sendable {
     for (number, servers) in terminating {
       let sorted = Self.sorted(servers, snapshot)
       let known = old?.choosers[number].flatMap { $0.chooses(among: sorted) ? $0 : nil }
-      choosers[number] = known ?? Self.chooser(sorted)
+      let keys = old?.ticketKeys[number] ?? TicketKeys()
+      ticketKeys[number] = keys
+      choosers[number] = known ?? Self.chooser(sorted, keys)
       ports[number]?.context = choosers[number]?.context
     }
   }
@@ -84,9 +96,8 @@ struct GatewayContexts: Sendable {
   private mutating func context(
     _ tls: ServerTLS, _ server: String, _ protocols: [String], _ own: ProxyIdentities.Workload?, after old: GatewayContexts?
   ) -> Result<TLSContext, TLSError> {
-    // The workload's own certificate changes without a word in the configuration.
-    if tls.sources.contains(.workload) { return Self.make(tls, protocols, own) }
-    let key = Key(tls: tls, server: server, protocols: protocols, files: tls.files.map { FileStamp(path: $0) })
+    let shown = tls.sources.contains(.workload) ? own.map { Own(context: $0.server) } : nil
+    let key = Key(tls: tls, server: server, protocols: protocols, files: tls.files.map { FileStamp(path: $0) }, own: shown)
     let made = old?.contexts[key] ?? Self.make(tls, protocols, own)
     contexts[key] = made
     return made
@@ -100,9 +111,14 @@ struct GatewayContexts: Sendable {
       .sorted { ServerNamePattern.isMoreSpecific($0.pattern, $1.pattern) }
   }
 
-  private static func chooser(_ sorted: [(pattern: ServerNamePattern, context: TLSContext)]) -> Chooser {
+  private static func chooser(
+    _ sorted: [(pattern: ServerNamePattern, context: TLSContext)], _ keys: TicketKeys
+  ) -> Chooser {
+    var options = TLSOptions()
+    options.resumesSessions = true
+    options.ticketKeys = keys
     let context: TLSContext? = try? .server(
-      identity: nil, trust: .nobody, protocols: [], minimum: .tls12,
+      identity: nil, trust: .nobody, protocols: [], minimum: .tls12, options: options,
       selectByName: { name in sorted.first { $0.pattern.admits(name) }?.context })
     return Chooser(patterns: sorted.map(\.pattern), contexts: sorted.map(\.context), context: context)
   }
@@ -113,14 +129,19 @@ struct GatewayContexts: Sendable {
     do {
       if tls.sources == [.workload] {
         guard let own else { throw TLSError.configuration("the gateway workload has no certificate yet") }
+        var options = TLSOptions()
+        options.resumesSessions = true
         return .success(
-          try .server(identity: own.server.identity, trust: own.server.trust, protocols: protocols, minimum: .tls12))
+          try .server(
+            identity: own.server.identity, trust: own.server.trust, protocols: protocols, minimum: .tls12, options: options))
       }
       let identities = try tls.sources.map { try identity($0) }
       var options = TLSOptions(maximum: tls.maximum == .tls12 ? .tls12 : .tls13, cipherSuites: tls.cipherSuites)
       options.otherIdentities = Array(identities.dropFirst())
-      // Whoever proves itself by certificate proves it each time: a session outlives neither policy nor revocation.
-      options.resumesSessions = tls.clientCertificate == .notAsked
+      options.curves = tls.curves
+      options.revocations = try revocations(tls.revocations)
+      // Rules, authorities or revocations that change make another context, with which no earlier session goes on.
+      options.resumesSessions = true
       return .success(
         try .server(
           identity: identities.first, trust: trust(tls), protocols: protocols,
@@ -138,6 +159,14 @@ struct GatewayContexts: Sendable {
       try TLSIdentity(chain: Certificate.parse(pem: certificate), key: PrivateKey(pem: key))
     case .workload: throw TLSError.configuration("the workload's certificate stands alone")
     case .missing(let reason): throw TLSError.configuration(reason)
+    }
+  }
+
+  private static func revocations(_ source: ServerTLS.Authorities?) throws -> [RevocationList] {
+    switch source {
+    case .file(let path): try RevocationList.load(path)
+    case .material(let pem): try RevocationList.parse(pem: pem)
+    case nil: []
     }
   }
 
@@ -188,6 +217,7 @@ extension ServerTLS {
       if case .files(let certificate, let key) = source { [certificate, key] } else { [] }
     }
     if case .file(let path) = authorities { paths.append(path) }
+    if case .file(let path) = revocations { paths.append(path) }
     return paths
   }
 }

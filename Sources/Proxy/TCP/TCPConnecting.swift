@@ -1,4 +1,3 @@
-import CLinux
 import HTTPCodec
 import MeshConfig
 import Primitives
@@ -13,12 +12,10 @@ extension Worker {
     if target.key.security == .mesh, let endpoint = forwarding.endpoint {
       return try openTunnel(target, to: address, endpoint, state, for: forwarding)
     }
-    let stream = try upstreamStream(to: address, target.security, state)
-    if let keepAlive = forwarding.cluster?.connectionPool.keepAlive {
-      _ = cl_set_keep_alive(
-        stream.descriptor, keepAlive.time.wholeSeconds, keepAlive.interval.wholeSeconds, Int32(clamping: keepAlive.probes ?? 0))
-    }
+    let stream = try upstreamStream(
+      to: address, target.security, state, keepAlive: forwarding.cluster?.connectionPool.keepAlive)
     let end = SocketEnd(connecting: stream, address: address, loop: loop, for: forwarding)
+    end.preface = forwarding.proxyHeader
     do throws(SystemError) {
       try end.open()
     } catch {
@@ -64,9 +61,4 @@ extension EndpointAddress {
     security = .plain
     speaksHTTP2 = false
   }
-}
-
-extension Duration? {
-  /// At least one second; 0 for none.
-  fileprivate var wholeSeconds: Int32 { map { Int32(clamping: max(1, $0.components.seconds)) } ?? 0 }
 }

@@ -24,11 +24,27 @@ static inline long cossl_set_session_min_version(SSL *ssl, int version) { return
 static inline void cossl_set_peer_chain_bytes(SSL_CTX *ctx, long max) { SSL_CTX_set_max_cert_list(ctx, max); }
 static inline long cossl_set_max_version(SSL_CTX *ctx, int version) { return SSL_CTX_set_max_proto_version(ctx, version); }
 static inline long cossl_set_session_max_version(SSL *ssl, int version) { return SSL_set_max_proto_version(ssl, version); }
-/// Stateless tickets, so many a connection, for so many seconds.
-static inline void cossl_allow_tickets(SSL_CTX *ctx, size_t count, long seconds) {
+typedef int (*cossl_ticket_key_callback)(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int);
+/// Stateless tickets, so many a connection, for so many seconds; clients without tickets (TLS 1.2) share so many places.
+static inline void cossl_allow_resumption(
+    SSL_CTX *ctx, size_t tickets, long seconds, long places, cossl_ticket_key_callback keys,
+    SSL_CTX_decrypt_session_ticket_fn judge) {
   SSL_CTX_clear_options(ctx, SSL_OP_NO_TICKET);
-  SSL_CTX_set_num_tickets(ctx, count);
+  SSL_CTX_set_num_tickets(ctx, tickets);
   SSL_CTX_set_timeout(ctx, seconds);
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_SERVER);
+  SSL_CTX_sess_set_cache_size(ctx, places);
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, keys);
+  SSL_CTX_set_session_ticket_cb(ctx, NULL, judge, NULL);
+}
+/// A ticket is sealed (1) or opened (0) with AES-256-CBC under HMAC-SHA-256 (RFC 5077 4).
+static inline int cossl_use_ticket_key(
+    EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, const unsigned char *iv, const unsigned char *cipherKey,
+    const unsigned char *macKey, int seals) {
+  OSSL_PARAM parameters[] = {
+      OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)macKey, 32),
+      OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, "SHA256", 0), OSSL_PARAM_construct_end()};
+  return EVP_MAC_CTX_set_params(mac, parameters) && EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, cipherKey, iv, seals);
 }
 static inline void cossl_set_session_tickets(SSL *ssl, size_t count) {
   if (count) SSL_clear_options(ssl, SSL_OP_NO_TICKET);
@@ -56,6 +72,7 @@ static inline long cossl_add_chain_certificate(SSL_CTX *ctx, X509 *certificate) 
 }
 static inline long cossl_set_server_name(SSL *ssl, const char *name) { return SSL_set_tlsext_host_name(ssl, name); }
 static inline long cossl_set_groups(SSL_CTX *ctx, const char *list) { return SSL_CTX_set1_groups_list(ctx, list); }
+static inline long cossl_set_session_groups(SSL *ssl, const char *list) { return SSL_set1_groups_list(ssl, list); }
 
 static inline int cossl_certificate_count(const STACK_OF(X509) *stack) { return stack ? sk_X509_num(stack) : 0; }
 static inline X509 *cossl_certificate_at(const STACK_OF(X509) *stack, int index) { return sk_X509_value(stack, index); }

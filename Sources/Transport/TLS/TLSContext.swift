@@ -56,10 +56,19 @@ public struct TLSOptions: Sendable {
   public var maximum: TLSVersion
   /// OpenSSL's names for TLS 1.2; those it does not know are left out, and without any the default applies.
   public var cipherSuites: [String]
+  /// OpenSSL's names of groups for key exchange, best first; those it does not know are left out, and without any the default
+  /// applies.
+  public var curves: [String] = []
+  /// With any, every certificate below a root needs a list of its authority's that is current and does not name it (Envoy,
+  /// `crl`). For `system`, `authorities` and `clients`.
+  public var revocations: [RevocationList] = []
   /// Certificates with keys of another kind than the first's.
   public var otherIdentities: [TLSIdentity] = []
-  /// Peers may resume their sessions with this very context, and with no other.
+  /// Peers may resume their sessions with this very context, and with no other. A server that chooses another context by
+  /// name has to say so too.
   public var resumesSessions = false
+  /// Seal a server's tickets, in place of keys of its own: they outlive the context that connections begin with.
+  public var ticketKeys: TicketKeys?
 
   public init(maximum: TLSVersion = .tls13, cipherSuites: [String] = []) {
     self.maximum = maximum
@@ -81,6 +90,10 @@ public final class TLSContext: @unchecked Sendable {
   let options: TLSOptions
   /// Of servers this client has talked to.
   let sessions = SessionCache()
+  /// For key exchange, best first.
+  private(set) var groups = "X25519:P-256:P-384"
+  /// Of this server; nil where nothing is resumed.
+  let ticketKeys: TicketKeys?
   /// Tells this context's sessions from all others'.
   let sessionContext = secureRandom(count: 32)
   /// Chooses by the server name asked for, lower-cased and empty when there is none; nil refuses the handshake.
@@ -120,6 +133,7 @@ public final class TLSContext: @unchecked Sendable {
     self.protocols = protocols.map { Array($0.utf8) }
     self.minimum = minimum
     self.options = options
+    ticketKeys = role == .server && options.resumesSessions ? options.ticketKeys ?? TicketKeys() : nil
     self.selectByName = selectByName
     cossl_harden(made)
     try setProtocol()
@@ -147,8 +161,15 @@ public final class TLSContext: @unchecked Sendable {
       try check(SSL_CTX_set_cipher_list(pointer, old) == 1)
     }
     try check(SSL_CTX_set_ciphersuites(pointer, new) == 1)
-    try check(cossl_set_groups(pointer, "X25519:P-256:P-384") == 1)
+    try setGroups()
     cossl_set_peer_chain_bytes(pointer, TransportLimits.peerChainBytesMax)
+  }
+
+  private func setGroups() throws(TLSError) {
+    let known = options.curves.filter { cossl_set_groups(pointer, $0) == 1 }
+    ERR_clear_error()
+    if !known.isEmpty { groups = known.joined(separator: ":") }
+    try check(cossl_set_groups(pointer, groups) == 1)
   }
 
   private func setIdentity() throws(TLSError) {
@@ -169,6 +190,7 @@ public final class TLSContext: @unchecked Sendable {
     case .authorities(let certificates): try add(certificates)
     case .clients(let rules): try add(rules.authorities)
     }
+    try addRevocations()
     SSL_CTX_set_verify(pointer, verifyMode, nil)
     SSL_CTX_set_cert_verify_callback(pointer, PeerVerification.callback, nil)
   }
@@ -177,6 +199,12 @@ public final class TLSContext: @unchecked Sendable {
     for certificate in authorities {
       try check(X509_STORE_add_cert(SSL_CTX_get_cert_store(pointer), certificate.handle.pointer) == 1)
     }
+  }
+
+  private func addRevocations() throws(TLSError) {
+    guard !options.revocations.isEmpty, let store = SSL_CTX_get_cert_store(pointer) else { return }
+    for list in options.revocations { try check(X509_STORE_add_crl(store, list.handle.pointer) == 1) }
+    try check(X509_STORE_set_flags(store, UInt(X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL)) == 1)
   }
 
   var verifyMode: Int32 {

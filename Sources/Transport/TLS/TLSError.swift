@@ -15,6 +15,8 @@ public enum CertificateError: Error, Hashable, Sendable, CustomStringConvertible
   case notYetValid
   case unknownAuthority
   case badSignature
+  /// Its authority has taken it back.
+  case revoked
   case chainTooLong
   /// A certificate authority's certificate was offered as a peer's.
   case authorityAsLeaf
@@ -45,6 +47,7 @@ public enum CertificateError: Error, Hashable, Sendable, CustomStringConvertible
     case .expired: "the certificate has expired"
     case .notYetValid: "the certificate is not yet valid; compare the clocks of both hosts"
     case .unknownAuthority: "the certificate is not signed by a trusted authority"
+    case .revoked: "the certificate was revoked"
     case .badSignature: "a signature in the certificate chain is wrong"
     case .chainTooLong: "the certificate chain is too long"
     case .authorityAsLeaf: "a certificate authority's certificate was offered as a peer's"
@@ -71,6 +74,7 @@ public enum CertificateError: Error, Hashable, Sendable, CustomStringConvertible
       X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
       X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, X509_V_ERR_CERT_UNTRUSTED:
       self = .unknownAuthority
+    case X509_V_ERR_CERT_REVOKED: self = .revoked
     case X509_V_ERR_CERT_SIGNATURE_FAILURE: self = .badSignature
     case X509_V_ERR_CERT_CHAIN_TOO_LONG, X509_V_ERR_PATH_LENGTH_EXCEEDED: self = .chainTooLong
     case X509_V_ERR_INVALID_CA, X509_V_ERR_KEYUSAGE_NO_CERTSIGN: self = .notAnAuthority
@@ -87,6 +91,7 @@ public enum CertificateError: Error, Hashable, Sendable, CustomStringConvertible
     case .expired: X509_V_ERR_CERT_HAS_EXPIRED
     case .notYetValid: X509_V_ERR_CERT_NOT_YET_VALID
     case .unknownAuthority, .noTrustedAuthorities: X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+    case .revoked: X509_V_ERR_CERT_REVOKED
     case .badSignature: X509_V_ERR_CERT_SIGNATURE_FAILURE
     case .missingUsage: X509_V_ERR_INVALID_PURPOSE
     case .wrongHost: X509_V_ERR_HOSTNAME_MISMATCH

@@ -28,21 +28,30 @@ public final class TLSSession {
 
   let ssl: OpaquePointer
   /// Whose sessions may be continued; nil where none may.
-  private(set) var resumptionKey: String?
+  let resumptionKey: String?
+  /// Of the context the connection began with.
+  let ticketKeys: TicketKeys?
   private var requestedName: [UInt8] = []
+  /// Shown to a client that names nobody, where names choose.
+  private let unnamed: TLSContext?
   private var established = false
 
   /// Begins a session over an open descriptor. `serverName` is what a client asks for (SNI); addresses are not sent (RFC 6066).
   ///
   /// A client of servers outside the mesh has to say whom it expects, by `expecting` or, for short, by `serverName`.
+  /// `unnamed` is what a server shows to a client that asks for no name, in place of what its context would choose.
   public init(
-    _ context: TLSContext, descriptor: Int32, serverName: String? = nil, expecting: ExpectedPeer = .any
+    _ context: TLSContext, descriptor: Int32, serverName: String? = nil, expecting: ExpectedPeer = .any,
+    unnamed: TLSContext? = nil
   ) throws(TLSError) {
     // Before anything is owned: `deinit` does not run for an object that was never whole.
     expected = try Self.expectation(context, serverName, expecting)
     guard let made = SSL_new(context.pointer) else { throw .configuration(OpenSSLErrors.words()) }
     ssl = made
     self.context = context
+    self.unnamed = unnamed
+    ticketKeys = context.ticketKeys
+    resumptionKey = Self.resumptionKey(context, serverName: serverName, expecting: expected)
     guard SSL_set_fd(ssl, descriptor) == 1,
       SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque()) == 1
     else { throw .configuration(OpenSSLErrors.words()) }
@@ -51,10 +60,7 @@ public final class TLSSession {
     } else {
       SSL_set_connect_state(ssl)
       try ask(for: serverName)
-      if context.options.resumesSessions, case .names(let names) = expected {
-        resumptionKey = "\(serverName ?? "") \(names.joined(separator: " "))"
-        offerSession()
-      }
+      offerSession()
     }
   }
 
@@ -94,14 +100,25 @@ public final class TLSSession {
     let code = errno
     if result == 1 {
       established = true
-      // The certificate was verified when the session began, by this same context.
-      if context.role == .client, isResumed { verification = .trusted }
-      return .done
+      return isResumed ? resumed() : .done
     }
     switch SSL_get_error(ssl, result) {
     case SSL_ERROR_WANT_READ: return .wantRead
     case SSL_ERROR_WANT_WRITE: return .wantWrite
     case let kind: return .failed(fail(kind, code))
+    }
+  }
+
+  private func resumed() -> HandshakeResult {
+    do throws(CertificateError) {
+      try restoreVerification()
+      keepSession()
+      return .done
+    } catch {
+      established = false
+      let refusal = TLSError.certificate(error)
+      failure = refusal
+      return .failed(refusal)
     }
   }
 
@@ -234,13 +251,16 @@ public final class TLSSession {
   func select(byName name: [UInt8]) -> Bool {
     requestedName = name
     guard let select = context.selectByName else { return true }
-    guard let chosen = select(name), chosen.role == .server, SSL_set_SSL_CTX(ssl, chosen.pointer) != nil else { return false }
+    guard let chosen = name.isEmpty ? unnamed ?? select(name) : select(name), chosen.role == .server,
+      SSL_set_SSL_CTX(ssl, chosen.pointer) != nil
+    else { return false }
     context = chosen
     // Taken over from the first context when the session was made, so they have to be set again.
     SSL_set_verify(ssl, chosen.verifyMode, nil)
     cossl_set_session_tickets(ssl, chosen.options.resumesSessions ? 1 : 0)
     let number = chosen.sessionContext
     return SSL_set_session_id_context(ssl, number, UInt32(number.count)) == 1
+      && cossl_set_session_groups(ssl, chosen.groups) == 1
       && cossl_set_session_min_version(ssl, chosen.minimum.number) == 1
       && cossl_set_session_max_version(ssl, chosen.options.maximum.number) == 1
   }
