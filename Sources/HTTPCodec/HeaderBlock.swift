@@ -54,7 +54,8 @@ public struct HeaderBlock: Sendable {
 
   /// False: no such field is here. True: one is, or was removed.
   @inline(__always) func mayContain(_ known: KnownHeader) -> Bool { appended.contains(known) }
-  @inline(__always) func mayContain(anyOf known: KnownHeaders) -> Bool { appended.intersects(known) }
+  /// False when none of these fields was ever there: known without looking at one.
+  @inline(__always) public func mayContain(anyOf known: KnownHeaders) -> Bool { appended.intersects(known) }
 
   /// The first value of a known field, or nil.
   public func value(_ known: KnownHeader) -> Range<Int>? {

@@ -9,7 +9,8 @@ public enum KnownHeader: UInt8, Hashable, Sendable, CaseIterable {
   case accessControlRequestMethod, accessControlRequestHeaders
   case requestID, forwardedFor, forwardedProto, forwardedHost, forwardedClientCert
   case attemptCount, upstreamServiceTime, originalPath, decoratorOperation, overloaded, ratelimited
-  case peerMetadata, peerMetadataID, upstreamTimeout, upstreamPerTryTimeout
+  case peerMetadata, peerMetadataID, upstreamTimeout, upstreamPerTryTimeout, expectedTimeout
+  case retryOn, retryGRPCOn, maxRetries, retriableStatusCodes, retriableHeaderNames
   case notProcessed, meshSource
   case grpcTimeout, grpcStatus, grpcMessage, traceparent, tracestate
 
@@ -56,6 +57,12 @@ public enum KnownHeader: UInt8, Hashable, Sendable, CaseIterable {
     case .peerMetadataID: "x-envoy-peer-metadata-id"
     case .upstreamTimeout: "x-envoy-upstream-rq-timeout-ms"
     case .upstreamPerTryTimeout: "x-envoy-upstream-rq-per-try-timeout-ms"
+    case .expectedTimeout: "x-envoy-expected-rq-timeout-ms"
+    case .retryOn: "x-envoy-retry-on"
+    case .retryGRPCOn: "x-envoy-retry-grpc-on"
+    case .maxRetries: "x-envoy-max-retries"
+    case .retriableStatusCodes: "x-envoy-retriable-status-codes"
+    case .retriableHeaderNames: "x-envoy-retriable-header-names"
     case .notProcessed: "x-mesh-not-processed"
     case .meshSource: "x-mesh-source"
     case .grpcTimeout: "grpc-timeout"

@@ -22,6 +22,8 @@ enum Names {
   static let grpcStatus = name(.grpcStatus)
   static let te = name(.te)
   static let grpcMessage = name(.grpcMessage)
+  static let expectedTimeout = name(.expectedTimeout)
+  static let date = name(.date)
 
   static let forwardedHTTP = line(.forwardedProto, "http")
   static let forwardedHTTPS = line(.forwardedProto, "https")
@@ -41,6 +43,10 @@ enum Names {
   /// Fields with a meaning inside the mesh, or that only the proxy writes.
   static let neverFromClients = KnownHeaders([
     .originalPath, .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource,
+  ])
+  /// What callers inside the mesh ask of the proxy for one request.
+  static let wishes = KnownHeaders([
+    .upstreamTimeout, .upstreamPerTryTimeout, .retryOn, .retryGRPCOn, .maxRetries, .retriableStatusCodes, .retriableHeaderNames,
   ])
   static let neverToClients = KnownHeaders([
     .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource,

@@ -24,6 +24,8 @@ public struct TryResponse: Hashable, Sendable {
   /// Marked `x-envoy-overloaded`, `x-envoy-ratelimited`.
   public var isOverloaded: Bool
   public var isRateLimited: Bool
+  /// Has one of the fields that make it worth another try.
+  public var hasRetriableHeader = false
 
   public init(status: UInt16, grpcStatus: UInt8? = nil, isOverloaded: Bool = false, isRateLimited: Bool = false) {
     self.status = status
@@ -170,6 +172,7 @@ extension RetryPolicy {
     if conditions.contains(.gatewayError), (502...504).contains(status) { return true }
     if conditions.contains(.retriable4xx), status == 409 { return true }
     if conditions.contains(.rateLimited), response.isRateLimited { return true }
+    if conditions.contains(.retriableHeaders), response.hasRetriableHeader { return true }
     if conditions.contains(.retriableStatusCodes), statusCodes.contains(status) { return true }
     switch response.grpcStatus {
     case 1: return conditions.contains(.grpcCancelled)

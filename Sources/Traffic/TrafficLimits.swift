@@ -1,5 +1,11 @@
 /// What deciding one request may cost, and what balancing keeps. Each value has its unit and its reason.
 public enum TrafficLimits {
+  /// Retries that a caller may ask for itself, whatever its field says.
+  public static let callerRetriesMax: UInt64 = 100
+  /// Members of a caller's list of statuses or field names that are looked at.
+  public static let callerListMax = 64
+  /// Milliseconds of a time limit that a caller may set: a day.
+  public static let callerTimeoutMillisecondsMax: UInt64 = 86_400_000
   /// Times one request may be sent elsewhere because a node said it did not process it. Three covers a rolling restart that
   /// meets the same request twice; more would only hide a routing loop.
   public static let repicksMax = 3
