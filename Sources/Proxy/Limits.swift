@@ -82,6 +82,8 @@ public enum ProxyLimits {
   static let pooledPipes = 16
   /// Endpoints tried for one opaque connection: nothing of it has been sent, so all are safe.
   static let connectAttempts = 3
+  /// How long a client that could not be connected has for the first bytes of a request, to which it is answered.
+  static let firstBytesAfterFailure: Duration = .seconds(1)
   /// How often the bytes of a long opaque connection are counted (Istio's reporting interval).
   static let tcpReportInterval: Duration = .seconds(5)
   /// Names the resolver remembers; addresses kept of one answer.

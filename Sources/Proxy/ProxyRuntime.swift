@@ -119,7 +119,7 @@ public final class ProxyRuntime: Sendable {
     resolver.stop()
   }
 
-  /// Requests that a local workload, by `WorkloadFacts.key`, has not answered yet.
+  /// Requests that a local workload, by `WorkloadFacts.key`, has not answered yet, and opaque connections that it has.
   public func requestsUnderWay(to workload: String) -> Int {
     guard let serving = book.withLock({ $0.serving }), let index = serving.localWorkload(key: workload) else { return 0 }
     return serving.activity[index].count

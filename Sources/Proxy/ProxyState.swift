@@ -164,11 +164,20 @@ final class ServingState: Sendable {
 
   func localWorkload(key: String) -> Int? { localByKey[Array(key.utf8)] }
   func localWorkload(of workload: WorkloadIndex) -> Int? { localByWorkload[workload] }
+  /// The server name of a port of a local workload.
+  func inboundName(of target: InboundTarget) -> [UInt8] {
+    guard snapshot.localWorkloads.indices.contains(target.localWorkload) else { return [] }
+    let index = snapshot.localWorkloads[target.localWorkload].workload
+    guard snapshot.workloads.indices.contains(index) else { return [] }
+    let facts = snapshot.workloads[index]
+    return Array("\(target.port).\(facts.name).\(facts.namespace).workload.mesh".utf8)
+  }
+
   func inboundTarget(serverName: [UInt8]) -> InboundTarget? { inboundByName[serverName] }
   func gateway(port: UInt16) -> GatewayListener? { snapshot.gateways.first { $0.port == port } }
 }
 
-/// Requests that a workload of this node has to answer, counted by all workers.
+/// Requests that a workload of this node has to answer, and opaque connections that it has, counted by all workers.
 final class WorkloadActivity: Sendable {
   private let requests = Atomic<Int>(0)
   func began() { requests.wrappingAdd(1, ordering: .relaxed) }

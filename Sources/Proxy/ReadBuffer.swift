@@ -60,6 +60,17 @@ final class ReadBuffer {
     return true
   }
 
+  /// Puts bytes at the end, as far as they fit.
+  func append(_ bytes: [UInt8]) {
+    var rest = bytes[...]
+    while !rest.isEmpty, makeRoom() {
+      let part = rest.prefix(capacity - end)
+      part.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: memory + end, count: part.count).copyMemory(from: $0) }
+      end += part.count
+      rest = rest.dropFirst(part.count)
+    }
+  }
+
   /// Reads once. `wouldBlock` also when the buffer is full; ask `makeRoom` first.
   func fill(from stream: borrowing ByteStream) -> IOResult {
     guard makeRoom() else { return .wouldBlock }

@@ -43,6 +43,7 @@ final class Worker: TurnHandler {
   /// For values that are made and copied at once.
   var scratch: [UInt8] = []
   private var isTurnEndAsked = false
+  private var clock = HTTPDate()
 
   init(
     loop: EventLoop, index: Int, state: ServingState, resolver: Resolver, overload: OverloadGuard, seed: UInt64
@@ -122,6 +123,9 @@ final class Worker: TurnHandler {
     turnEnded()
   }
 
+  /// What `date` says now.
+  var date: [UInt8] { clock.now }
+
   // MARK: Connections
 
   func accepted(_ socket: consuming Socket, from peer: SocketAddress, on port: ListeningPort) {
@@ -144,7 +148,9 @@ final class Worker: TurnHandler {
   }
 
   /// Takes a connection on which HTTP is spoken from now on: which version, TLS has agreed on, or the first bytes tell.
-  func serveHTTP(_ stream: consuming ByteStream, from caller: Caller) {
+  ///
+  /// - Parameter received: bytes that were read from it already, at most a read buffer's.
+  func serveHTTP(_ stream: consuming ByteStream, from caller: Caller, received: [UInt8] = []) {
     if stream.applicationProtocol == "h2" {
       let connection = HTTP2DownstreamConnection(from: caller, worker: self)
       add(connection)
@@ -152,7 +158,7 @@ final class Worker: TurnHandler {
     }
     let connection = HTTP1Downstream(stream, from: caller, worker: self)
     add(connection)
-    connection.open()
+    connection.open(received: received)
   }
 
   /// Whether a peer is a program of this host: it has a loopback address, or the one it connected to.
@@ -257,6 +263,9 @@ public struct ProxyCounters: Sendable, Hashable {
   public var connectionsEvicted: UInt64 = 0
   public var acceptsExhausted: UInt64 = 0
   public var handshakeFailures: UInt64 = 0
+  /// TLS handshakes with clients, and those of them that continued an earlier session.
+  public var handshakes: UInt64 = 0
+  public var handshakesResumed: UInt64 = 0
   public var headerTimeouts: UInt64 = 0
   public var http2Connections: UInt64 = 0
   /// Connections whose peer broke HTTP/2.
@@ -269,9 +278,26 @@ public struct ProxyCounters: Sendable, Hashable {
   public var mirrorsDropped: UInt64 = 0
   public var upstreamConnects: UInt64 = 0
   public var upstreamConnectFailures: UInt64 = 0
+  /// TLS handshakes with servers and other nodes, and those of them that continued an earlier session.
+  public var upstreamHandshakes: UInt64 = 0
+  public var upstreamHandshakesResumed: UInt64 = 0
   /// Open now, idle ones included.
   public var upstreamConnections: Int64 = 0
   public var lastHandshakeFailure: String?
+
+  /// Counts a handshake with a client; nil without TLS.
+  mutating func shookHands(resumed: Bool?) {
+    guard let resumed else { return }
+    handshakes += 1
+    if resumed { handshakesResumed += 1 }
+  }
+
+  /// Counts a handshake with a server or another node; nil without TLS.
+  mutating func shookHandsUpstream(resumed: Bool?) {
+    guard let resumed else { return }
+    upstreamHandshakes += 1
+    if resumed { upstreamHandshakesResumed += 1 }
+  }
 
   mutating func add(_ other: ProxyCounters) {
     connectionsAccepted &+= other.connectionsAccepted
@@ -279,6 +305,8 @@ public struct ProxyCounters: Sendable, Hashable {
     connectionsEvicted &+= other.connectionsEvicted
     acceptsExhausted &+= other.acceptsExhausted
     handshakeFailures &+= other.handshakeFailures
+    handshakes &+= other.handshakes
+    handshakesResumed &+= other.handshakesResumed
     headerTimeouts &+= other.headerTimeouts
     http2Connections &+= other.http2Connections
     http2Errors &+= other.http2Errors
@@ -289,6 +317,8 @@ public struct ProxyCounters: Sendable, Hashable {
     mirrorsDropped &+= other.mirrorsDropped
     upstreamConnects &+= other.upstreamConnects
     upstreamConnectFailures &+= other.upstreamConnectFailures
+    upstreamHandshakes &+= other.upstreamHandshakes
+    upstreamHandshakesResumed &+= other.upstreamHandshakesResumed
     upstreamConnections &+= other.upstreamConnections
     lastHandshakeFailure = lastHandshakeFailure ?? other.lastHandshakeFailure
   }

@@ -13,6 +13,15 @@ extension Exchange {
     if snapshot.clusters[cluster].connectionPool.http2 == .likeClient, caller.isHTTP2 { reach.speaksHTTP2 = true }
     // gRPC is HTTP/2, where the port says nothing.
     if isGRPC, snapshot.clusters[cluster].protocol == .auto { reach.speaksHTTP2 = true }
+    preface = []
+    if let version = snapshot.clusters[cluster].proxyProtocol, reach.key.security != .mesh {
+      // The header says whose requests a connection carries: those of this client alone.
+      preface = caller.proxyHeader(version)
+      var hasher = Hasher()
+      hasher.combine(reach.key.endpoint)
+      hasher.combine(caller.addressText)
+      reach.key.endpoint = UInt64(bitPattern: Int64(hasher.finalize()))
+    }
     if reuse(&reach.key, http2: reach.speaksHTTP2) { return }
     let target = snapshot.clusters[cluster]
     let address = EndpointAddress(endpoint, in: target, source: sourceLocal, state)
@@ -36,8 +45,9 @@ extension Exchange {
 
   /// To the request's own host and port (`PassthroughCluster`), in the client's protocol.
   func connectOriginal(_ cluster: Cluster) {
-    let host = head.headers.text(head.host)
-    let port = head.port ?? 80
+    let asked = caller.destination
+    let host = asked.map { String(decoding: $0.host, as: UTF8.self) } ?? head.headers.text(head.host)
+    let port = asked?.port ?? head.port ?? 80
     let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
     let security = cluster.tls.originates ? UpstreamSecurity(cluster.tls, host: name) : .plain
     var key = UpstreamKey(source: -2, endpoint: UpstreamKey.endpoint(host, port), security: UpstreamKey.Security(security))
@@ -108,9 +118,10 @@ extension Exchange {
     let (policy, load) = (cluster?.connectionPool, clusterState?.load)
     do throws(ProxyError.ConnectFailure) {
       if http2 {
-        upstream = try worker.openHTTP2Upstream(key, to: address, security, policy, load, state, within: timeout, for: self)
+        upstream = try worker.openHTTP2Upstream(
+          key, to: address, security, policy, load, state, within: timeout, preface: preface, for: self)
       } else {
-        let connection = try worker.openUpstream(key, to: address, security, policy, load, state)
+        let connection = try worker.openUpstream(key, to: address, security, policy, load, state, preface: preface)
         upstream = connection
         try connection?.open(for: self, within: timeout)
       }

@@ -63,6 +63,17 @@ final class Caller {
   /// Requests come as streams of one HTTP/2 connection.
   var isHTTP2 = false
 
+  /// What its connection was opened for, where its requests do not say so: inside a CONNECT or behind a forwarded port.
+  struct Destination {
+    var host: [UInt8]
+    var port: UInt16
+  }
+  var destination: Destination?
+  /// It was found inside an opaque connection.
+  var isInner = false
+  /// Which workload that connection was for, by `WorkloadFacts.key`; what its requests say of that does not count.
+  var sourceKey: [UInt8]?
+
   /// Of its last request: what it said of its workload, and which that is in the state of this number.
   var lastSource: (generation: UInt64, key: [UInt8], index: WorkloadIndex)?
   /// What `x-forwarded-client-cert` says of it, in the state of this number.
@@ -88,6 +99,19 @@ final class Caller {
 }
 
 extension Caller {
+  /// Who it is, and where it connected to, as a PROXY header.
+  func proxyHeader(_ version: ProxyProtocolVersion) -> [UInt8] {
+    var header = ProxyProtocol.unknown
+    if case .ip(let source, let port) = address, case .ip(let target, let targetPort) = localAddress {
+      header = ProxyProtocol(
+        source: ProxyProtocol.End(address: source.unmapped.bytes, port: port),
+        destination: ProxyProtocol.End(address: target.unmapped.bytes, port: targetPort))
+    }
+    var bytes: [UInt8] = []
+    header.write(version == .v1 ? .v1 : .v2, into: &bytes)
+    return bytes
+  }
+
   /// The gateway listener that requests go by, an index into the snapshot's; nil when there is none any more.
   func gateway(in state: ServingState) -> Int? {
     if let known = lastGateway, known.generation == state.generation { return known.index }

@@ -34,6 +34,8 @@ final class Exchange {
   var head = RequestHead()
   var plan = RoutePlan(route: nil, outcome: .notFound)
   var facts = RouteFacts.none
+  /// What the caller asks for itself, where it says so.
+  var wishes: CallerWishes?
 
   // Who calls whom.
   var source: WorkloadIndex?
@@ -53,6 +55,8 @@ final class Exchange {
 
   // The current try.
   var upstream: (any Upstream)?
+  /// What a new connection of the try begins with.
+  var preface: [UInt8] = []
   /// It goes to another node, by mTLS.
   var isMeshTry = false
   var attempts = 0
@@ -131,6 +135,7 @@ final class Exchange {
     state = worker.state
     plan = RoutePlan(route: nil, outcome: .notFound)
     facts = .none
+    wishes = nil
     source = nil
     sourceLocal = nil
     inbound = nil

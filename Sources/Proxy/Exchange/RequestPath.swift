@@ -29,6 +29,10 @@ extension Exchange {
     isGRPC = callsGRPC
     if !isGRPC, isGateway, head.method == .post { beginWeb() }
     if caller.port.isMeshInbound {
+      if head.method == .connect, let peer = caller.peer, peer.serverName.isEmpty {
+        source = meshSource(of: peer)
+        return true
+      }
       guard let peer = caller.peer, let target = state.inboundTarget(serverName: peer.serverName) else {
         reply(.notProcessed)
         return false
@@ -50,6 +54,7 @@ extension Exchange {
 
   /// The peer's workload: its own word for which one it is, believed only as far as its certificate allows.
   private func meshSource(of peer: MeshPeer) -> WorkloadIndex? {
+    if caller.isInner { return caller.sourceKey.flatMap { snapshot.workloads.index(ofKey: $0) } }
     guard let value = head.headers.value(.meshSource) else { return nil }
     let bytes = head.headers.bytes
     let key = bytes.span.extracting(value)
@@ -144,6 +149,7 @@ extension Exchange {
   // MARK: Route
 
   private func decide() {
+    readWishes()
     guard inbound == nil else { return beginTry() }
     if isGateway {
       guard let gateway = caller.gateway(in: state) else { return reply(.noRoute) }
@@ -155,7 +161,11 @@ extension Exchange {
     } else {
       guard let table = routeTable else { return reply(.noRoute) }
       let isHTTPS = head.form == .absolute && head.scheme.count == 5
-      let context = RequestContext(port: head.port ?? (isHTTPS ? 443 : 80), isHTTPS: isHTTPS)
+      var context = RequestContext(port: head.port ?? (isHTTPS ? 443 : 80), isHTTPS: isHTTPS)
+      if let destination = caller.destination {
+        context.port = destination.port
+        context.host = destination.host
+      }
       plan = Router.route(head, context, in: table, draws: &worker.draws)
       facts = table.facts(of: plan)
     }
@@ -185,7 +195,8 @@ extension Exchange {
   private func armTotalTimer() {
     let caller = isGRPC ? head.headers.value(.grpcTimeout) : nil
     let callerLimit = caller.flatMap { RequestTimeouts.grpcTimeout(head.headers.copy($0).span) }
-    guard let total = RequestTimeouts.total(route: facts.timeout, caller: callerLimit) else { return }
+    let limit = wishes?.timeout ?? facts.timeout
+    guard let total = RequestTimeouts.total(route: limit, caller: callerLimit) else { return }
     isCallersDeadline = total == callerLimit
     deadline = began + total
     totalTimer = worker.loop.schedule(at: deadline, self)
@@ -284,7 +295,7 @@ extension Exchange {
   }
 
   private func armTryTimer() {
-    guard let limit = facts.perTryTimeout, limit > .zero else { return }
+    guard let limit = perTryTimeout else { return }
     tryTimer = worker.loop.schedule(after: limit, self)
   }
 
@@ -298,6 +309,7 @@ extension Exchange {
     if inbound == nil, !snapshot.settings.proxy.headers.leavesOutAttemptCount {
       head.headers.set(Names.attemptCount, number: UInt64(max(1, attempts)))
     }
+    if deadline != .distantFuture || perTryTimeout != nil { announceTimeLimit() }
     if isMeshTry, let sourceLocal, let line = state.sourceLines[sourceLocal] { head.headers.set(line) }
     upstream.begin(head, for: self)
     if !replay.isEmpty { replay.withUnsafeBufferPointer { upstream.write($0) } }

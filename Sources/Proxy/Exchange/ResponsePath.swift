@@ -30,7 +30,7 @@ extension Exchange: UpstreamObserver {
     serviceMilliseconds = milliseconds(now - tryBegan)
     if response.status == 101 { return switchProtocols(&response) }
     let isNotProcessed = isMeshTry && response.headers.contains(.notProcessed)
-    if isNotProcessed || response.status >= 400 || response.headers.contains(.grpcStatus) {
+    if isNotProcessed || response.status >= 400 || wishes != nil || response.headers.contains(.grpcStatus) {
       if tryAgain(after: isNotProcessed ? .notProcessed : .response(tryResponse(response))) { return }
     }
     passOn(&response)
@@ -38,9 +38,11 @@ extension Exchange: UpstreamObserver {
 
   private func tryResponse(_ head: borrowing ResponseHead) -> TryResponse {
     let grpc = head.headers.value(.grpcStatus).flatMap { parseDecimal(head.headers.copy($0), max: 255) }
-    return TryResponse(
+    var response = TryResponse(
       status: UInt16(clamping: head.status), grpcStatus: grpc.map { UInt8(clamping: $0) },
       isOverloaded: head.headers.contains(.overloaded), isRateLimited: head.headers.contains(.ratelimited))
+    if let wishes { response.hasRetriableHeader = wishes.headerNames.contains { head.headers.value($0) != nil } }
+    return response
   }
 
   /// Writes the upstream's head to the client, with what the mesh adds.
@@ -79,6 +81,7 @@ extension Exchange: UpstreamObserver {
       response.headers.set(Names.serviceTime, number: serviceMilliseconds)
     }
     if let setCookie { response.headers.add(Names.setCookie, setCookie) }
+    if !response.headers.contains(.date) { response.headers.add(Names.date, worker.date) }
     applyResponseChanges(&response.headers)
     if isGRPC { grpcStatus = GRPCStatus.read(response.headers) }
   }
@@ -214,7 +217,7 @@ extension Exchange: UpstreamObserver {
     let isOurs = failure.reason == .notProcessed && inbound == nil
     var answer = ProxyReply(isOurs ? .upstreamReset : failure.error, isRetried: attempts > 1)
     // The application has not seen the request, so it is safe elsewhere.
-    if inbound != nil, !failure.isSent { answer.fields.append((Names.notProcessed, Names.yes)) }
+    if inbound != nil, !caller.isInner, !failure.isSent { answer.fields.append((Names.notProcessed, Names.yes)) }
     reply(answer)
   }
 
@@ -264,8 +267,14 @@ extension Exchange: UpstreamObserver {
     }
   }
 
-  /// Inbound, a request that never reached the application is tried again: twice, unless the mesh says otherwise.
+  /// What the configuration says, with what the caller asks for.
   private var retryPolicy: RetryPolicy? {
+    guard let wishes else { return writtenRetryPolicy }
+    return wishes.adding(to: writtenRetryPolicy)
+  }
+
+  /// Inbound, a request that never reached the application is tried again: twice, unless the mesh says otherwise.
+  private var writtenRetryPolicy: RetryPolicy? {
     guard inbound != nil else { return route == nil ? snapshot.settings.defaultRetry : route?.retry }
     return isGRPC ? nil : snapshot.settings.inboundRetry
   }
@@ -367,6 +376,7 @@ extension Exchange: UpstreamObserver {
     var response = ResponseHead()
     let body = answer.write(
       into: &response, isGRPC: isGRPC, server: serverName, answering: head.method)
+    response.headers.add(Names.date, worker.date)
     if isGRPC { grpcStatus = GRPCStatus.read(response.headers) }
     if let web { response.headers.set(Names.contentType, web.responseType) }
     responseHeadBytes = UInt64(client.respond(response, closing: closing))

@@ -68,8 +68,14 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     waitsSince = worker.loop.now
   }
 
-  func open() {
+  /// - Parameter received: bytes that were read from the connection already.
+  func open(received: [UInt8] = []) {
     exchange.client = self
+    if !received.isEmpty {
+      let buffer = worker.readBuffers.take()
+      buffer.append(received)
+      input = buffer
+    }
     do {
       registration = try worker.loop.register(stream.descriptor, self)
     } catch {

@@ -55,7 +55,7 @@ final class HTTP2DownstreamConnection: ClientConnection, TimerHandler {
     for request in requests { request.exchange.adoptIfIdle(state) }
     for request in spare { request.exchange.adoptIfIdle(state) }
     // Its workload has left this node: the caller learns so at once, and not by its next request.
-    if let peer = caller.peer, state.inboundTarget(serverName: peer.serverName) == nil { drain() }
+    if let peer = caller.peer, !peer.serverName.isEmpty, state.inboundTarget(serverName: peer.serverName) == nil { drain() }
   }
 
   func drain() {

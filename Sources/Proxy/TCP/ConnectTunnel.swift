@@ -42,8 +42,10 @@ extension Exchange {
     let bare = host.first == 0x5B ? Array(host.dropFirst().dropLast()) : host
     let address = IPAddress(String(decoding: bare, as: UTF8.self))?.unmapped.bytes ?? []
     let request = TCPRequest(host: bare, port: port, address: address)
-    if let inbound {
-      guard let target = state.tunnelTarget(inbound, host: bare, port: port) else {
+    if caller.port.isMeshInbound {
+      // Without a server name, the authority chooses the workload (HBONE as ztunnel speaks it).
+      let named = inbound.map { state.tunnelTarget($0, host: bare, port: port) }
+      guard let target = named ?? state.tunnelTarget(host: bare, port: port) else {
         // Never to an address that is not this workload's, whoever asks (checklist F15).
         reply(
           ProxyReply(
@@ -70,6 +72,31 @@ extension ServingState {
     guard workload.address.utf8.elementsEqual(host), snapshot.workloads.indices.contains(workload.workload) else { return nil }
     let facts = snapshot.workloads[workload.workload]
     return inboundTarget(serverName: Array("\(port).\(facts.name).\(facts.namespace).workload.mesh".utf8))
+  }
+}
+
+extension ServingState {
+  /// The port of a workload of this node by its own address, or by the name of a service that it stands behind.
+  func tunnelTarget(host: [UInt8], port: UInt16) -> InboundTarget? {
+    let name = String(decoding: host, as: UTF8.self)
+    let address = IPAddress(name)?.unmapped
+    for local in snapshot.localWorkloads where snapshot.workloads.indices.contains(local.workload) {
+      let facts = snapshot.workloads[local.workload]
+      func target(_ port: UInt16) -> InboundTarget? {
+        inboundTarget(serverName: Array("\(port).\(facts.name).\(facts.namespace).workload.mesh".utf8))
+      }
+      if let address {
+        if IPAddress(local.address)?.unmapped == address, let found = target(port) { return found }
+        continue
+      }
+      for (written, service) in zip(local.ports, local.services) where written.servicePort == port {
+        guard let service, snapshot.services.indices.contains(service), snapshot.services[service].host == name else {
+          continue
+        }
+        return target(written.port)
+      }
+    }
+    return nil
   }
 }
 
@@ -154,6 +181,8 @@ final class TunnelEnd: TCPEnd {
 
   /// A stream cannot be looked at without taking it; its rules go by what was asked for.
   func peekHello() -> ClientHello.Outcome? { .notTLS }
+
+  var awaitsAnswer: Bool { !isAccepted }
 
   func accept() {
     guard !isAccepted, let client else { return }

@@ -21,6 +21,8 @@ protocol TCPEnd: AnyObject {
   func greetingIsOut()
   /// Looks at the beginning without taking it; nil when the connection has ended or cannot be looked at.
   func peekHello() -> ClientHello.Outcome?
+  /// The client says nothing before it is answered.
+  var awaitsAnswer: Bool { get }
   /// The connection goes on: what asked for it is answered, where it waits for an answer.
   func accept()
   /// As above, with a refusal. `close` follows.
@@ -38,6 +40,7 @@ protocol TCPEnd: AnyObject {
 }
 
 extension TCPEnd {
+  var awaitsAnswer: Bool { false }
   var greeting: [UInt8] { [] }
   func greetingIsOut() {}
 }
@@ -66,6 +69,8 @@ final class SocketEnd: TCPEnd, EventHandler {
   /// The client waits for the answer to a CONNECT.
   var answersConnect = false
   var greeting: [UInt8] = []
+  /// What the server gets before all else.
+  var preface: [UInt8] = []
   /// Bytes that were read before this end had the connection.
   private var early: ArraySlice<UInt8>
   private let address: SocketAddress
@@ -101,7 +106,7 @@ final class SocketEnd: TCPEnd, EventHandler {
     case .connecting:
       guard !readiness.isDisjoint(with: [.writable, .error, .hangup]) else { return }
       let code = pendingSocketError(stream.descriptor)
-      guard code == 0 else { return failConnect(connectFailure(code)) }
+      guard code == 0, stream.writeFirst(preface) else { return failConnect(connectFailure(code)) }
       phase = .handshake
       continueHandshake()
     case .handshake: continueHandshake()
@@ -138,6 +143,8 @@ final class SocketEnd: TCPEnd, EventHandler {
   }
 
   var hasMore: Bool { stream.hasMore }
+  /// Whether the handshake continued an earlier session; nil without TLS.
+  var isResumed: Bool? { stream.isResumed }
 
   func peekHello() -> ClientHello.Outcome? {
     guard !stream.isTLS else { return nil }
@@ -145,6 +152,17 @@ final class SocketEnd: TCPEnd, EventHandler {
   }
 
   func greetingIsOut() { greeting = [] }
+
+  var awaitsAnswer: Bool { answersConnect }
+
+  /// Gives the connection to another owner, who has to know of the bytes that were read from here.
+  func handOver() -> ByteStream {
+    if let registration { loop.deregister(registration) }
+    registration = nil
+    phase = .closed
+    observer = nil
+    return stream.handOver()
+  }
 
   func accept() {
     guard answersConnect else { return }

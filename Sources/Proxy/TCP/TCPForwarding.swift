@@ -28,14 +28,30 @@ struct TCPErrand {
 /// tried at several endpoints. Where no server name is needed the other end is called at once: a server that speaks first
 /// is never waited for.
 final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver, TCPRelayObserver, TimerHandler {
-  enum Phase: Equatable { case peeking, connecting, relaying, closed }
+  enum Phase: Equatable {
+    case peeking, connecting
+    /// The other end is there, and nobody has said yet what is spoken.
+    case listening
+    case relaying, closed
+  }
 
   let caller: Caller
   let worker: Worker
   let state: ServingState
   let client: any TCPEnd
-  private(set) var errand: TCPErrand
-  private(set) var phase = Phase.connecting
+  var errand: TCPErrand
+  var phase = Phase.connecting
+
+  // Until it is known what the client speaks (see ProtocolDetection.swift).
+  var isListening = false
+  /// What it has said so far; goes to the server in front of the rest.
+  var heard: [UInt8] = []
+  /// What the server has said meanwhile.
+  var answered: [UInt8] = []
+  /// Nobody can be reached; a client that speaks HTTP is told so in its own words.
+  var pendingRefusal: Refusal?
+  /// What passes here is requests, which are counted as such.
+  var carriesHTTP = false
 
   // Where it goes.
   private(set) var plan: TCPPlan?
@@ -45,10 +61,12 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   /// The endpoint has been told of a connection that it was not told the end of.
   private var isStarted = false
   private var isCounted = false
+  /// The workload of this node that it is for, and the count that a leaving one waits for.
+  private var serving: (key: String, activity: WorkloadActivity)?
   private var tried: [UInt64] = []
   private var attempts = 0
-  private(set) var server: (any TCPEnd)?
-  private(set) var relay: TCPRelay?
+  var server: (any TCPEnd)?
+  var relay: TCPRelay?
 
   // What is recorded.
   let startMilliseconds = wallClockMilliseconds()
@@ -63,7 +81,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   private var wasOpened = false
 
   // Time.
-  private var timer = TimerToken.none
+  var timer = TimerToken.none
   private var reportTimer = TimerToken.none
   private var durationTimer = TimerToken.none
   private var lastMoved: Instant
@@ -94,7 +112,13 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
       client.observer = self
       return beginPeeking()
     }
-    route()
+    if mayCarryHTTP {
+      isListening = true
+      client.observer = self
+      listen()
+      guard !carriesHTTP else { return }
+    }
+    if phase == .connecting { route() }
   }
 
   /// Where policies on connections are evaluated; Istio allows what no policy speaks about.
@@ -104,15 +128,28 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
 
   /// A client of CONNECT says nothing before it is answered.
   private func beginPeeking() {
-    client.accept()
-    let greeting = client.greeting
-    guard greeting.isEmpty || greeting.withUnsafeBytes({ client.write($0) }) == .bytes(greeting.count) else { return close() }
-    client.greetingIsOut()
-    client.flush()
+    guard greet() else { return close() }
     peek()
   }
 
-  func endReady(_ end: any TCPEnd) { if phase == .peeking { peek() } }
+  /// Answers who asked for the connection, before a byte of it has come; false when that cannot be written.
+  func greet() -> Bool {
+    client.accept()
+    let greeting = client.greeting
+    guard greeting.isEmpty || greeting.withUnsafeBytes({ client.write($0) }) == .bytes(greeting.count) else { return false }
+    client.greetingIsOut()
+    client.flush()
+    return true
+  }
+
+  func endReady(_ end: any TCPEnd) {
+    switch phase {
+    case .peeking: peek()
+    case .connecting where isListening: listen()
+    case .listening: if end === client { listen() } else { hearServer() }
+    case .connecting, .relaying, .closed: break
+    }
+  }
 
   /// Looks at the ClientHello, which stays where it is: the server gets it untouched.
   private func peek() {
@@ -133,13 +170,13 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
 
   // MARK: Route
 
-  private var table: TCPRouteTable? {
+  var table: TCPRouteTable? {
     guard let local = errand.sourceLocal, snapshot.localWorkloads.indices.contains(local) else { return nil }
     let index = snapshot.localWorkloads[local].outbound
     return snapshot.tcp.indices.contains(index) ? snapshot.tcp[index] : nil
   }
 
-  private func route() {
+  func route() {
     switch errand.way {
     case .inbound: return beginTry()
     case .decided(let decided): plan = decided
@@ -271,7 +308,20 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     if result == .connectFailed { release() }
   }
 
-  private func release() {
+  /// Gives back what the current try holds, and its connection.
+  func leaveTry() {
+    cancel(&timer)
+    server?.close(abortively: true)
+    server = nil
+    release()
+    endServing()
+    ticket = nil
+    endpoint = nil
+    if isCounted { clusterState?.load.closedConnection() }
+    isCounted = false
+  }
+
+  func release() {
     guard isStarted, let ticket else { return }
     isStarted = false
     clusterState?.balancer.finished(ticket)
@@ -282,35 +332,49 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   func connected(_ end: any TCPEnd) {
     guard phase == .connecting else { return }
     cancel(&timer)
-    phase = .relaying
+    worker.counters.shookHandsUpstream(resumed: (end as? SocketEnd)?.isResumed)
     settle(.response(status: 200))
     upstreamLocalText = state.options.accessLog == nil ? "" : end.localAddressText
     lastMoved = now
+    armIdleTimer()
+    serve()
+    if isListening { listenToBoth(end) } else { startRelay(to: end) }
+  }
+
+  /// Notes that a workload of this node has a connection that it may still need.
+  private func serve() {
+    var local: Int?
+    if case .inbound(let target) = errand.way { local = target.localWorkload }
+    if let endpoint, endpoint.isLocal, let workload = endpoint.workload { local = state.localWorkload(of: workload) }
+    guard let local, state.activity.indices.contains(local), serving == nil else { return }
+    state.activity[local].began()
+    serving = (snapshot.workloads[snapshot.localWorkloads[local].workload].key, state.activity[local])
+  }
+
+  private func endServing() {
+    serving?.activity.ended()
+    serving = nil
+  }
+
+  func startRelay(to end: any TCPEnd) {
+    phase = .relaying
     count(opened: 1)
     wasOpened = true
-    armIdleTimer()
     if let limit = cluster?.connectionPool.maxConnectionDuration {
       durationTimer = worker.loop.schedule(after: limit, self)
     }
     client.accept()
     let relay = TCPRelay(client: client, server: end, worker: worker, observer: self)
     self.relay = relay
-    relay.start(preamble: proxyHeader)
+    let heard = heard, answered = answered
+    self.heard = []
+    self.answered = []
+    // Before TLS where there is any; on the way to another node it is the first of what the application gets.
+    relay.start(preamble: (end is SocketEnd ? [] : proxyHeader) + heard, answered: answered)
   }
 
   /// Who the client is, for a server that asks for it (DestinationRule `proxyProtocol`).
-  private var proxyHeader: [UInt8] {
-    guard let version = cluster?.proxyProtocol else { return [] }
-    var header = ProxyProtocol.unknown
-    if case .ip(let source, let port) = caller.address, case .ip(let target, let targetPort) = caller.localAddress {
-      header = ProxyProtocol(
-        source: ProxyProtocol.End(address: source.unmapped.bytes, port: port),
-        destination: ProxyProtocol.End(address: target.unmapped.bytes, port: targetPort))
-    }
-    var bytes: [UInt8] = []
-    header.write(version == .v1 ? .v1 : .v2, into: &bytes)
-    return bytes
-  }
+  var proxyHeader: [UInt8] { cluster?.proxyProtocol.map { caller.proxyHeader($0) } ?? [] }
 
   func relayMoved() {
     lastMoved = now
@@ -332,7 +396,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     switch token {
     case reportTimer:
       reportTimer = .none
-      report()
+      if !carriesHTTP { report() }
     case durationTimer:
       durationTimer = .none
       flags.insert(.durationTimeout)
@@ -344,8 +408,8 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
       case .peeking:
         termination = "client_hello_timeout"
         close()
-      case .connecting: connectFailed(.timedOut)
-      case .relaying: checkIdle()
+      case .connecting: if let pendingRefusal { refuse(pendingRefusal) } else { connectFailed(.timedOut) }
+      case .listening, .relaying: checkIdle()
       case .closed: break
       }
     default: break
@@ -368,7 +432,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     close()
   }
 
-  private func cancel(_ token: inout TimerToken) {
+  func cancel(_ token: inout TimerToken) {
     if token != .none { worker.loop.cancel(token) }
     token = .none
   }
@@ -379,7 +443,8 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   enum Refusal { case denied, noRoute, noCluster, blackHole, noEndpoint, overflow, connectFailed }
 
   /// Closes the client's side without a byte from or to anybody.
-  private func refuse(_ refusal: Refusal) {
+  func refuse(_ refusal: Refusal) {
+    guard !mayStillSpeakHTTP(refusal) else { return }
     switch refusal {
     case .denied, .blackHole: break
     case .noRoute: flags.insert(.noRouteFound)
@@ -396,7 +461,13 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   // MARK: A connection of the worker
 
   func process() {}
-  func adopt(_ state: ServingState) {}
+  /// A workload that leaves is waited for; once it is gone, so are its connections.
+  func adopt(_ new: ServingState) {
+    guard let serving, new.localWorkload(key: serving.key) == nil else { return }
+    termination = "workload_left"
+    close()
+  }
+
   /// An opaque connection cannot be told to come back elsewhere: it goes on until its ends are done.
   func drain() {}
 
@@ -407,16 +478,21 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     finish()
   }
 
-  private func finish() {
+  func finish() {
     guard phase != .closed else { return }
     phase = .closed
+    isListening = false
     for token in [timer, reportTimer, durationTimer] where token != .none { worker.loop.cancel(token) }
     release()
+    endServing()
     if isCounted { clusterState?.load.closedConnection() }
-    if !wasOpened { count(opened: 1) }
-    report()
-    count(closed: 1)
-    writeLog()
+    isCounted = false
+    if !carriesHTTP {
+      if !wasOpened { count(opened: 1) }
+      report()
+      count(closed: 1)
+      writeLog()
+    }
     client.close(abortively: false)
     server?.close(abortively: false)
     worker.remove(self)

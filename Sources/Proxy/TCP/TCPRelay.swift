@@ -72,10 +72,12 @@ final class TCPRelay: TCPEndObserver, TurnHandler {
     down = Flow(from: server, to: client)
   }
 
-  /// Begins; `preamble` goes to the server in front of the client's bytes, for example a PROXY header.
-  func start(preamble: [UInt8] = []) {
+  /// Begins. `preamble` goes to the server in front of the client's bytes, for example a PROXY header; `answered` is what the
+  /// server has said already.
+  func start(preamble: [UInt8] = [], answered: [UInt8] = []) {
     up.held = preamble
-    down.held = client.greeting
+    down.held = client.greeting + answered
+    down.moved = UInt64(answered.count)
     client.observer = self
     server.observer = self
     pump()
