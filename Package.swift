@@ -70,8 +70,9 @@ let package = Package(
     // Actors, assembly, programs.
     .target(
       name: "MeshActors",
-      dependencies: ["Primitives", "Membership", "Consensus", "MeshConfig", "Traffic", "Transport", "Cluster", "Proxy"],
-      swiftSettings: strict + small),
+      dependencies: [
+        "Primitives", "Membership", "Consensus", "MeshConfig", "Traffic", "Transport", "Cluster", "Proxy", "CLinux",
+      ], swiftSettings: strict + small),
     .target(
       name: "Nodes",
       dependencies: [

@@ -8,6 +8,8 @@ public struct HealthCheck: Sendable, Hashable {
     case http(path: String)
     /// `SERVING` by the gRPC health-checking protocol; the empty service is the server as a whole.
     case grpc(service: String)
+    /// Exit code 0 of this command, which the node starts as its own user.
+    case command([String])
   }
 
   public var method: Method
@@ -22,6 +24,10 @@ public struct HealthCheck: Sendable, Hashable {
   public var failureThreshold = 2
 
   public init(_ method: Method = .tcp) { self.method = method }
+
+  /// Arguments of a command, and bytes of all of them.
+  public static let commandArgumentsMax = 64
+  public static let commandBytesMax = 8 * 1024
 }
 
 /// What a run of answers says about a workload.

@@ -32,7 +32,8 @@ final class HealthProbe: EventHandler {
   }
 
   static func probe(_ address: SocketAddress, _ check: HealthCheck, on loop: EventLoop) async -> HealthVerdict {
-    await withCheckedContinuation { continuation in
+    if case .command(let arguments) = check.method { return await CommandProbe.probe(arguments, check, on: loop) }
+    return await withCheckedContinuation { continuation in
       loop.post {
         do throws(SystemError) {
           let probe = HealthProbe(
@@ -48,7 +49,7 @@ final class HealthProbe: EventHandler {
 
   private static func request(_ method: HealthCheck.Method, _ address: SocketAddress) -> [UInt8]? {
     switch method {
-    case .tcp: return nil
+    case .tcp, .command: return nil
     case .grpc(let service): return GRPCHealthRequest.bytes(service: service, authority: "\(address)")
     case .http(let path):
       var request = HTTPRequest(

@@ -14,6 +14,7 @@ struct Unexpected: Error, CustomStringConvertible {
 enum Programs {
   static var meshNode: String { directory + "/mesh-node" }
   static var bookinfo: String { directory + "/BookinfoDemo" }
+  static var rolling: String { directory + "/rolling" }
 
   private static let directory: String = {
     var buffer = [UInt8](repeating: 0, count: 4_096)

@@ -121,7 +121,8 @@ final class TestCluster {
 
   /// `mesh-node run` of a Bookinfo service, without waiting for it.
   func launch(
-    _ service: String, version: String = "v1", on node: String, port: UInt16, command: [String]? = nil
+    _ service: String, version: String = "v1", on node: String, port: UInt16, options: [String] = [],
+    command: [String]? = nil
   ) throws -> RunningProcess {
     let application =
       command ?? [Programs.bookinfo, service, "--version", version, "--port", "\(port)", "--address", address(node)]
@@ -129,8 +130,7 @@ final class TestCluster {
       [
         Programs.meshNode, "run", "--node", node, "--config", clusterFile, "--service", service, "--version", version,
         "--port", "\(port)", "--service-port", "9080", "--service-account", "bookinfo-\(service)", "--stop-timeout", "3s",
-        "--",
-      ] + application, log: logPath("\(service)-\(version)@\(node)"))
+      ] + options + ["--"] + application, log: logPath("\(service)-\(version)@\(node)"))
     processes["\(service)-\(version)@\(node)"] = process
     return process
   }

@@ -14,10 +14,11 @@ import Transport
 extension AdminRoutes {
   /// Takes a workload in for as long as the client keeps the connection.
   func register(_ request: HTTPRequest, _ exchange: HTTPExchange) async throws {
-    let body: WorkloadRequest
+    var body: WorkloadRequest
     do { body = try JSONDecoder().decode(WorkloadRequest.self, from: Data(request.body)) } catch {
       throw AdminFailure(code: "invalid", message: "the registration cannot be read: \(error)")
     }
+    if let group = body.group { try fill(&body, from: group) }
     let registration = try WorkloadRegistration(body, nodeAddress: node.node.address)
     let name = node.node.name.string
     let stream = RegistrationStream(exchange)
@@ -27,6 +28,19 @@ extension AdminRoutes {
     let workloads = node.workloads
     exchange.openStream { Task { await workloads.ended(registration.key, token: token) } }
     stream.open()
+  }
+
+  /// Takes from a WorkloadGroup what the request leaves open (Istio, WorkloadGroup).
+  private func fill(_ request: inout WorkloadRequest, from name: String) throws {
+    for (_, stored) in node.cluster.view.control.sortedObjects {
+      guard let object = try? MeshObject.decode(canonical: stored.bytes), object.key.name == name,
+        object.key.namespace == request.namespace, case .workloadGroup(let group) = object.spec
+      else { continue }
+      return try request.fill(from: group)
+    }
+    throw AdminFailure(
+      code: "notFound",
+      message: "there is no WorkloadGroup \(request.namespace)/\(name): apply one, or register without --group")
   }
 
   func withdraw(_ body: [String: String]) async throws -> [String: String] {
@@ -100,8 +114,8 @@ extension WorkloadRegistration {
     func label(_ what: String, _ text: String) throws -> DNSLabel {
       do { return try DNSLabel(text) } catch { throw AdminFailure(code: "invalid", message: "\(what): \(error.description)") }
     }
-    guard let known = PortProtocol(rawValue: request.protocol), known != .auto else {
-      throw AdminFailure(code: "invalid", message: "protocol '\(request.protocol)' is not one of http, http2, grpc, tcp")
+    guard let known = PortProtocol(rawValue: request.protocol) else {
+      throw AdminFailure(code: "invalid", message: "protocol '\(request.protocol)' is not one of http, http2, grpc, tcp, auto")
     }
     let address = request.address ?? nodeAddress
     guard IPAddress(address) != nil else { throw AdminFailure(code: "invalid", message: "'\(address)' is not an IP address") }
@@ -126,7 +140,24 @@ extension WorkloadRegistration {
 
 extension HealthCheck {
   fileprivate init(_ request: WorkloadRequest) throws {
-    self.init(request.healthGRPC.map { .grpc(service: $0) } ?? request.healthPath.map { .http(path: $0) } ?? .tcp)
+    let ways = [request.healthPath != nil, request.healthGRPC != nil, request.healthCommand != nil].count { $0 }
+    guard ways <= 1 else {
+      throw AdminFailure(code: "invalid", message: "a health check asks by HTTP, by gRPC or by a command, not by several")
+    }
+    if let command = request.healthCommand {
+      let bytes = command.reduce(0) { $0 + $1.utf8.count + 1 }
+      guard command.first?.isEmpty == false, command.count <= Self.commandArgumentsMax, bytes <= Self.commandBytesMax,
+        command.allSatisfy({ !$0.utf8.contains(0) })
+      else {
+        throw AdminFailure(
+          code: "invalid",
+          message:
+            "the command of a health check has 1 to \(Self.commandArgumentsMax) arguments of \(Self.commandBytesMax) bytes")
+      }
+      self.init(.command(command))
+    } else {
+      self.init(request.healthGRPC.map { .grpc(service: $0) } ?? request.healthPath.map { .http(path: $0) } ?? .tcp)
+    }
     func duration(_ seconds: Double?, _ fallback: Duration) throws -> Duration {
       guard let seconds else { return fallback }
       guard seconds >= 0.01, seconds <= 86_400 else {

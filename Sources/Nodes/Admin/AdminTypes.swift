@@ -223,7 +223,7 @@ public struct WorkloadRequest: Codable, Sendable, Hashable {
   public var portName: String?
   public var namespace: String
   public var serviceAccount: String?
-  /// http, http2, grpc or tcp.
+  /// http, http2, grpc, tcp, or auto: whatever the first bytes say.
   public var `protocol`: String
   /// Where the application listens; the node's address when nil.
   public var address: String?
@@ -231,10 +231,13 @@ public struct WorkloadRequest: Codable, Sendable, Hashable {
   public var name: String?
   public var labels: [String: String]
   public var weight: UInt32
-  /// HTTP path of the health check, or the service to ask for by gRPC (empty: the server as a whole); TCP connect when both
-  /// are nil.
+  /// HTTP path of the health check, the service to ask for by gRPC (empty: the server as a whole), or a command with its
+  /// arguments; TCP connect when all are nil.
   public var healthPath: String?
   public var healthGRPC: String?
+  public var healthCommand: [String]?
+  /// A WorkloadGroup of the namespace: its labels, service account and probe hold where nothing else is said.
+  public var group: String?
   public var healthDelaySeconds: Double?
   public var healthPeriodSeconds: Double?
   public var healthTimeoutSeconds: Double?

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -215,6 +216,8 @@ pid_t cl_spawn(const cl_command *command) {
   close(report[0]);
   return code ? -code : child;
 }
+
+int cl_child_descriptor(pid_t child) { return result((int)syscall(SYS_pidfd_open, child, 0)); }
 
 bool cl_exited(int status) { return WIFEXITED(status); }
 int cl_exit_status(int status) { return WEXITSTATUS(status); }

@@ -20,7 +20,7 @@ extension Command {
       .value("port", "PORT", "where the application listens"),
       .value("service-port", "PORT", "the port clients use, when it is another one"),
       .value("port-name", "NAME", "name of the port (default: the protocol)"),
-      .value("protocol", "NAME", "http, http2, grpc or tcp (default: http)"),
+      .value("protocol", "NAME", "http, http2, grpc, tcp, or auto to go by the first bytes (default: http)"),
       .value("address", "IP", "where the application listens (default: the node's address)"),
       .value("namespace", short: "n", "NAME", "its namespace (default: default)"),
       .value("service-account", "NAME", "the account its identity names (default: default)"),
@@ -31,6 +31,8 @@ extension Command {
       .value("weight", "N", "share of traffic relative to others (default: 1)"),
       .value("health-path", "PATH", "HTTP path that answers 200 when it is healthy (default: TCP connect)"),
       .value("health-grpc", "SERVICE", "ask by the gRPC health protocol for this service; '' asks for the server"),
+      .value("health-exec", "ARGUMENT", "run this command and take exit code 0 for healthy; repeat for each argument"),
+      .value("group", "NAME", "take labels, service account and probe from this WorkloadGroup where nothing else is said"),
       .value("health-delay", "TIME", "before the first health check (default: none)"),
       .value("health-period", "TIME", "between two health checks (default: 1s)"),
       .value("health-timeout", "TIME", "for one answer (default: 2s)"),
@@ -67,11 +69,20 @@ extension WorkloadRequest {
     name = arguments.value("name")
     healthPath = arguments.value("health-path")
     healthGRPC = arguments.value("health-grpc")
-    healthDelaySeconds = try arguments.duration("health-delay", default: .zero).inSeconds
-    healthPeriodSeconds = try arguments.duration("health-period", default: .seconds(1)).inSeconds
-    healthTimeoutSeconds = try arguments.duration("health-timeout", default: .seconds(2)).inSeconds
-    healthSuccesses = Int(try arguments.number("health-successes", default: 1, in: 1...1000))
-    healthFailures = Int(try arguments.number("health-failures", default: 2, in: 1...1000))
+    let command = arguments.allValues("health-exec")
+    healthCommand = command.isEmpty ? nil : command
+    group = arguments.value("group")
+    func seconds(_ name: String) throws -> Double? {
+      arguments.value(name) == nil ? nil : try arguments.duration(name, default: .zero).inSeconds
+    }
+    func count(_ name: String) throws -> Int? {
+      arguments.value(name) == nil ? nil : Int(try arguments.number(name, default: 1, in: 1...1000))
+    }
+    healthDelaySeconds = try seconds("health-delay")
+    healthPeriodSeconds = try seconds("health-period")
+    healthTimeoutSeconds = try seconds("health-timeout")
+    healthSuccesses = try count("health-successes")
+    healthFailures = try count("health-failures")
     weight = UInt32(try arguments.number("weight", default: 1, in: 1...10_000))
     forwards = try arguments.allValues("forward").map(Self.forward)
     for text in arguments.allValues("label") {

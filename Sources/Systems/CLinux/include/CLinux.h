@@ -87,6 +87,9 @@ typedef struct {
 /// 0, 1 and 2. Returns its process id, or `-errno` of what failed, exec included.
 pid_t cl_spawn(const cl_command *command);
 
+/// A descriptor that becomes readable when a child of this process ends, or `-errno`.
+int cl_child_descriptor(pid_t child);
+
 bool cl_exited(int status);
 int cl_exit_status(int status);
 bool cl_signaled(int status);
