@@ -39,6 +39,8 @@ public struct ClusterFile: Sendable {
   public var config: [String] = []
   public var ports = MeshPorts()
   public var certificates = CertificateLifetimes()
+  /// What each node may hold and for how long; absent fields leave the defaults.
+  public var limits = NodeLimits()
   /// True in the file of a node that joined with a token: the other nodes in it are only whom it asks first.
   public var hasJoined = false
   /// "stdout" (default), "off", or a file name.
@@ -90,6 +92,7 @@ public struct ClusterFile: Sendable {
     if let flag = try object.optionalBool("joined") { hasJoined = flag }
     if let node = try object.optionalObject("ports") { ports = try MeshPorts(node, path: path) }
     if let node = try object.optionalObject("certificates") { certificates = try CertificateLifetimes(node, path: path) }
+    if let node = try object.optionalObject("limits") { limits = try NodeLimits(node, path: path) }
     try object.finish()
     try checkNodes()
   }

@@ -130,6 +130,7 @@ actor NodeRuntime {
 
   private static func proxyOptions(_ file: ClusterFile) throws -> ProxyOptions {
     var options = ProxyOptions()
+    file.limits.apply(to: &options)
     switch file.accessLog {
     case "off": break
     case "stdout": options.accessLog = { NodeLog.standardOutput.append($0) }
