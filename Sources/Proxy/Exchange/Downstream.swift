@@ -79,6 +79,9 @@ final class Caller {
   /// What `x-forwarded-client-cert` says of it, in the state of this number.
   var certificateText: (generation: UInt64, text: [UInt8])?
 
+  /// What an application of this node is told of it, in the state of this number.
+  var introduction: (generation: UInt64, workload: WorkloadIndex, text: [UInt8])?
+
   /// Where its requests go by, in the state of this number.
   fileprivate var lastGateway: (generation: UInt64, index: Int?)?
 

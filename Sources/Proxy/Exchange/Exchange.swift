@@ -55,6 +55,8 @@ final class Exchange {
 
   // The current try.
   var upstream: (any Upstream)?
+  /// What `x-forwarded-client-cert` was before an application of this node was told who calls.
+  var certificateFieldBefore: [UInt8]?
   /// What a new connection of the try begins with.
   var preface: [UInt8] = []
   /// It goes to another node, by mTLS.
@@ -147,6 +149,7 @@ final class Exchange {
     destination = nil
     upstream = nil
     isMeshTry = false
+    certificateFieldBefore = nil
     attempts = 0
     repicks = 0
     tried.removeAll(keepingCapacity: true)

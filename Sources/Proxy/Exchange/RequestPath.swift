@@ -310,6 +310,7 @@ extension Exchange {
       head.headers.set(Names.attemptCount, number: UInt64(max(1, attempts)))
     }
     if deadline != .distantFuture || perTryTimeout != nil { announceTimeLimit() }
+    if certificateFieldBefore != nil || endpoint?.isLocal == true { introduceCaller() }
     if isMeshTry, let sourceLocal, let line = state.sourceLines[sourceLocal] { head.headers.set(line) }
     upstream.begin(head, for: self)
     if !replay.isEmpty { replay.withUnsafeBufferPointer { upstream.write($0) } }
