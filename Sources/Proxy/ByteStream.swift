@@ -64,6 +64,14 @@ struct ByteStream: ~Copyable {
 
   /// The application protocol agreed on (ALPN); empty without TLS or agreement.
   var applicationProtocol: String { session?.applicationProtocol ?? "" }
+  /// Of a client whose certificate was verified.
+  var clientCertificate: Certificate? {
+    switch session?.verification {
+    case .trusted, .member: session?.peerChain.first
+    case .anonymous, .unverified, nil: nil
+    }
+  }
+
   /// The host name that a TLS client asked for; empty when there is none.
   var serverName: [UInt8] { session?.serverName.map { Array($0.utf8) } ?? [] }
   /// The settings chosen for the server name.

@@ -79,6 +79,11 @@ final class Caller {
   /// What `x-forwarded-client-cert` says of it, in the state of this number.
   var certificateText: (generation: UInt64, text: [UInt8])?
 
+  /// At a gateway that asks for one, the client's own, verified.
+  var certificate: Certificate?
+  /// What the gateway says of that.
+  var certificateElement: [UInt8]?
+
   /// What an application of this node is told of it, in the state of this number.
   var introduction: (generation: UInt64, workload: WorkloadIndex, text: [UInt8])?
 

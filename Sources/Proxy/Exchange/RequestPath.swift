@@ -16,7 +16,9 @@ extension Exchange {
     guard worker.overload.level < .overloaded else { return reply(.overloaded) }
     guard identify() else { return }
     if head.method == .connect { return openTunnel() }
+    let certificateField = isGateway ? sentCertificateField : nil
     normalise()
+    if isGateway { forwardCertificate(sent: certificateField) }
     guard authorise() else { return reply(.accessDenied(policy: nil)) }
     guard passesRateLimit(of: inbound?.localWorkload ?? (isGateway ? sourceLocal : nil)) else { return }
     decide()

@@ -177,6 +177,7 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     else { return fail("no server for the name asked for") }
     let listener = state.snapshot.gateways[index]
     let secured = Caller(caller.address, connectedTo: caller.localAddress, isTLS: true, on: port, server: listener.server)
+    secured.certificate = stream?.clientCertificate
     caller = secured
     if case .tls(_, let routes) = listener.role {
       let address = caller.localAddress.ip?.unmapped.bytes ?? []

@@ -1,0 +1,74 @@
+import HTTPCodec
+import MeshConfig
+import Primitives
+import Proxy
+import Testing
+import Transport
+
+/// `x-forwarded-client-cert` behind a gateway that verifies its clients (Envoy, `forward_client_cert_details`).
+@Suite("Client certificates behind gateways", .serialized) struct GatewayCertificateFieldTests {
+  private static let get =
+    "GET / HTTP/1.1\r\nHost: reviews\r\nx-forwarded-client-cert: Hash=forged\r\nConnection: close\r\n\r\n"
+
+  /// What the application reads from a client with a certificate and from one without.
+  private func fields(_ mode: ForwardedClientCertificate?) async throws -> [String] {
+    let signer = try CertificateFiles.signer()
+    let (server, friend) = (try CertificateFiles("gateway", signedBy: signer), try CertificateFiles("friend", signedBy: signer))
+    let authorities = friend.certificate + ".ca"
+    try CertificateFiles.write(signer.certificate.pem, to: authorities)
+    let origin = Origin.text("inside")
+    var mesh = TestMesh(endpoints: [TestMesh.endpoint(origin.port)])
+    var tls = ServerTLS(sources: [.files(certificate: server.certificate, key: server.key)])
+    tls.clientCertificate = .optional
+    tls.authorities = .file(authorities)
+    var listener = GatewayListener(
+      port: GatewayTLSTests.port, gateways: ["default/edge"], localWorkload: 0, table: mesh.table(port: GatewayTLSTests.port))
+    listener.role = .https(tls)
+    listener.server = "default/edge/0"
+    listener.serverNames = [ServerNamePattern("*")]
+    mesh.gateways = [listener]
+    var snapshot = mesh.snapshot
+    snapshot.settings.proxy.gatewayClientCertificate = mode
+    let state = ProxyState(snapshot: snapshot, listeners: [ProxyListener(GatewayTLSTests.kind, on: .ip(.loopback, port: 0))])
+    let runtime = try ProxyRuntime(workers: 1, serving: state, seed: 7)
+    let port = await runtime.publish(state).listeners.first?.address?.port ?? 0
+    let contexts = try [friend.identity, nil].map { identity in
+      try TLSContext.client(identity: identity, trust: .nobody, protocols: ["http/1.1"], minimum: .tls12)
+    }
+    await blocking {
+      for context in contexts {
+        guard let client = TLSWire(port: port, context, serverName: "a") else { continue }
+        client.send(Self.get)
+        _ = client.receive(until: "inside")
+      }
+    }
+    await runtime.stop()
+    let hash = hexString(friend.leaf.fingerprint)
+    return origin.requests.map { request in
+      let line = request.split(separator: "\r\n").first { $0.hasPrefix("x-forwarded-client-cert: ") }
+      return (line.map { String($0.dropFirst(25)) } ?? "-").replacing(hash, with: "HASH")
+    }
+  }
+
+  private static let uri = "URI=spiffe://cluster.local/ns/default/sa/friend"
+
+  @Test(arguments: [nil, ForwardedClientCertificate.undefined, .sanitizeSet])
+  func `by default only what the client has proved is said`(mode: ForwardedClientCertificate?) async throws {
+    let seen = try await fields(mode)
+    try #require(seen.count == 2)
+    #expect(seen[0].hasPrefix("Hash=HASH;Cert=\"-----BEGIN%20CERTIFICATE-----%0A"))
+    #expect(seen[0].hasSuffix(Self.uri))
+    #expect(seen[0].contains(";Subject=\""))
+    #expect(seen[1] == "-")
+  }
+
+  @Test func `the other modes`() async throws {
+    #expect(try await fields(.sanitize) == ["-", "-"])
+    #expect(try await fields(.forwardOnly) == ["Hash=forged", "-"])
+    #expect(try await fields(.alwaysForwardOnly) == ["Hash=forged", "Hash=forged"])
+    let appended = try await fields(.appendForward)
+    try #require(appended.count == 2)
+    #expect(appended[0].hasPrefix("Hash=forged,Hash=HASH;Cert=") && appended[0].hasSuffix(Self.uri))
+    #expect(appended[1] == "-")
+  }
+}
