@@ -27,9 +27,9 @@ import Transport
     listener.server = "default/edge/0"
     listener.serverNames = [ServerNamePattern("*")]
     mesh.gateways = [listener]
-    var snapshot = mesh.snapshot
-    snapshot.settings.proxy.gatewayClientCertificate = mode
-    let state = ProxyState(snapshot: snapshot, listeners: [ProxyListener(GatewayTLSTests.kind, on: .ip(.loopback, port: 0))])
+    mesh.gatewayClientCertificate = mode
+    let state = ProxyState(
+      snapshot: mesh.snapshot, listeners: [ProxyListener(GatewayTLSTests.kind, on: .ip(.loopback, port: 0))])
     let runtime = try ProxyRuntime(workers: 1, serving: state, seed: 7)
     let port = await runtime.publish(state).listeners.first?.address?.port ?? 0
     let contexts = try [friend.identity, nil].map { identity in

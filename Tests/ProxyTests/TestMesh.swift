@@ -19,6 +19,7 @@ struct TestMesh {
   var tcp: [TCPRouteTable] = []
   var locals: [LocalWorkload]?
   var fallback = RouteTable.Fallback.notFound
+  var gatewayClientCertificate: ForwardedClientCertificate?
 
   static let client = ProxyListener.Kind.outbound(workload: "default/client@n1")
 
@@ -81,9 +82,10 @@ struct TestMesh {
   }
 
   var snapshot: MeshSnapshot {
-    let settings = MeshSettings(
+    var settings = MeshSettings(
       cluster: "test", trustDomain: "cluster.local", localNode: Self.label("n1"), localAddress: "127.0.0.1",
       localLocality: Locality(parsing: ""))
+    settings.proxy.gatewayClientCertificate = gatewayClientCertificate
     let client = LocalWorkload(
       workload: 0, identity: Self.identity("client"), address: "127.0.0.1", ports: [], outbound: 0, outboundPort: nil,
       isGateway: gateway != nil || !gateways.isEmpty, health: .healthy)
