@@ -106,9 +106,6 @@ struct CompiledRoutes {
       opened.formUnion(found.map(\.port))
     }
     gateways.sort { ($0.port, $0.server) < ($1.port, $1.server) }
-    if sources.settings.proxy.expectsProxyProtocol {
-      for index in gateways.indices { gateways[index].expectsProxyProtocol = true }
-    }
     gatewayUnits = gatewayUnits.filter { keys.contains($0.key) }
   }
 

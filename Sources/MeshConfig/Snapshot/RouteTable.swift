@@ -517,7 +517,8 @@ public enum UpstreamTLS: Sendable, Hashable {
   /// Verify the server against `caCertificates` (a file, or PEM itself) or the system's trust store. SNI defaults to the request's host.
   /// `revocations`: a file of certificates that were taken back.
   case simple(
-    serverName: String?, subjectAltNames: [String], caCertificates: String?, insecureSkipVerify: Bool, revocations: String? = nil)
+    serverName: String?, subjectAltNames: [String], caCertificates: String?, insecureSkipVerify: Bool,
+    revocations: String? = nil)
   case mutual(
     serverName: String?, subjectAltNames: [String], caCertificates: String?, clientCertificate: String, privateKey: String,
     insecureSkipVerify: Bool, revocations: String? = nil)
