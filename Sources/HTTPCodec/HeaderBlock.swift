@@ -138,9 +138,11 @@ public struct HeaderBlock: Sendable {
   public mutating func add(_ name: HeaderName, _ value: Span<UInt8>) -> Bool {
     guard Self.isFieldValue(value) else { return false }
     let start = bytes.count
-    bytes.append(name.prefix.span)
-    bytes.append(value)
-    endLine(from: start, name)
+    bytes.appendLine(name: name.bytes.span, value: value)
+    append(
+      HeaderField(
+        line: start..<bytes.count, nameLength: name.bytes.count, value: (start + name.prefix.count)..<(bytes.count - 2),
+        known: name.known, hash: name.hash))
     return true
   }
 

@@ -2,13 +2,11 @@
 ///
 /// Keys come from configuration, lookups from the wire; nothing a client sends is ever inserted.
 public struct ByteTable<Value: Sendable>: Sendable {
-  private struct Entry: Sendable {
-    let key: [UInt8]
-    let value: Value
-  }
-  /// Open addressing with linear probing; 0 is empty, otherwise 1 + index into `entries`.
+  /// Open addressing with linear probing; 0 is empty, otherwise 1 + index into `keys` and `values`.
   private var slots: [Int32]
-  private var entries: [Entry]
+  /// Apart from the values, so that comparing a key copies no value.
+  private var keys: [[UInt8]]
+  private var values: [Value]
   private let mask: Int
 
   /// Later duplicates of a key are ignored: the first writer owns a name.
@@ -17,30 +15,33 @@ public struct ByteTable<Value: Sendable>: Sendable {
     while capacity < pairs.count * 2 { capacity *= 2 }
     mask = capacity - 1
     slots = Array(repeating: 0, count: capacity)
-    entries = []
-    entries.reserveCapacity(pairs.count)
+    keys = []
+    keys.reserveCapacity(pairs.count)
+    values = []
+    values.reserveCapacity(pairs.count)
     for pair in pairs { insert(pair.key.map(ASCII.lowercased), pair.value) }
   }
 
   private mutating func insert(_ key: [UInt8], _ value: Value) {
     var slot = Int(truncatingIfNeeded: Self.hash(key.span)) & mask
     while slots[slot] != 0 {
-      if entries[Int(slots[slot]) - 1].key == key { return }
+      if keys[Int(slots[slot]) - 1] == key { return }
       slot = (slot + 1) & mask
     }
-    entries.append(Entry(key: key, value: value))
-    slots[slot] = Int32(truncatingIfNeeded: entries.count)
+    keys.append(key)
+    values.append(value)
+    slots[slot] = Int32(truncatingIfNeeded: keys.count)
   }
 
-  public var count: Int { entries.count }
+  public var count: Int { keys.count }
   /// Keys (lower case) and values in insertion order.
-  public var pairs: [(key: [UInt8], value: Value)] { entries.map { ($0.key, $0.value) } }
+  public var pairs: [(key: [UInt8], value: Value)] { Array(zip(keys, values)) }
 
   public subscript(_ key: Span<UInt8>) -> Value? {
     var slot = Int(truncatingIfNeeded: Self.hash(key)) & mask
     while slots[slot] != 0 {
       let entry = Int(slots[slot]) - 1
-      if Self.equal(entries[entry].key, key) { return entries[entry].value }
+      if Self.equal(keys[entry], key) { return values[entry] }
       slot = (slot + 1) & mask
     }
     return nil

@@ -110,6 +110,7 @@ struct OutputBuffer {
 
   /// Writes what it can. `.bytes` when all is out, `.wouldBlock` when some is left, else the failure.
   mutating func flush(to stream: borrowing ByteStream) -> IOResult {
+    if bytes.isEmpty { return .bytes(0) }
     while sent < bytes.count {
       let result = bytes.withUnsafeBytes { raw in
         stream.write(UnsafeRawBufferPointer(rebasing: raw[sent...]))
