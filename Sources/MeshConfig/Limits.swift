@@ -28,4 +28,6 @@ public enum ConfigLimits {
   public static let directResponseBytesWarning = 100_000
   /// Names in Kubernetes' DNS-subdomain form.
   public static let subdomainBytesMax = 253
+  /// Destinations whose answers are remembered for one kind of client: beyond it they are looked up anew.
+  static let answersMax = 65_536
 }

@@ -116,7 +116,7 @@ extension Explanation {
   ) -> Rule {
     let reasons = route.matches.map { match -> String in
       let failure = request.withBytes { match.failure(request, context, $0) }
-      return failure.map { match.sentence(for: $0) } ?? "every condition holds"
+      return failure.map { match.sentence(for: $0) } ?? "matches: \(match.conditions)"
     }
     return Rule(
       name: route.name, origin: route.origin?.description, isDeciding: isDeciding,
@@ -238,6 +238,22 @@ extension Explanation.ClusterView {
           weight: endpoint.weight, health: endpoint.health,
           isEligible: endpoint.health == .healthy || !anyHealthy && endpoint.health == .unreachable)
       }, endpointsNotShown: cluster.endpoints.count - shown.count)
+  }
+}
+
+extension RouteMatch {
+  /// All that has to hold, in one line.
+  fileprivate var conditions: String {
+    var parts: [String] = []
+    func add(_ name: String, _ match: StringMatch?) { if let match { parts.append("\(name) \(match.words)") } }
+    if let path { parts.append("path \(path.words)") }
+    add("scheme", scheme)
+    add("method", method)
+    add("authority", authority)
+    for field in headers { add("header \(field.nameText)", field.match) }
+    for field in withoutHeaders { add("header \(field.nameText) not", field.match) }
+    for field in queryParameters { add("query parameter \(field.nameText)", field.match) }
+    return parts.isEmpty ? "everything" : parts.joined(separator: ", ")
   }
 }
 

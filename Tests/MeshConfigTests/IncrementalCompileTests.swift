@@ -53,6 +53,54 @@ import Testing
     }
   }
 
+  /// Single changes take the short way, which compiles the named hosts again and nothing else.
+  @Test(arguments: 1...6) func `rules changed one at a time give what a full compilation gives`(seed: UInt64) throws {
+    var draws = SeededGenerator(seed: seed)
+    let settings = try Fixture.settings()
+    var compiler = SnapshotCompiler(settings: settings)
+    var state = State()
+    for index in 0..<6 {
+      for namespace in ["default", "other"] {
+        try state.put(
+          Fixture.object(
+            "Service", "s\(index)", namespace: namespace,
+            spec: "selector: {app: s\(index)}\nports: [{name: http, port: 80, targetPort: 9080}]"), &compiler)
+      }
+      try state.put(destinationRule(UInt64(index), "default", &draws), &compiler)
+    }
+    try state.put(
+      Fixture.object(
+        "Gateway", "g0",
+        spec: "selector: {istio: ingressgateway}\nservers:\n- port: {number: 8080, name: http, protocol: HTTP}\n  hosts: ['*']"),
+      &compiler)
+    for (service, version) in [("s0", "v0"), ("s0", "v1"), ("s1", "v1")] {
+      state.put(try Fixture.workload(service, version), &compiler)
+      state.put(try Fixture.workload(service, version, namespace: "other"), &compiler)
+    }
+    state.put(
+      try Fixture.workload(nil, "gw", namespace: "default", labels: ["istio": "ingressgateway"], isGateway: true), &compiler)
+    _ = compiler.compile(revision: state.revision, registryVersion: 1)
+    var short = 0
+    for step in 0..<60 {
+      let namespace = ["default", "other"][Int(draws.below(2))]
+      let rules = state.objects.keys.filter { $0.kind == .virtualService }.sorted()
+      if draws.below(4) == 0, !rules.isEmpty {
+        let key = rules[Int(draws.below(UInt64(rules.count)))]
+        state.objects[key] = nil
+        state.revision += 1
+        compiler.remove(key)
+      } else {
+        try state.put(virtualService(draws.below(6), namespace, &draws), &compiler)
+      }
+      let (snapshot, findings) = compiler.compile(revision: state.revision, registryVersion: 1)
+      let expected = state.full(settings)
+      #expect(Rendering(snapshot).lines == Rendering(expected.snapshot).lines, "seed \(seed), step \(step)")
+      #expect(Set(findings) == Set(expected.findings), "seed \(seed), step \(step)")
+      if compiler.work.destinationsAsked < 20 { short += 1 }
+    }
+    #expect(short > 5, "the short way was hardly taken")
+  }
+
   /// What is not listed as changed is the same value at the same index.
   private func checkChanges(from old: MeshSnapshot, to new: MeshSnapshot) {
     guard let changes = new.changes else {

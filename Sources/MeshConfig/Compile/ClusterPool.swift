@@ -138,6 +138,7 @@ struct ClusterPool {
     destinationsAsked += 1
     if let known = answers[client]?[query] { return known }
     let answer = resolve(query, client)
+    if answers[client]?.count ?? 0 >= ConfigLimits.answersMax { answers[client] = nil }
     answers[client, default: [:]][query] = answer
     return answer
   }

@@ -109,7 +109,9 @@ extension AdminRoutes {
         host.routes.compactMap { route -> String? in
           guard let origin = route.origin else { return nil }
           let leads = destinations(of: route)
-          return "port \(port.port): \(origin)" + (leads.isEmpty ? "" : " → \(leads.joined(separator: ", "))")
+          let match = RouteWords.match(route)
+          return "port \(port.port): \(origin)" + (match == "*" ? "" : ", \(match)")
+            + (leads.isEmpty ? "" : " → \(leads.joined(separator: ", "))")
         }
       }
     }
@@ -133,12 +135,14 @@ extension AdminRoutes {
       cluster.subset == nil && cluster.endpoints.contains { $0.workload == index }
     }
     let labels = workload.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ", ")
-    let health = behind.lazy.flatMap(\.endpoints).first { $0.workload == index }?.health.rawValue ?? "no endpoint of a service"
+    let own = behind.flatMap(\.endpoints).filter { $0.workload == index }
+    let addresses = Set(own.map { "\($0.address):\($0.port)" }).sorted()
     var sections = [
       DescriptionInfo.Section(
         "Workload \(workload.namespace)/\(workload.name) on \(workload.node)",
         [
-          "identity: \(workload.principal)", "labels: \(labels)", "health: \(health)",
+          "address: \(addresses.joined(separator: ", "))", "identity: \(workload.principal)", "labels: \(labels)",
+          "health: \(own.first?.health.rawValue ?? "no endpoint of a service")",
           "services: " + behind.map { "\($0.host):\($0.port)" }.joined(separator: ", "),
         ])
     ]
