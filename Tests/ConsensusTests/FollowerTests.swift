@@ -24,7 +24,7 @@ struct FollowerTests {
         let answer = recent.answer(after: after, through: through)
         guard lies, case .entries(let entries, let index) = answer, let first = entries.first else { return answer }
         return .entries([LogEntry(index: first.index, term: first.term, payload: .noop)] + entries.dropFirst(), after: index)
-      case .askHead: return .head(state.head)
+      case .askHead: return .reached(state.head)
       case .pullState(let index, let offset): return states.answer(at: index, offset: offset, state: state, now: .zero)
       default: return nil
       }
@@ -166,7 +166,7 @@ struct FollowerTests {
     let messages: [CatchUpMessage] = [
       .head(head), .pull(after: head, through: LogIndex(9)), .unavailable(after: LogIndex(3)),
       .entries([LogEntry(index: LogIndex(4), term: Term(2), payload: .noop)], after: LogIndex(3)),
-      .pullState(at: LogIndex(3), offset: 7), .askHead,
+      .pullState(at: LogIndex(3), offset: 7), .askHead, .reached(head),
       .state(CatchUpMessage.StatePiece(index: LogIndex(3), total: 9, offset: 4, bytes: [1, 2, 3])),
     ]
     for message in messages {

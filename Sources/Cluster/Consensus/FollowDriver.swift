@@ -83,7 +83,7 @@ final class FollowDriver: TimerHandler {
       send(raft.recent.answer(after: after, through: through), to: peer)
     case .pullState(let index, let offset):
       send(states.answer(at: index, offset: offset, state: raft.state, now: now), to: peer)
-    case .askHead: send(.head(raft.state.head), to: peer)
+    case .askHead: send(.reached(raft.state.head), to: peer)
     case .head:
       if believesAnyone || voters.contains(peer) {
         let isNew = heard?.leader != peer
@@ -91,7 +91,7 @@ final class FollowDriver: TimerHandler {
         if isNew { outputs.leaderHeard() }
       }
       feed(.received(message, from: peer))
-    case .entries, .unavailable, .state: feed(.received(message, from: peer))
+    case .entries, .unavailable, .state, .reached: feed(.received(message, from: peer))
     }
   }
 

@@ -2,7 +2,7 @@ import Primitives
 
 /// What nodes that take no part in the log's consensus, and those that serve them, say to each other.
 public enum CatchUpMessage: Hashable, Sendable {
-  /// The sender has applied everything up to here. From a voter this is the word that entries are checked against.
+  /// The sender leads, and has applied everything up to here. From a voter this is the word that entries are checked against.
   case head(Head)
   /// Give me what follows on this, up to `through`.
   case pull(after: Head, through: LogIndex)
@@ -13,8 +13,10 @@ public enum CatchUpMessage: Hashable, Sendable {
   /// Give me a piece of your state.
   case pullState(at: LogIndex?, offset: Int)
   case state(StatePiece)
-  /// How far are you? Answered with `head` by whoever is asked.
+  /// How far are you? Answered with `reached` by whoever is asked.
   case askHead
+  /// As `head`, but the sender need not lead.
+  case reached(Head)
 
   /// A place in the history of the control state.
   public struct Head: Hashable, Sendable {
@@ -44,7 +46,7 @@ public enum CatchUpMessage: Hashable, Sendable {
   /// Whether to send it on the bulk lane.
   public var isBulk: Bool {
     switch self {
-    case .head, .pull, .pullState, .unavailable, .askHead: false
+    case .head, .pull, .pullState, .unavailable, .askHead, .reached: false
     case .entries, .state: true
     }
   }
@@ -86,6 +88,9 @@ extension CatchUpMessage {
       writer.count(piece.offset)
       writer.lengthPrefixed(piece.bytes)
     case .askHead: writer.uint8(7)
+    case .reached(let head):
+      writer.uint8(8)
+      head.encode(to: &writer)
     }
     return writer.bytes
   }
@@ -111,6 +116,7 @@ extension CatchUpMessage {
       let bytes = Array(try reader.lengthPrefixed(max: min(ConsensusLimits.chunkBytesMax, total - offset)))
       self = .state(StatePiece(index: index, total: total, offset: offset, bytes: bytes))
     case 7: self = .askHead
+    case 8: self = .reached(try Head(from: &reader))
     default: throw .malformed
     }
     try reader.finish()

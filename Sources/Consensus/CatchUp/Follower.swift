@@ -79,7 +79,7 @@ public struct Follower: Sendable, Equatable {
     case .tick:
       if now - heardAt > Self.patience { ask(believesAnyone ? peers : voters, at: now, into: &effects) }
     case .peers(let live): peers = live
-    case .received(.head(let head), let peer):
+    case .received(.head(let head), let peer), .received(.reached(let head), let peer):
       if believesAnyone || voters.contains(peer) {
         heardAt = now
         if head.index > targetHead?.index ?? .zero { target = (head, peer) }

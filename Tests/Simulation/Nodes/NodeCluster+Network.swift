@@ -130,13 +130,13 @@ extension NodeCluster {
       let answer = process.states.answer(at: place, offset: offset, state: process.control, now: clock(receiver))
       nodes[receiver].process = process
       send(.catchUp(answer.encoded()), from: receiver, to: peer)
-    case .askHead: send(.catchUp(CatchUpMessage.head(process.control.head).encoded()), from: receiver, to: peer)
+    case .askHead: send(.catchUp(CatchUpMessage.reached(process.control.head).encoded()), from: receiver, to: peer)
     case .head:
       let voters = process.control.configuration.voters
       let local = clock(receiver)
       if voters.isEmpty || voters.contains(peer) { nodes[receiver].process?.heard = (peer, local) }
       feedFollower(receiver, .received(message, from: peer))
-    case .entries, .unavailable, .state: feedFollower(receiver, .received(message, from: peer))
+    case .entries, .unavailable, .state, .reached: feedFollower(receiver, .received(message, from: peer))
     }
   }
 }
