@@ -188,12 +188,12 @@ import Testing
   }
 
   @Test func `a rule that is for the workload takes the Secret of its namespace`() throws {
-    guard case .mutual(let name, _, let authorities, let chain, let key, _)? = try tls("MUTUAL", Self.secret) else {
+    guard case .mutual(let name, _, let authorities, let chain, let key, _, _)? = try tls("MUTUAL", Self.secret) else {
       Issue.record("no MUTUAL")
       return
     }
     #expect(name == "a.com" && authorities == "CA" && chain == "CHAIN" && key == "KEY")
-    guard case .simple(_, _, let authorities, _)? = try tls("SIMPLE", Self.secret) else {
+    guard case .simple(_, _, let authorities, _, _)? = try tls("SIMPLE", Self.secret) else {
       Issue.record("no SIMPLE")
       return
     }
@@ -202,7 +202,7 @@ import Testing
 
   @Test func `without the Secret, or for everybody, connections fail`() throws {
     for (selector, secrets) in [("workloadSelector: {matchLabels: {app: client}}", ""), ("", Self.secret)] {
-      guard case .simple(_, _, let authorities, _)? = try tls("SIMPLE", selector: selector, secrets) else {
+      guard case .simple(_, _, let authorities, _, _)? = try tls("SIMPLE", selector: selector, secrets) else {
         Issue.record("no SIMPLE")
         continue
       }
