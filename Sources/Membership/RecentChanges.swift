@@ -1,26 +1,34 @@
 import Primitives
 
 /// The keys that changed last, numbered, for those who follow a registry without comparing all of it.
+///
+/// Kept in pieces: a registry is copied with every view of it, and a change then copies one piece.
 struct RecentChanges: Hashable, Sendable {
-  private var keys: [RowKey] = []
-  /// The number of the first of `keys`.
+  private var pieces: [[RowKey]] = []
+  /// The number of the first key of the first piece; all pieces but the last are full.
   private var first: UInt64 = 0
-
   /// Where the next change will stand.
-  var end: UInt64 { first &+ UInt64(keys.count) }
+  private(set) var end: UInt64 = 0
+
+  private static let pieceKeys = 64
 
   mutating func note(_ changed: some Sequence<RowKey>) {
-    keys += changed
-    guard keys.count > 2 * MembershipLimits.recentChangesMax else { return }
-    let dropped = keys.count - MembershipLimits.recentChangesMax
-    keys.removeFirst(dropped)
-    first &+= UInt64(dropped)
+    for key in changed {
+      if pieces.last?.count ?? Self.pieceKeys == Self.pieceKeys { pieces.append([]) }
+      pieces[pieces.count - 1].append(key)
+      end &+= 1
+    }
+    let dropped = pieces.count - 1 - MembershipLimits.recentChangesMax / Self.pieceKeys
+    guard dropped > 0 else { return }
+    pieces.removeFirst(dropped)
+    first &+= UInt64(dropped * Self.pieceKeys)
   }
 
   /// Keys from that number on; nil when they are not all known any more, or the number is of another registry.
-  func since(_ number: UInt64) -> ArraySlice<RowKey>? {
+  func since(_ number: UInt64) -> [RowKey]? {
     guard number >= first, number <= end else { return nil }
-    return keys[Int(number &- first)...]
+    let skipped = Int(number &- first)
+    return Array(pieces[(skipped / Self.pieceKeys)...].joined().dropFirst(skipped % Self.pieceKeys))
   }
 }
 

@@ -99,6 +99,26 @@ import Testing
     #expect(held.looked == 0)
   }
 
+  @Test func `a reader that lags too far reads everything`() throws {
+    var mesh = try Mesh()
+    try mesh.publish("a", on: 1, health: .healthy)
+    var feed = WorkloadFeed(local: try NodeName("n1"))
+    var held = Held()
+    held.take(feed.change(to: mesh.followed, in: mesh.surroundings))
+    for round in 0..<(2 * MembershipLimits.recentChangesMax) {
+      try mesh.publish("b", on: 2, health: round % 2 == 0 ? .healthy : .unhealthy)
+      // Those who keep up never fall back, however many pieces have gone.
+      if round % 100 == 0 { held.take(feed.change(to: mesh.followed, in: mesh.surroundings)) }
+    }
+    #expect(held.looked == 1)
+    for round in 0..<(2 * MembershipLimits.recentChangesMax) {
+      try mesh.publish("b", on: 2, health: round % 2 == 0 ? .starting : .unhealthy)
+    }
+    held.take(feed.change(to: mesh.followed, in: mesh.surroundings))
+    #expect(held.looked == 2)
+    #expect(held.records["default/b@n3"]?.health == .unhealthy)
+  }
+
   @Test(arguments: 1...5) func `following changes gives what reading everything gives`(seed: UInt64) throws {
     var draws = SeededGenerator(seed: seed)
     var mesh = try Mesh()
