@@ -17,7 +17,6 @@ struct BenchCompile {
 /// One mesh, changed again and again.
 struct Measurement {
   private let mesh: SampleMesh
-  private let clock = ContinuousClock()
 
   init(_ mesh: SampleMesh) { self.mesh = mesh }
 
@@ -37,14 +36,15 @@ struct Measurement {
     var serving = Samples("one endpoint changed: until two workers serve it")
     for round in 0..<1_000 {
       let record = try mesh.workload(
-        round * 7 % mesh.services, 1 + round % (mesh.replicas - 1), health: round / mesh.services % 2 == 0 ? .leaving : .healthy)
-      let start = clock.now
+        round * 7 % mesh.services, 1 + round % (mesh.replicas - 1), health: round / mesh.services % 2 == 0 ? .leaving : .healthy
+      )
+      let start = Moment()
       compiler.put(record)
       snapshot = compiler.compile(revision: 1, registryVersion: UInt64(round + 2)).snapshot
-      let compiled = clock.now
+      let compiled = Moment()
       _ = await runtime.publish(ProxyState(snapshot: snapshot))
-      compiling.add(compiled - start)
-      serving.add(clock.now - compiled)
+      compiling.add(from: start, to: compiled)
+      serving.add(from: compiled, to: Moment())
     }
     print(compiling, serving, separator: "\n")
 
@@ -54,13 +54,13 @@ struct Measurement {
       let index = round * 7 % mesh.services
       let changed = try SampleMesh.stored(
         SampleMesh.virtualService(index, timeout: 10 + round), from: UInt64(2 * index + 2))
-      let start = clock.now
+      let start = Moment()
       for object in changed { compiler.put(object) }
       snapshot = compiler.compile(revision: UInt64(round + 2), registryVersion: 2_000).snapshot
-      let compiled = clock.now
+      let compiled = Moment()
       _ = await runtime.publish(ProxyState(snapshot: snapshot))
-      compiling.add(compiled - start)
-      serving.add(clock.now - compiled)
+      compiling.add(from: start, to: compiled)
+      serving.add(from: compiled, to: Moment())
     }
     print(compiling, serving, separator: "\n")
     await runtime.stop()
@@ -79,10 +79,10 @@ struct Measurement {
     let settings = try mesh.settings
     var samples = Samples("full compilation")
     for _ in 0..<9 {
-      let start = clock.now
+      let start = Moment()
       let (snapshot, findings) = MeshSnapshot.compile(
         revision: 1, registryVersion: 1, objects: objects, workloads: workloads, settings: settings)
-      samples.add(clock.now - start)
+      samples.add(from: start, to: Moment())
       guard snapshot.services.count == mesh.services, findings.isEmpty else {
         throw BenchError("unexpected result: \(findings.prefix(3))")
       }
@@ -100,24 +100,43 @@ struct Measurement {
   }
 }
 
-/// Times of one kind of work.
+/// A moment on the wall, and what this process had computed by then.
+struct Moment {
+  private let wall = ContinuousClock.now
+  private let computed = Self.processTime()
+
+  func wall(since earlier: Moment) -> Duration { wall - earlier.wall }
+  func computed(since earlier: Moment) -> Duration { computed - earlier.computed }
+
+  private static func processTime() -> Duration {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
+  }
+}
+
+/// Times of one kind of work, on the wall and of the processor: the latter hardly depends on what else the machine does.
 struct Samples: CustomStringConvertible {
   private let name: String
-  private var times: [Duration] = []
+  private var wall: [Duration] = []
+  private var computed: [Duration] = []
 
   init(_ name: String) { self.name = name }
 
-  mutating func add(_ time: Duration) { times.append(time) }
+  mutating func add(from start: Moment, to end: Moment) {
+    wall.append(end.wall(since: start))
+    computed.append(end.computed(since: start))
+  }
 
-  private func milliseconds(_ share: Double) -> String {
+  private static func milliseconds(_ times: [Duration], _ share: Double) -> String {
     let sorted = times.sorted()
     guard !sorted.isEmpty else { return "-" }
-    let time = sorted[min(sorted.count - 1, Int(Double(sorted.count) * share))]
-    let microseconds = Int(time / .microseconds(1))
+    let microseconds = Int(sorted[min(sorted.count - 1, Int(Double(sorted.count) * share))] / .microseconds(1))
     return "\(microseconds / 1_000).\(String(microseconds % 1_000 + 1_000).dropFirst())"
   }
 
   var description: String {
-    "\(name): p50 \(milliseconds(0.5)) ms, p99 \(milliseconds(0.99)) ms over \(times.count)"
+    "\(name): p50 \(Self.milliseconds(wall, 0.5)) ms, p99 \(Self.milliseconds(wall, 0.99)) ms, "
+      + "processor p50 \(Self.milliseconds(computed, 0.5)) ms, over \(wall.count)"
   }
 }
