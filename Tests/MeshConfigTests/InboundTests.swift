@@ -134,6 +134,19 @@ import Testing
     #expect(attributes == ["SameSite=Strict", "Secure"])
   }
 
+  @Test func `cipher suites that do not exist or stand twice are named`() {
+    let tls = "{mode: SIMPLE, credentialName: c, cipherSuites: [NONSENSE, AES128-SHA, AES128-SHA]}"
+    let server = "servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: \(tls)}]"
+    let found = Fixture.changeSet(Fixture.object("Gateway", "gw", spec: "selector: {app: edge}\n\(server)")).findings
+    #expect(found.map(\.severity) == [.warning, .warning] && found.allSatisfy { $0.path.contains("cipherSuites") })
+  }
+
+  @Test func `useClientProtocol keeps what the client spoke`() throws {
+    #expect(try cluster("connectionPool: {http: {useClientProtocol: true}}").connectionPool.http2 == .likeClient)
+    #expect(try cluster("connectionPool: {http: {h2UpgradePolicy: UPGRADE}}").connectionPool.http2 == .always)
+    #expect(try cluster("connectionPool: {http: {maxRetries: 2}}").connectionPool.http2 == .byPort)
+  }
+
   @Test(arguments: ["PreferClose", "PreferSameZone", "PreferSameNode"])
   func `a Service may ask for near endpoints without outlier detection`(distribution: String) throws {
     #expect(try cluster("").endpoints.allSatisfy { $0.priority == 0 })
@@ -188,25 +201,20 @@ import Testing
   }
 
   @Test func `a rule that is for the workload takes the Secret of its namespace`() throws {
-    guard case .mutual(let name, _, let authorities, let chain, let key, _, _)? = try tls("MUTUAL", Self.secret) else {
-      Issue.record("no MUTUAL")
-      return
-    }
-    #expect(name == "a.com" && authorities == "CA" && chain == "CHAIN" && key == "KEY")
-    guard case .simple(_, _, let authorities, _, _)? = try tls("SIMPLE", Self.secret) else {
-      Issue.record("no SIMPLE")
-      return
-    }
-    #expect(authorities == "CA")
+    #expect(
+      try tls("MUTUAL", Self.secret)
+        == .mutual(
+          serverName: "a.com", subjectAltNames: [], caCertificates: "CA", clientCertificate: "CHAIN", privateKey: "KEY",
+          insecureSkipVerify: false))
+    #expect(try tls("SIMPLE", Self.secret) == Self.simple("CA"))
   }
 
   @Test func `without the Secret, or for everybody, connections fail`() throws {
-    for (selector, secrets) in [("workloadSelector: {matchLabels: {app: client}}", ""), ("", Self.secret)] {
-      guard case .simple(_, _, let authorities, _, _)? = try tls("SIMPLE", selector: selector, secrets) else {
-        Issue.record("no SIMPLE")
-        continue
-      }
-      #expect(authorities == "credential:out")
-    }
+    #expect(try tls("SIMPLE", "") == Self.simple("credential:out"))
+    #expect(try tls("SIMPLE", selector: "", Self.secret) == Self.simple("credential:out"))
+  }
+
+  private static func simple(_ authorities: String) -> UpstreamTLS {
+    .simple(serverName: "a.com", subjectAltNames: [], caCertificates: authorities, insecureSkipVerify: false)
   }
 }

@@ -163,7 +163,8 @@ import Testing
     "trustDomainAliases: [a]", "meshMTLS: {minProtocolVersion: TLSV1_3}", "enableTracing: true", "discoverySelectors: []",
     "caCertificates: []", "inboundTrafficPolicy: {mode: LOCALHOST}", "protocolDetectionTimeout: 5s",
     "tlsDefaults: {ecdhCurves: [P-256]}", "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a}}",
-    "defaultConfig: {tracing: {sampling: 1}}", "extensionProviders: [{name: z, zipkin: {service: a, port: 1}}]",
+    "defaultConfig: {tracing: {sampling: 1}}", "defaultConfig: {terminationDrainDuration: 5s}",
+    "extensionProviders: [{name: z, zipkin: {service: a, port: 1}}]",
   ])
   func `what nothing acts on is said`(mesh: String) {
     #expect(findings(mesh).contains { $0.code == "MESH0001" })

@@ -68,7 +68,23 @@ extension Gateway.Server: FieldDecodable {
       return
     }
     if tls.httpsRedirect { fields.report.warning(fields.path / "tls" / "httpsRedirect", "has no effect on a TLS port") }
+    let suites = fields.path / "tls" / "cipherSuites"
+    for (index, suite) in tls.cipherSuites.enumerated() {
+      if !Self.cipherSuites.contains(suite) {
+        fields.report.warning(suites[index], "'\(suite.prefix(60))' is no cipher suite of TLS 1.2 and is left out")
+      } else if tls.cipherSuites[..<index].contains(suite) {
+        fields.report.warning(suites[index], "\(suite) stands twice")
+      }
+    }
   }
+
+  /// Those that Istio knows, by OpenSSL's names.
+  private static let cipherSuites: Set<String> = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA", "AES128-GCM-SHA256", "AES256-GCM-SHA384",
+    "AES128-SHA", "AES256-SHA", "DES-CBC3-SHA",
+  ]
 }
 
 extension Fields {

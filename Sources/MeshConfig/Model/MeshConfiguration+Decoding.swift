@@ -220,7 +220,7 @@ extension MeshConfiguration.AccessLog {
 
 extension MeshConfiguration.ProxyDefaults: FieldDecodable {
   static let none = Self(
-    trustedProxies: nil, gatewayClientCertificate: nil, expectsProxyProtocol: false, headers: .none, drain: nil)
+    trustedProxies: nil, gatewayClientCertificate: nil, expectsProxyProtocol: false, headers: .none)
 
   init(_ fields: inout Fields) {
     let topology: Topology? = fields.object("gatewayTopology")
@@ -228,7 +228,9 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
     gatewayClientCertificate = topology?.clientCertificate
     expectsProxyProtocol = topology?.expectsProxyProtocol ?? false
     headers = fields.object("proxyHeaders") ?? .none
-    drain = fields.duration("terminationDrainDuration", min: .zero)
+    for name in ["drainDuration", "terminationDrainDuration"] where fields.duration(name, min: .zero) != nil {
+      fields.report.notEnforced(fields.path / name, "`start --drain` says how long requests may take to finish")
+    }
     if fields.has("tracing") { fields.report.notEnforced(fields.path / "tracing", "no spans are sent yet") }
     if fields.has("proxyStatsMatcher") {
       fields.report.notEnforced(fields.path / "proxyStatsMatcher", "the standard metrics are always kept")
@@ -239,7 +241,7 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
     // Of Envoy's own process, of its injection into pods, and of the control plane, none of which there is. Commands are
     // never started before their proxy, and listeners that go are drained.
     fields.ignore(
-      "configPath", "binaryPath", "serviceCluster", "tracingServiceName", "drainDuration", "discoveryAddress",
+      "configPath", "binaryPath", "serviceCluster", "tracingServiceName", "discoveryAddress",
       "discoveryRefreshDelay", "zipkinAddress", "statsdUdpAddress", "envoyMetricsServiceAddress", "proxyAdminPort",
       "availabilityZone", "controlPlaneAuthPolicy", "customConfigFile", "statNameLength", "proxyBootstrapTemplatePath",
       "interceptionMode", "sds", "envoyAccessLogService", "envoyMetricsService", "proxyMetadata", "runtimeValues", "statusPort",

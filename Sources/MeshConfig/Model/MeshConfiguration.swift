@@ -43,8 +43,6 @@ public struct MeshConfiguration: Hashable, Sendable {
     public var gatewayClientCertificate: ForwardedClientCertificate?
     public var expectsProxyProtocol: Bool
     public var headers: Headers
-    /// Time that requests get to finish when a node stops.
-    public var drain: Duration?
 
     /// `proxyHeaders`: which fields the proxy writes.
     public struct Headers: Hashable, Sendable {

@@ -226,7 +226,7 @@ public struct HeaderOperations: Sendable, Hashable {
   public static let none = HeaderOperations(remove: [], set: [], add: [])
   public var isEmpty: Bool { remove.isEmpty && set.isEmpty && add.isEmpty }
   /// Whether some value depends on the message.
-  public var hasFormats: Bool { (add + self.set).contains { $0.format != nil } }
+  public var hasFormats: Bool { add.contains { $0.format != nil } || self.set.contains { $0.format != nil } }
   public init(remove: [[UInt8]], set: [Field], add: [Field]) {
     self.remove = remove
     self.set = set
