@@ -48,6 +48,7 @@ enum MeshProtocol {
 struct TLSMaterial: Sendable {
   /// Of the mesh port: the certificate follows the server name; nil while no local workload has one.
   let inbound: TLSContext?
+  private let inboundServers: [(key: [UInt8], value: TLSContext)]
   private let inboundTickets: TicketKeys
   /// What clients of the mesh port are shown who ask for no name.
   private let unnamed: [(address: IPAddress?, context: TLSContext)]
@@ -85,7 +86,10 @@ struct TLSMaterial: Sendable {
       own[index].map { (key: snapshot.workloads[local.workload].key, IPAddress(local.address), $0.server) }
     }.sorted { $0.key < $1.key }.map { (address: $0.1, context: $0.2) }
     inboundTickets = old?.inboundTickets ?? TicketKeys()
-    inbound = Self.inboundContext(servers, inboundTickets)
+    // A context for the port costs more than all else here, and is the same while its servers are.
+    let isSame = old?.inboundServers.elementsEqual(servers) { $0.key == $1.key && $0.value === $1.value } ?? false
+    inbound = isSame ? old?.inbound : Self.inboundContext(servers, inboundTickets)
+    inboundServers = servers
     gatewayContexts = GatewayContexts(snapshot, workloads: own, after: old?.gatewayContexts)
     var originations: [Origination: Result<TLSContext, TLSError>] = [:]
     var stamps: [UpstreamTLS: [FileStamp]] = [:]
