@@ -159,7 +159,8 @@ public struct RaftCluster {
   /// Kills a server and loses everything it had promised: what Raft does not survive.
   public mutating func eraseDisk(_ index: Int) {
     crash(index)
-    servers[index].disk = RecoveredState()
+    let first = servers[index].disk.snapshot == nil ? Array(servers[index].disk.entries.prefix(1)) : []
+    servers[index].disk = RecoveredState(hardState: HardState(term: first.last?.term ?? .zero), entries: first)
     start(index)
   }
 

@@ -63,15 +63,21 @@ extension Raft {
 
   /// Says what the vote would be; changes nothing here, not even the election timer.
   mutating func receivePreVote(last: LogPosition, term asked: Term, from peer: NodeName, into effects: inout [RaftEffect]) {
-    let granted = asked > term && (mutated(.voteForWhoLacksEntries) || log.isNotAhead(of: last)) && isWhole
+    let granted = asked > term && isWorthy(last) && isWhole
     // A refusal carries this server's own term, so that a candidate behind learns of it.
     send(.preVoteReply(granted: granted), to: peer, term: granted ? asked : term, into: &effects)
   }
 
+  /// Whether a candidate's log holds everything that this server may have promised to keep. One without a log may have lost its disk,
+  /// and its earlier promises with it: it votes only where there is nothing to lose, for the first leader of a cluster.
+  private func isWorthy(_ last: LogPosition) -> Bool {
+    if mutated(.voteForWhoLacksEntries) { return true }
+    return log.isNotAhead(of: last) && (log.last.index > .zero || last.index == .zero || mutated(.beginAnew))
+  }
+
   mutating func receiveVote(last: LogPosition, from peer: NodeName, at now: Instant, into effects: inout [RaftEffect]) {
     let isFree = mutated(.voteTwice) || vote == peer || (vote == nil && knownLeader == nil)
-    let isWorthy = mutated(.voteForWhoLacksEntries) || log.isNotAhead(of: last)
-    guard isFree && isWorthy && isWhole else {
+    guard isFree && isWorthy(last) && isWhole else {
       return send(.voteReply(granted: false), to: peer, into: &effects)
     }
     if vote == nil { setTerm(term, vote: peer) }
