@@ -79,14 +79,14 @@ extension ServingState {
   /// The port of a workload of this node by its own address, or by the name of a service that it stands behind.
   func tunnelTarget(host: [UInt8], port: UInt16) -> InboundTarget? {
     let name = String(decoding: host, as: UTF8.self)
-    let address = IPAddress(name)?.unmapped
+    let address = IPAddress(name)
     for local in snapshot.localWorkloads where snapshot.workloads.indices.contains(local.workload) {
       let facts = snapshot.workloads[local.workload]
       func target(_ port: UInt16) -> InboundTarget? {
         inboundTarget(serverName: Array("\(port).\(facts.name).\(facts.namespace).workload.mesh".utf8))
       }
       if let address {
-        if IPAddress(local.address)?.unmapped == address, let found = target(port) { return found }
+        if IPAddress(local.address) == address, let found = target(port) { return found }
         continue
       }
       for (written, service) in zip(local.ports, local.services) where written.servicePort == port {

@@ -370,7 +370,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     self.heard = []
     self.answered = []
     // Before TLS where there is any; on the way to another node it is the first of what the application gets.
-    relay.start(preamble: (end is SocketEnd ? [] : proxyHeader) + heard, answered: answered)
+    relay.start(preamble: end is SocketEnd ? [] : proxyHeader, heard: heard, answered: answered)
   }
 
   /// Who the client is, for a server that asks for it (DestinationRule `proxyProtocol`).

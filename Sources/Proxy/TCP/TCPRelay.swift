@@ -72,10 +72,11 @@ final class TCPRelay: TCPEndObserver, TurnHandler {
     down = Flow(from: server, to: client)
   }
 
-  /// Begins. `preamble` goes to the server in front of the client's bytes, for example a PROXY header; `answered` is what the
-  /// server has said already.
-  func start(preamble: [UInt8] = [], answered: [UInt8] = []) {
-    up.held = preamble
+  /// Begins. `preamble` goes to the server in front of the client's bytes, for example a PROXY header; `heard` and `answered`
+  /// are what client and server have said already.
+  func start(preamble: [UInt8] = [], heard: [UInt8] = [], answered: [UInt8] = []) {
+    up.held = preamble + heard
+    up.moved = UInt64(heard.count)
     down.held = client.greeting + answered
     down.moved = UInt64(answered.count)
     client.observer = self
