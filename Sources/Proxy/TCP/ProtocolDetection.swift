@@ -39,6 +39,7 @@ extension TCPForwarding {
   }
 
   private func judge() {
+    let heard = heard
     switch ProtocolPeek(heard.span) {
     case .undecided: break
     case .http1, .http2: becomeHTTP()
@@ -52,6 +53,7 @@ extension TCPForwarding {
     guard errand.way.isMesh, let rules = table?.port(errand.request.port)?.serverNames, !rules.isEmpty else {
       return relayUnread()
     }
+    let heard = heard
     switch ClientHello.read(heard.span) {
     case .needMore: break
     case .notTLS, .malformed: relayUnread()
