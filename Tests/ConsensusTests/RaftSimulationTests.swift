@@ -53,8 +53,8 @@ struct RaftSimulationTests {
       let others = cluster.names.indices.filter { $0 != leader }
       cluster.crash(others[0])
       cluster.run(for: .milliseconds(200))
-      cluster.eraseDisk(others[1])
-      cluster.eraseDisk(leader)
+      cluster.forgetPromises(others[1])
+      cluster.forgetPromises(leader)
       cluster.start(others[0])
       cluster.run(for: .seconds(4))
       found = !cluster.checker.violations.isEmpty

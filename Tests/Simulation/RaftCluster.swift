@@ -156,11 +156,13 @@ public struct RaftCluster {
 
   public mutating func isolate(_ indexes: Set<Int>) { sides = names.indices.map { indexes.contains($0) ? 1 : 0 } }
 
-  /// Kills a server and loses everything it had promised: what Raft does not survive.
-  public mutating func eraseDisk(_ index: Int) {
+  /// Kills a server and loses what it promised since its snapshot, or since its first entry: what Raft does not survive.
+  public mutating func forgetPromises(_ index: Int) {
     crash(index)
-    let first = servers[index].disk.snapshot == nil ? Array(servers[index].disk.entries.prefix(1)) : []
-    servers[index].disk = RecoveredState(hardState: HardState(term: first.last?.term ?? .zero), entries: first)
+    let disk = servers[index].disk
+    let entries = disk.snapshot == nil ? Array(disk.entries.prefix(1)) : []
+    let term = entries.last?.term ?? disk.snapshot?.position.term ?? .zero
+    servers[index].disk = RecoveredState(hardState: HardState(term: term), snapshot: disk.snapshot, entries: entries)
     start(index)
   }
 

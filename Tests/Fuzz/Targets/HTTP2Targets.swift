@@ -61,9 +61,9 @@ private final class Responder: HTTP2Events {
   func pongReceived(_ payload: UInt64, on session: HTTP2Session) {}
 }
 
-/// A request that came over HTTP/2 can be written as HTTP/1 and is the same request then.
+/// A request that came over HTTP/2 can be written as HTTP/1 and is the same request then. CONNECT is not: what follows it is no body.
 private func checkRequest(_ head: RequestHead) {
-  guard !head.wantsUpgrade else { return }
+  guard !head.wantsUpgrade, head.method != .connect else { return }
   var output: [UInt8] = []
   head.write(into: &output, chunked: head.framing == .chunked)
   var parser = RequestParser()
