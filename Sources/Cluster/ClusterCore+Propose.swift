@@ -29,13 +29,12 @@ extension ClusterCore {
   /// Why nothing can be decided now, once that has been so for long enough.
   private func lostQuorum(since started: ContinuousClock.Instant, deadline: ContinuousClock.Instant) -> MeshError? {
     let now = ContinuousClock.now
-    let configuration = raftStatus.configuration
-    let isLost = !ClusterView.quorum(configuration, membership.members).isReachable
+    let isLost = !ClusterView.quorum(raftStatus, membership.members).isReachable
     guard now >= deadline || (isLost && started.duration(to: now) > ClusterLimits.quorumPatience) else { return nil }
     guard isLost else {
       return MeshError(.timeout, "the voters elected no leader in time; see: mesh-node status")
     }
-    return ClusterView.noQuorum(configuration, membership.members)
+    return ClusterView.noQuorum(raftStatus, membership.members)
   }
 
   /// Proposes on this node and waits until the entry is applied here.

@@ -23,31 +23,46 @@ public struct ClusterView: Sendable {
   public var aliveNodes: [NodeName] { members.filter { $0.state == .alive }.map(\.name) }
 
   /// Whether enough voters are alive to decide anything, and who is missing.
-  public var quorum: (isReachable: Bool, missing: [NodeName]) { Self.quorum(raft.configuration, members) }
+  public var quorum: (isReachable: Bool, missing: [NodeName]) { Self.quorum(raft, members) }
 
   /// What to say when nothing can be decided.
-  public var noQuorum: MeshError { Self.noQuorum(raft.configuration, members) }
+  public var noQuorum: MeshError { Self.noQuorum(raft, members) }
 
-  static func quorum(_ configuration: ClusterConfiguration, _ members: [Member]) -> (isReachable: Bool, missing: [NodeName]) {
-    let missing = configuration.voters.filter { voter in members.first { $0.name == voter }?.state.isLive != true }
-    return (configuration.voters.count - missing.count >= configuration.quorum, missing)
+  static func quorum(_ raft: RaftStatus, _ members: [Member]) -> (isReachable: Bool, missing: [NodeName]) {
+    let voters = raft.configuration.voters
+    let missing = voters.filter { voter in members.first { $0.name == voter }?.state.isLive != true }
+    return (voters.count - missing.count >= (raft.hasBegun ? raft.configuration.quorum : voters.count), missing)
   }
 
-  static func noQuorum(_ configuration: ClusterConfiguration, _ members: [Member]) -> MeshError {
-    let missing = quorum(configuration, members).missing
-    let present = configuration.voters.filter { !missing.contains($0) }
+  static func noQuorum(_ raft: RaftStatus, _ members: [Member]) -> MeshError {
+    let voters = raft.configuration.voters
+    let missing = quorum(raft, members).missing
     let words = missing.map { name in
       let state = members.first { $0.name == name }?.state
       return "\(name) is \(state.map { "\($0)" } ?? "not known yet")"
+    }.joined(separator: ", ")
+    guard raft.hasBegun else {
+      return MeshError(
+        .noQuorum,
+        """
+        the cluster has not begun: its first leader needs the votes of \(voters.map(\.string).joined(separator: ", ")); \
+        \(words). Nothing was changed. Start what is missing; from then on a majority is enough.
+        """)
     }
+    let present = voters.filter { !missing.contains($0) }
     return MeshError(
       .noQuorum,
       """
-      no quorum: \(present.count) of \(configuration.voters.count) voters alive \
-      (\(present.isEmpty ? "none" : present.map(\.string).joined(separator: ", "))), \(configuration.quorum) needed; \
-      \(words.joined(separator: ", ")). Nothing was changed. Routing goes on; start a missing node to write again.
+      no quorum: \(present.count) of \(voters.count) voters alive \
+      (\(present.isEmpty ? "none" : present.map(\.string).joined(separator: ", "))), \(raft.configuration.quorum) needed; \
+      \(words). Nothing was changed. Routing goes on; start a missing node to write again.
       """)
   }
+}
+
+extension RaftStatus {
+  /// False on a voter that has no log yet: until the first leader there is nothing that a majority could decide.
+  var hasBegun: Bool { last.index > .zero || !configuration.isVoter(local) }
 }
 
 /// What changed since the last view.

@@ -58,7 +58,7 @@ import Transport
     } _: { port -> String in
       let client = TestClient(port: port)
       let answer = client.request(Self.get)
-      for _ in 0..<1000 where origin.recordedBytes.isEmpty { usleep(5_000) }
+      _ = eventually { !origin.recordedBytes.isEmpty }
       return String(decoding: answer?.body ?? [], as: UTF8.self)
     }
     #expect(text == "fine")
@@ -66,14 +66,15 @@ import Transport
   }
 
   @Test func `maxConcurrentStreams opens another connection, and maxConnections lets requests wait`() async throws {
-    let held = Mutex<[Int32]>([])
+    let awaited = Mutex(0)
+    let sole = Mutex<Origin?>(nil)
     let origin = Origin.http2 { peer, id in
-      held.withLock { $0.append(id) }
-      // Both have to be there at once, if they may.
-      if HTTP2Peer.line(peer.messages[id]).contains("/slow") { usleep(120_000) }
+      // No request ends before the others have had to look for a connection of their own.
+      _ = eventually { sole.withLock { $0?.connections ?? 0 } >= awaited.withLock { $0 } }
       peer.respond(id, body: [])
       peer.flush()
     }
+    sole.withLock { $0 = origin }
     func ask(_ change: @escaping (inout ConnectionPoolPolicy) -> Void) async throws -> [Int?] {
       try await run(origin, .http2, change) { port -> [Int?] in
         let clients = (0..<3).map { _ in TestClient(port: port) }
@@ -83,6 +84,7 @@ import Transport
     }
     #expect(try await ask { _ in } == [200, 200, 200])
     #expect(origin.connections == 1)
+    awaited.withLock { $0 = 4 }
     #expect(try await ask { $0.maxConcurrentStreams = 1 } == [200, 200, 200])
     #expect(origin.connections == 4)
     #expect(
@@ -91,6 +93,7 @@ import Transport
         $0.maxConnections = 1
       } == [200, 200, 200])
     #expect(origin.connections == 5)
+    sole.withLock { $0 = nil }
   }
 
   @Test(arguments: [PortProtocol.http, .http2])
@@ -133,8 +136,7 @@ import Transport
       } _: { port -> Int? in
         let client = TestClient(port: port)
         let status = client.request(Self.get)?.status
-        for _ in 0..<1000 where !ended.withLock({ $0 }) { usleep(5_000) }
-        return ended.withLock { $0 } ? status : nil
+        return eventually { ended.withLock { $0 } } ? status : nil
       }
       #expect(status == 200)
     }
@@ -164,19 +166,22 @@ import Transport
     }
   }
 
-  /// Sockets of this process connected to a port whose keep-alive timer runs (proc(5), `tr` of /proc/net/tcp: 2).
-  private static func watched(_ port: UInt16) -> Bool {
-    guard let file = fopen("/proc/self/net/tcp", "r") else { return false }
-    defer { fclose(file) }
-    var line = [CChar](repeating: 0, count: 512)
-    let hex = String(port, radix: 16, uppercase: true)
-    let wanted = ":" + String(repeating: "0", count: 4 - hex.count) + hex
-    while fgets(&line, Int32(line.count), file) != nil {
-      let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-      let fields = text.split(separator: " ")
-      if fields.count > 5, fields[2].hasSuffix(wanted), fields[3] == "01", fields[5].hasPrefix("02:") { return true }
+  /// Seconds of silence after which a socket of this process that is connected to this port asks its peer; nil when it never does.
+  private static func silenceAllowed(towards port: UInt16) -> Int32? {
+    for descriptor in Int32(3)..<4_096 {
+      var peer = sockaddr_in()
+      var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+      let known = withUnsafeMutablePointer(to: &peer) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(descriptor, $0, &length) }
+      }
+      guard known == 0, peer.sin_family == sa_family_t(AF_INET), UInt16(bigEndian: peer.sin_port) == port else { continue }
+      var (isOn, seconds) = (Int32(0), Int32(0))
+      var size = socklen_t(MemoryLayout<Int32>.size)
+      getsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &isOn, &size)
+      getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_KEEPIDLE, &seconds, &size)
+      return isOn == 0 ? nil : seconds
     }
-    return false
+    return nil
   }
 
   @Test(arguments: [PortProtocol.http, .http2])
@@ -188,16 +193,13 @@ import Transport
           peer.respond(id, body: [])
           peer.flush()
         } : Origin.text("")
-      let (seen, _) = try await run(origin, spoken) {
+      let (seconds, _) = try await run(origin, spoken) {
         $0.keepAlive = isSet ? TCPKeepAlive(time: .seconds(30), interval: .seconds(5), probes: 3) : nil
-      } _: { port -> Bool in
+      } _: { port -> Int32? in
         let client = TestClient(port: port)
-        guard client.request(Self.get)?.status == 200 else { return !isSet }
-        // A segment that is not acknowledged yet has the timer for itself.
-        for _ in 0..<200 where isSet && !Self.watched(origin.port) { usleep(5_000) }
-        return Self.watched(origin.port)
+        return client.request(Self.get)?.status == 200 ? Self.silenceAllowed(towards: origin.port) : -1
       }
-      #expect(seen == isSet)
+      #expect(seconds == (isSet ? 30 : nil))
     }
   }
 

@@ -235,6 +235,15 @@ func blocking<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async 
   }
 }
 
+/// Asks again and again, on a blocking thread, for at most ten seconds; the last answer.
+func eventually(_ condition: () -> Bool) -> Bool {
+  for _ in 0..<2_000 {
+    if condition() { return true }
+    poll(nil, 0, 5)
+  }
+  return condition()
+}
+
 /// A port nobody listens on.
 func closedPort() -> UInt16 {
   let origin = Origin { _, _ in }

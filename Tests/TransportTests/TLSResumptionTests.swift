@@ -121,7 +121,7 @@ import Testing
     let ending = Int64(time(nil)) + 1
     let brief = try client(authority.identity(Self.productpage, now: ending - TestAuthority.day, lifetime: TestAuthority.day))
     _ = try meet(brief, server, name: "shop.example")
-    while Int64(time(nil)) <= ending { usleep(20_000) }
+    while Int64(time(nil)) <= ending { poll(nil, 0, 20) }
     let late = try TLSPair(client: brief, server: server, serverName: "shop.example")
     #expect(late.handshake().server == .failed(.certificate(.expired)))
   }

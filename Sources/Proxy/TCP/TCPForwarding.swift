@@ -5,23 +5,6 @@ import Primitives
 import Traffic
 import Transport
 
-/// What an accepted opaque connection is for, and on whose behalf.
-struct TCPErrand {
-  enum Way: Equatable {
-    /// By the rules of the source workload, once the server name is known where they ask for it.
-    case mesh
-    /// As a gateway's rules have decided.
-    case decided(TCPPlan)
-    /// To an application of this node.
-    case inbound(InboundTarget)
-  }
-  var way: Way
-  var request: TCPRequest
-  /// Indices into the snapshot's workloads and local workloads.
-  var source: WorkloadIndex?
-  var sourceLocal: Int?
-}
-
 /// One accepted opaque connection and the one made for it, in order: identify, authorise, route, pick, connect, relay, record.
 ///
 /// Nothing of the client's bytes leaves before the connection is allowed and its other end is there, so connecting may be
@@ -62,7 +45,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   private var isStarted = false
   private var isCounted = false
   /// The workload of this node that it is for, and the count that a leaving one waits for.
-  private var serving: (key: String, activity: WorkloadActivity)?
+  var serving: (key: String, activity: WorkloadActivity)?
   private var tried: [UInt64] = []
   private var attempts = 0
   var server: (any TCPEnd)?
@@ -71,20 +54,20 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   // What is recorded.
   let startMilliseconds = wallClockMilliseconds()
   let began: Instant
-  private(set) var flags: ResponseFlags = []
+  var flags: ResponseFlags = []
   private(set) var termination = ""
   private(set) var transportFailure = ""
   private(set) var upstreamAddressText = ""
   private(set) var upstreamLocalText = ""
   var reportedUp: UInt64 = 0
   var reportedDown: UInt64 = 0
-  private var wasOpened = false
+  var wasOpened = false
 
   // Time.
   var timer = TimerToken.none
-  private var reportTimer = TimerToken.none
-  private var durationTimer = TimerToken.none
-  private var lastMoved: Instant
+  var reportTimer = TimerToken.none
+  var durationTimer = TimerToken.none
+  var lastMoved: Instant
 
   init(_ client: any TCPEnd, from caller: Caller, for errand: TCPErrand, worker: Worker) {
     self.client = client
@@ -97,7 +80,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   }
 
   var snapshot: MeshSnapshot { state.snapshot }
-  private var now: Instant { worker.loop.now }
+  var now: Instant { worker.loop.now }
 
   /// Begins. The worker holds the connection until `close`.
   func open() {
@@ -339,55 +322,6 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     armIdleTimer()
     serve()
     if isListening { listenToBoth(end) } else { startRelay(to: end) }
-  }
-
-  /// Notes that a workload of this node has a connection that it may still need.
-  private func serve() {
-    var local: Int?
-    if case .inbound(let target) = errand.way { local = target.localWorkload }
-    if let endpoint, endpoint.isLocal, let workload = endpoint.workload { local = state.localWorkload(of: workload) }
-    guard let local, state.activity.indices.contains(local), serving == nil else { return }
-    state.activity[local].began()
-    serving = (snapshot.workloads[snapshot.localWorkloads[local].workload].key, state.activity[local])
-  }
-
-  private func endServing() {
-    serving?.activity.ended()
-    serving = nil
-  }
-
-  func startRelay(to end: any TCPEnd) {
-    phase = .relaying
-    count(opened: 1)
-    wasOpened = true
-    if let limit = cluster?.connectionPool.maxConnectionDuration {
-      durationTimer = worker.loop.schedule(after: limit, self)
-    }
-    client.accept()
-    let relay = TCPRelay(client: client, server: end, worker: worker, observer: self)
-    self.relay = relay
-    let heard = heard, answered = answered
-    self.heard = []
-    self.answered = []
-    // Before TLS where there is any; on the way to another node it is the first of what the application gets.
-    relay.start(preamble: end is SocketEnd ? [] : proxyHeader, heard: heard, answered: answered)
-  }
-
-  /// Who the client is, for a server that asks for it (DestinationRule `proxyProtocol`).
-  var proxyHeader: [UInt8] { cluster?.proxyProtocol.map { caller.proxyHeader($0) } ?? [] }
-
-  func relayMoved() {
-    lastMoved = now
-    if reportTimer == .none { reportTimer = worker.loop.schedule(after: ProxyLimits.tcpReportInterval, self) }
-  }
-
-  func relayEnded(_ ending: TCPRelay.Ending) {
-    switch ending {
-    case .finished: break
-    case .clientFailed: flags.insert(.downstreamConnectionTermination)
-    case .serverFailed: flags.insert(.upstreamRemoteReset)
-    }
-    finish()
   }
 
   // MARK: Time
