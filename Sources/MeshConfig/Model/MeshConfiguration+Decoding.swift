@@ -257,11 +257,6 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
     init(_ fields: inout Fields) {
       trustedProxies = fields.int("numTrustedProxies", in: 0...100)
       clientCertificate = fields.name("forwardClientCertDetails")
-      let isFollowed: Set<ForwardedClientCertificate?> = [nil, .undefined, .sanitize, .alwaysForwardOnly]
-      if !isFollowed.contains(clientCertificate) {
-        fields.report.notEnforced(
-          fields.path / "forwardClientCertDetails", "gateways remove x-forwarded-client-cert and write none of their own")
-      }
       expectsProxyProtocol = fields.has("proxyProtocol")
     }
   }

@@ -155,7 +155,8 @@ extension Exchange {
     guard inbound == nil else { return beginTry() }
     if isGateway {
       guard let gateway = caller.gateway(in: state) else { return reply(.noRoute) }
-      guard !caller.isMisdirected(Array(head.headers.bytes[head.host]), gateway, snapshot) else {
+      // Only a server name makes the host worth a copy.
+      if !caller.server.isEmpty, caller.isMisdirected(head.headers.copy(head.host), gateway, snapshot) {
         return reply(ProxyReply.misdirected)
       }
       plan = Router.route(head, in: snapshot.gateways[gateway], isHTTPS: caller.isTLS, draws: &worker.draws)
