@@ -23,6 +23,7 @@ from mesh import Mesh, eventually
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GATEWAY_PORT = 8080
+BANNER_PORT = 8090
 SERVICES = {"web": (9001, "http"), "echo": (9002, "http"), "grpc": (9003, "grpc"), "websocket": (9004, "http"), "banner": (9005, "tcp")}
 
 
@@ -55,6 +56,18 @@ spec:
   servers:
   - port: {{number: {GATEWAY_PORT}, name: http, protocol: HTTP}}
     hosts: ["*.test"]
+  - port: {{number: {BANNER_PORT}, name: tcp-banner, protocol: TCP}}
+    hosts: ["*"]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: banner}}
+spec:
+  hosts: ["*"]
+  gateways: [entrance]
+  tcp:
+  - match: [{{port: {BANNER_PORT}}}]
+    route: [{{destination: {{host: banner, port: {{number: {SERVICES["banner"][0]}}}}}}}]
 """
     ]
     for name, (port, protocol) in SERVICES.items():
@@ -251,6 +264,19 @@ class Run:
         asyncio.run(talk())
         return "1,000 messages and one of 4 MiB came back"
 
+    def server_first(self):
+        """A server that speaks first is heard at once, through a gateway and a tunnel with mTLS (as MySQL, SMTP)."""
+        slowest = 0.0
+        for _ in range(50):
+            began = time.monotonic()
+            with socket.create_connection((self.gateway, BANNER_PORT), 10) as client:
+                expect(client.recv(64) == b"220 ready\r\n", "the greeting is another one")
+                slowest = max(slowest, time.monotonic() - began)
+                client.sendall(b"HELO\r\n")
+                expect(client.recv(64) == b"250 HELO\r\n", "the answer is another one")
+        expect(slowest < 1, f"a greeting took {slowest:.2f} s")
+        return f"50 connections, the slowest greeting after {slowest * 1000:.1f} ms"
+
 
 CHECKS = {
     "curl-http1": Run.curl_http1,
@@ -263,6 +289,7 @@ CHECKS = {
     "h2load": Run.h2load,
     "grpc": Run.grpc,
     "websocket": Run.websocket,
+    "server-first": Run.server_first,
     "large": Run.large_bodies,
 }
 
@@ -284,10 +311,11 @@ def start_applications(mesh):
     mesh.run("echo", 9002, [*python, "echo", address, "9002"])
     mesh.run("websocket", 9004, [*python, "websocket", address, "9004"])
     mesh.run("grpc", 9003, [*python, "grpc", address, "9003"], options=["--protocol", "grpc"])
+    mesh.run("banner", 9005, [*python, "banner", address, "9005"], options=["--protocol", "tcp"])
 
     def registered():
         text = mesh.command("services", "-o", "json")
-        return all(name in text for name in ("web", "echo", "grpc", "websocket"))
+        return all(name in text for name in SERVICES)
 
     eventually(registered, "the applications are registered", 60)
 
