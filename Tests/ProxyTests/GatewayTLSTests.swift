@@ -212,3 +212,23 @@ import Transport
     }
   }
 }
+
+extension GatewayTLSTests {
+  /// A gateway with one server for all names, whose requests go to the origin.
+  static func served(_ origin: Origin, _ tls: ServerTLS, revision: UInt64 = 1) -> TestMesh {
+    var mesh = TestMesh()
+    mesh.revision = revision
+    mesh.endpoints = [TestMesh.endpoint(origin.port)]
+    var listener = GatewayListener(
+      port: port, gateways: ["default/edge"], localWorkload: 0, table: mesh.table(port: port))
+    listener.role = .https(tls)
+    listener.server = "default/edge/0"
+    listener.serverNames = [ServerNamePattern("*")]
+    mesh.gateways = [listener]
+    return mesh
+  }
+
+  static func state(_ mesh: TestMesh) -> ProxyState {
+    ProxyState(snapshot: mesh.snapshot, listeners: [ProxyListener(kind, on: .ip(.loopback, port: 0))])
+  }
+}

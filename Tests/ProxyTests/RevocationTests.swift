@@ -42,23 +42,6 @@ import Testing
     return path
   }
 
-  private static func gateway(_ origin: Origin, _ tls: ServerTLS, revision: UInt64 = 1) -> TestMesh {
-    var mesh = TestMesh()
-    mesh.revision = revision
-    mesh.endpoints = [TestMesh.endpoint(origin.port)]
-    var listener = GatewayListener(
-      port: GatewayTLSTests.port, gateways: ["default/edge"], localWorkload: 0, table: mesh.table(port: GatewayTLSTests.port))
-    listener.role = .https(tls)
-    listener.server = "default/edge/0"
-    listener.serverNames = [ServerNamePattern("*")]
-    mesh.gateways = [listener]
-    return mesh
-  }
-
-  private static func state(_ mesh: TestMesh) -> ProxyState {
-    ProxyState(snapshot: mesh.snapshot, listeners: [ProxyListener(GatewayTLSTests.kind, on: .ip(.loopback, port: 0))])
-  }
-
   private static func isAnswered(_ port: UInt16, _ context: TLSContext) -> Bool {
     guard let client = TLSWire(port: port, context, serverName: "a") else { return false }
     client.send(GatewayTLSTests.get)
@@ -80,7 +63,7 @@ import Testing
       tls.clientCertificate = .required
       tls.authorities = .file(authorities)
       tls.revocations = revocations.map { .file($0) }
-      return Self.state(Self.gateway(origin, tls, revision: revision))
+      return GatewayTLSTests.state(GatewayTLSTests.served(origin, tls, revision: revision))
     }
     var options = TLSOptions()
     options.resumesSessions = true
@@ -107,7 +90,8 @@ import Testing
     let server = try CertificateFiles("gateway", signedBy: signer)
     let authorities = try Self.write(signer.certificate.pem)
     let origin = Origin.text("inside")
-    let far = Self.state(Self.gateway(origin, ServerTLS(sources: [.files(certificate: server.certificate, key: server.key)])))
+    let far = GatewayTLSTests.state(
+      GatewayTLSTests.served(origin, ServerTLS(sources: [.files(certificate: server.certificate, key: server.key)])))
     let runtime = try ProxyRuntime(workers: 1, serving: far, seed: 7)
     let port = await runtime.publish(far).listeners.first?.address?.port ?? 0
     for (revoked, status) in [([], 200), ([server.leaf], 503)] {
@@ -140,7 +124,7 @@ import Testing
       tls.authorities = .file(authorities)
       tls.publicKeyHashes = keys
       tls.certificateHashes = hashes
-      let (seen, _) = try await Self.gateway(origin, tls).serve(GatewayTLSTests.kind) { port in
+      let (seen, _) = try await GatewayTLSTests.served(origin, tls).serve(GatewayTLSTests.kind) { port in
         contexts.map { Self.isAnswered(port, $0) }
       }
       #expect(seen == expected)
@@ -155,7 +139,7 @@ import Testing
     let origin = Origin.text("inside")
     let context = try TLSContext.client(
       identity: nil, trust: .nobody, protocols: ["http/1.1"], minimum: .tls12, options: client)
-    let (seen, _) = try await Self.gateway(origin, tls).serve(GatewayTLSTests.kind) { port -> [String] in
+    let (seen, _) = try await GatewayTLSTests.served(origin, tls).serve(GatewayTLSTests.kind) { port -> [String] in
       guard let wire = TLSWire(port: port, context, serverName: "a") else { return ["", ""] }
       let cipher = SSL_get_current_cipher(wire.session.ssl).flatMap { SSL_CIPHER_get_name($0) }
       return [wire.session.version, cipher.map { String(cString: $0) } ?? ""]

@@ -19,23 +19,6 @@ import Transport
       identity: identity, trust: .authorities([signer.certificate]), protocols: ["http/1.1"], minimum: .tls12, options: options)
   }
 
-  private static func gateway(_ origin: Origin, _ tls: ServerTLS, revision: UInt64 = 1) -> TestMesh {
-    var mesh = TestMesh()
-    mesh.revision = revision
-    mesh.endpoints = [TestMesh.endpoint(origin.port)]
-    var listener = GatewayListener(
-      port: GatewayTLSTests.port, gateways: ["default/edge"], localWorkload: 0, table: mesh.table(port: GatewayTLSTests.port))
-    listener.role = .https(tls)
-    listener.server = "default/edge/0"
-    listener.serverNames = [ServerNamePattern("*")]
-    mesh.gateways = [listener]
-    return mesh
-  }
-
-  private static func state(_ mesh: TestMesh) -> ProxyState {
-    ProxyState(snapshot: mesh.snapshot, listeners: [ProxyListener(GatewayTLSTests.kind, on: .ip(.loopback, port: 0))])
-  }
-
   /// One request; whether its connection went on with an earlier session. Tickets are taken in with the answer.
   private static func ask(_ port: UInt16, _ context: TLSContext, account: String = "gateway") -> String {
     let wire = Wire.connect(port: port)
@@ -59,16 +42,16 @@ import Transport
     func tls(_ files: CertificateFiles) -> ServerTLS {
       ServerTLS(sources: [.files(certificate: files.certificate, key: files.key)])
     }
-    let first = Self.state(Self.gateway(origin, tls(files[0])))
+    let first = GatewayTLSTests.state(GatewayTLSTests.served(origin, tls(files[0])))
     let runtime = try ProxyRuntime(workers: 4, serving: first, seed: 7)
     let port = await runtime.publish(first).listeners.first?.address?.port ?? 0
     let context = try Self.client(signer, nil, version)
     let before = await blocking { (0..<12).map { _ in Self.ask(port, context) } }
     #expect(before == ["new"] + Array(repeating: "resumed", count: 11))
     // A new revision that changes nothing about the server leaves its sessions as they are.
-    _ = await runtime.publish(Self.state(Self.gateway(origin, tls(files[0]), revision: 2)))
+    _ = await runtime.publish(GatewayTLSTests.state(GatewayTLSTests.served(origin, tls(files[0]), revision: 2)))
     #expect(await blocking { Self.ask(port, context) } == "resumed")
-    _ = await runtime.publish(Self.state(Self.gateway(origin, tls(files[1]), revision: 3)))
+    _ = await runtime.publish(GatewayTLSTests.state(GatewayTLSTests.served(origin, tls(files[1]), revision: 3)))
     #expect(await blocking { (0..<2).map { _ in Self.ask(port, context) } } == ["new", "resumed"])
     let statistics = await runtime.statistics()
     #expect(statistics.counters.handshakes == 15)
@@ -88,7 +71,7 @@ import Transport
       tls.clientCertificate = .required
       tls.authorities = .file(authorities)
       tls.subjectAltNames = names
-      return Self.state(Self.gateway(origin, tls, revision: revision))
+      return GatewayTLSTests.state(GatewayTLSTests.served(origin, tls, revision: revision))
     }
     let first = state(["spiffe://cluster.local/ns/default/sa/friend"], 1)
     let runtime = try ProxyRuntime(workers: 2, serving: first, seed: 7)
@@ -106,7 +89,7 @@ import Transport
   func `openssl resumes by ticket and by number`(arguments: String) async throws {
     let signer = try CertificateFiles.signer()
     let files = try CertificateFiles("gateway", signedBy: signer)
-    let mesh = Self.gateway(
+    let mesh = GatewayTLSTests.served(
       Origin.text("inside"), ServerTLS(sources: [.files(certificate: files.certificate, key: files.key)]))
     let (said, _) = try await mesh.serve(GatewayTLSTests.kind) { port -> String in
       let command =
@@ -134,9 +117,9 @@ import Transport
     ending.clientCertificate = .optional
     ending.authorities = .file(authorities)
     let origin = Origin.text("outside")
-    let outside = Self.gateway(origin, ending)
+    let outside = GatewayTLSTests.served(origin, ending)
     let settings = tls(own, authorities)
-    let far = Self.state(outside)
+    let far = GatewayTLSTests.state(outside)
     let runtime = try ProxyRuntime(workers: 1, serving: far, seed: 7)
     let port = await runtime.publish(far).listeners.first?.address?.port ?? 0
     var mesh = TestMesh()

@@ -270,9 +270,8 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     }
   }
 
-  /// The client speaks HTTP/2: another owner takes the connection with what has been read.
-  private func giveWayToHTTP2() {
-    let next = HTTP2DownstreamConnection(from: caller, worker: worker)
+  /// Ends being the owner of the socket, which stays open for the next.
+  private func letGo() {
     if timer != .none { worker.loop.cancel(timer) }
     timer = .none
     if let registration { worker.loop.deregister(registration) }
@@ -280,6 +279,12 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
     phase = .closed
     exchange.client = nil
     worker.remove(self)
+  }
+
+  /// The client speaks HTTP/2: another owner takes the connection with what has been read.
+  private func giveWayToHTTP2() {
+    let next = HTTP2DownstreamConnection(from: caller, worker: worker)
+    letGo()
     worker.add(next)
     let received = input
     input = nil
@@ -289,13 +294,7 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
 
   /// After a CONNECT: what was read behind it goes along, and what was not written yet comes before the answer.
   func giveSocket() -> SocketEnd? {
-    if timer != .none { worker.loop.cancel(timer) }
-    timer = .none
-    if let registration { worker.loop.deregister(registration) }
-    registration = nil
-    phase = .closed
-    exchange.client = nil
-    worker.remove(self)
+    letGo()
     let received = input.map { Array($0.bytes) } ?? []
     if let input { worker.readBuffers.give(input) }
     input = nil
