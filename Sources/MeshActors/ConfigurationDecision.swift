@@ -87,10 +87,10 @@ extension ConfigReply.Change {
   }
 
   init(_ skipped: SkippedDocument) {
-    let reason = skipped.isMesh ? "not enforced by this version: it has no effect" : "not a document that describes the mesh"
+    let reason = skipped.isMesh ? "this version does nothing with it" : "it does not configure the mesh"
     self.init(
       kind: skipped.kind, namespace: skipped.namespace, name: skipped.name, action: "skipped",
-      detail: "\(skipped.source):\(skipped.position.line): \(reason)")
+      detail: "\(reason) (\(skipped.source):\(skipped.position.line))")
   }
 }
 

@@ -12,11 +12,12 @@ public struct DecodedObjects: Sendable {
   }
 
   private var decoded: [Consensus.ObjectKey: (version: LogIndex, object: MeshConfig.StoredObject)] = [:]
+  /// Why objects of the state have no effect: this version cannot read them, or does not act on their kind.
   private var reasons: [Consensus.ObjectKey: String] = [:]
   private var revision: LogIndex?
 
-  /// Objects of the state that this version cannot read: kept, not in force.
-  public var unreadable: [String] { reasons.keys.sorted().compactMap { key in reasons[key].map { "\(key): \($0)" } } }
+  /// Objects of the state that are kept and not in force, each with the reason.
+  public var notEnforced: [String] { reasons.keys.sorted().compactMap { key in reasons[key].map { "\(key): \($0)" } } }
 
   public init() {}
 
@@ -45,11 +46,12 @@ public struct DecodedObjects: Sendable {
       }
       return .some(gone: gone, put: put)
     }
-    let known = decoded
+    let (known, knownReasons) = (decoded, reasons)
     (decoded, reasons) = ([:], [:])
     let objects = control.sortedObjects.compactMap { key, stored -> MeshConfig.StoredObject? in
       guard let same = known[key], same.version == stored.version else { return decode(key, stored, secrets) }
       decoded[key] = same
+      reasons[key] = knownReasons[key]
       return same.object
     }
     return .everything(objects)
@@ -62,6 +64,7 @@ public struct DecodedObjects: Sendable {
       let object = MeshConfig.StoredObject(
         try MeshObject.decode(canonical: stored.bytes, opening: secrets.open), created: stored.created.number)
       decoded[key] = (stored.version, object)
+      reasons[key] = object.object.notEnforced
       return object
     } catch {
       reasons[key] = error.reason

@@ -14,8 +14,8 @@ public actor SnapshotKeeper {
     public var listeners: [ListenerStatus]
     /// What in the configuration has no effect on this node.
     public var findings: [Finding]
-    /// Objects of the log that this version cannot read.
-    public var unreadable: [String]
+    /// Objects of the log that are not in force, each with the reason.
+    public var notEnforced: [String]
   }
 
   /// How listeners are laid out on this node.
@@ -182,7 +182,7 @@ public actor SnapshotKeeper {
       ProxyState(
         snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot),
         options: layout.options(for: snapshot.settings)))
-    serving = Serving(snapshot: snapshot, listeners: result.listeners, findings: findings, unreadable: decoded.unreadable)
+    serving = Serving(snapshot: snapshot, listeners: result.listeners, findings: findings, notEnforced: decoded.notEnforced)
     try? await cluster.report(revisionServed: snapshot.revision)
     servedRegistry = view.registry
     for (id, waiter) in waiters where isServed(waiter.awaited) {

@@ -12,6 +12,7 @@ extension ProcessTests {
       try refusals(cluster)
       try folders(cluster)
       try dryRun(cluster)
+      try notEnforced(cluster)
       try circle(cluster)
     }
 
@@ -77,6 +78,29 @@ extension ProcessTests {
       #expect(result.output.contains(where: { $0 == "-" }) && result.output.contains("maxConnections: 7"), "\(result.output)")
       #expect(result.output.contains("maxConnections: 100"))
       #expect(try cluster.status("n1").revision == before)
+    }
+
+    /// Who is told nothing would believe that a policy is in force.
+    private func notEnforced(_ cluster: TestCluster) throws {
+      let extensionOfMesh = """
+        apiVersion: extensions.istio.io/v1alpha1
+        kind: WasmPlugin
+        metadata: {name: idle}
+        spec: {url: "file:///opt/filter.wasm"}
+        ---
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: web}
+        """
+      let applied = try cluster.command(["apply", "-f", "-", "--wait"], input: extensionOfMesh)
+      #expect(applied.output.contains("accepted, not enforced"), "\(applied)")
+      let skipped = applied.output.split(separator: "\n").filter { $0.contains("web") }
+      #expect(skipped == ["deployment/web skipped: it does not configure the mesh (standard input:6)"], "\(applied)")
+      let status = try cluster.command(["status"]).output
+      #expect(status.contains("Accepted, not enforced:") && status.contains("idle: "), "\(status)")
+      #expect(try cluster.status("n1").notEnforced.count == 1)
+      #expect(try cluster.command(["delete", "wasmplugin", "idle", "--wait"]).status == 0)
+      #expect(try cluster.status("n1").notEnforced.isEmpty)
     }
 
     private func circle(_ cluster: TestCluster) throws {

@@ -204,5 +204,8 @@ public struct CanonicalError: Error, Hashable, Sendable {
 
 extension MeshObject {
   /// Whether the mesh acts on the object; otherwise it is only kept.
-  public var isEnforced: Bool { Enforcement.consequence(of: spec) == nil }
+  public var isEnforced: Bool { notEnforced == nil }
+
+  /// What does not happen although the object is accepted; nil when the mesh acts on it.
+  public var notEnforced: String? { Enforcement.consequence(of: spec) }
 }

@@ -57,7 +57,7 @@ public struct Finding: Hashable, Sendable, CustomStringConvertible {
 
 extension Finding {
   /// Codes of Istio's analyzers (`pkg/config/analysis/msg/messages.yaml`) and our own.
-  enum Code {
+  public enum Code {
     static let schema = "IST0106"
     static let schemaWarning = "IST0133"
     static let deprecated = "IST0002"
@@ -73,7 +73,7 @@ extension Finding {
     /// Accepted, not enforced.
     static let notEnforced = "MESH0001"
     /// A document that does not configure the mesh, or a kind of a later version.
-    static let skipped = "MESH0002"
+    public static let skipped = "MESH0002"
   }
 }
 

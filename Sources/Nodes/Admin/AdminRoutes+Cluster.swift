@@ -68,7 +68,7 @@ extension AdminRoutes {
       requests: RequestCount(
         total: statistics.counters.requests, serverErrors: Self.serverErrors(statistics.metrics),
         active: UInt64(max(0, statistics.openConnections))),
-      links: await links(), notEnforced: serving?.unreadable ?? [])
+      links: await links(), notEnforced: serving?.notEnforced ?? [])
   }
 
   /// What is wrong without keeping the node from carrying traffic.

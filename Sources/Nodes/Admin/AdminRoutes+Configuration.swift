@@ -83,10 +83,14 @@ extension AdminRoutes {
 }
 
 extension FindingInfo {
+  /// Whether it says that a document was skipped, which the list of changes says, too.
+  public var isOfSkipped: Bool { code == Finding.Code.skipped }
+
   init(_ finding: ConfigReply.Finding) {
     let object = finding.object.isEmpty ? "" : finding.object + (finding.path.isEmpty ? "" : " ")
     self.init(
-      level: finding.severity, file: finding.source, line: finding.line, column: finding.column, field: object + finding.path,
+      level: finding.severity, code: finding.code, file: finding.source, line: finding.line, column: finding.column,
+      field: object + finding.path,
       message: finding.reason, hint: finding.hint)
   }
 }

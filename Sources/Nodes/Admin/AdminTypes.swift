@@ -69,7 +69,7 @@ public struct NodeStatus: Codable, Sendable, Hashable {
   public var listeners: [ListenerInfo]
   public var requests: RequestCount
   public var links: [LinkInfo]
-  /// Accepted objects that are not enforced.
+  /// Accepted objects that are not in force, each with the reason.
   public var notEnforced: [String]
 }
 
@@ -192,6 +192,8 @@ public struct ObjectChange: Codable, Sendable, Hashable {
 public struct FindingInfo: Codable, Sendable, Hashable {
   /// error, warning or info.
   public var level: String
+  /// Istio's code where there is one.
+  public var code: String
   public var file: String
   public var line: Int
   public var column: Int

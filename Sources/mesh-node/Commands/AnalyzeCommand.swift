@@ -9,16 +9,16 @@ extension Command {
     "analyze", .configure, operands: "[FILE|FOLDER ...]",
     summary: "look for mistakes in files, the live configuration, or both",
     discussion: """
-      Reports with Istio's codes and levels. Without --live only the files are looked at; with it, the live configuration
-      as it would be with the files applied. Exit code 79 when something at or above the threshold is found.
+      Reports with Istio's codes and levels. With files only those are looked at; with --live as well, the live configuration
+      as it would be with the files applied; without files, the live configuration. Exit code 79 when something at or above the threshold is found.
       examples:
         mesh-node analyze -f config/
-        mesh-node analyze --live
+        mesh-node analyze
         mesh-node analyze -f routes.yaml --live -o json
       """,
     options: [
       .value("filename", short: "f", "PATH", "a file, a folder, or - for standard input; repeatable"),
-      .flag("live", "look at the live configuration, too"),
+      .flag("live", "look at the live configuration, too (without files: in any case)"),
       .value("failure-threshold", "LEVEL", "info, warning or error: what makes the exit code 79 (default: error)"),
       .value("output-threshold", "LEVEL", "the least level that is shown (default: info)"),
       .value("suppress", short: "S", "CODE=RESOURCE", "leave out a code for objects such as 'VirtualService ns.*'; repeatable"),
@@ -88,8 +88,7 @@ private struct Analysis {
 
   init(_ arguments: Arguments) throws {
     let paths = arguments.allValues("filename") + arguments.operands
-    let isLive = arguments.flag("live")
-    guard isLive || !paths.isEmpty else { throw UsageError("say what to look at: -f FILE, --live, or both") }
+    let isLive = arguments.flag("live") || paths.isEmpty
     let files = paths.isEmpty ? [] : try ConfigSources.read(paths)
     var input = AnalysisInput(certificateProblem: Self.problem)
     if isLive {

@@ -131,10 +131,16 @@ func reportLines(_ report: ApplyReport, dryRun: Bool, waited: Bool) -> [String] 
       case "deleted": .red
       default: .dim
       }
-    lines.append("\(Terminal.clean(subject)) \(Terminal.styled(change.action + (dryRun ? " (dry run)" : ""), colour))")
+    let line = "\(Terminal.clean(subject)) \(Terminal.styled(change.action + (dryRun ? " (dry run)" : ""), colour))"
+    if change.action == "skipped" {
+      lines.append(line + ": " + Terminal.clean(change.detail ?? ""))
+      continue
+    }
+    lines.append(line)
     if let detail = change.detail { lines += detail.split(separator: "\n").map { "    " + Terminal.clean(String($0)) } }
   }
-  lines += findingLines(report.findings)
+  // What was skipped has been said above.
+  lines += findingLines(report.findings.filter { !$0.isOfSkipped })
   if report.changes.isEmpty { lines.append("nothing to do") }
   if dryRun { return lines }
   lines.append("revision \(report.revision)")

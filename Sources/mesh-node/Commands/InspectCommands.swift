@@ -154,7 +154,10 @@ func statusLines(_ status: NodeStatus) -> [String] {
     lines += [""] + links.lines
   }
   if !status.notEnforced.isEmpty {
-    lines += ["", "Accepted, not enforced:"] + status.notEnforced.map { "  \(Terminal.clean($0))" }
+    let shown = 20
+    lines += ["", "Accepted, not enforced:"] + status.notEnforced.prefix(shown).map { "  \(Terminal.clean($0))" }
+    let more = status.notEnforced.count - shown
+    if more > 0 { lines.append("  and \(more) more: mesh-node get all -A -o wide") }
   }
   return lines
 }
