@@ -20,12 +20,15 @@ build: libraries ## build the programs into .build/release
 	swift build -c release --static-swift-stdlib --product mesh-node
 	swift build -c release --static-swift-stdlib --product BookinfoDemo
 
-test: libraries lint ## check the format, build, run all tests, then the tour
+test: libraries lint ## check the format, build, run all tests, the conformance cases and the tour
 	$(call say,building (debug; warnings are errors))
 	swift build --build-tests
 	$(call say,running the tests)
 	@# One test at a time: simulations would starve the tests that have deadlines on real clocks.
-	timeout --foreground 1800 swift test --skip-build --no-parallel
+	@mkdir -p .build
+	set -o pipefail; timeout --foreground 1800 swift test --skip-build --no-parallel | tee .build/tests.log
+	$(call say,counting Istio's and the Gateway API's own cases)
+	scripts/conformance $(DEBUG)/mesh-node .build/tests.log
 	$(call say,running the tour of three nodes: routing, faults and failover)
 	scripts/run-tour $(DEBUG)/mesh-node
 	$(call say,all passed)
