@@ -6,6 +6,8 @@ public struct ConfigChange: Codable, Sendable {
   /// Delete what `sources` name instead of writing it.
   public var deletesSources: Bool
   public var dryRun: Bool
+  /// Refuse the change for a warning as for an error; nil from nodes that do not know this.
+  public var isStrict: Bool?
   /// Make the configuration what it was at this revision; nothing else is given then.
   public var rollbackTo: UInt64?
   /// Namespace of objects that name none.
@@ -39,12 +41,14 @@ public struct ConfigChange: Codable, Sendable {
 
   public init(
     sources: [Source] = [], deletes: [ObjectName] = [], deletesSources: Bool = false, dryRun: Bool = false,
-    rollbackTo: UInt64? = nil, namespace: String, author: String, requestHigh: UInt64, requestLow: UInt64
+    isStrict: Bool = false, rollbackTo: UInt64? = nil, namespace: String, author: String, requestHigh: UInt64,
+    requestLow: UInt64
   ) {
     self.sources = sources
     self.deletes = deletes
     self.deletesSources = deletesSources
     self.dryRun = dryRun
+    self.isStrict = isStrict
     self.rollbackTo = rollbackTo
     self.namespace = namespace
     self.author = author

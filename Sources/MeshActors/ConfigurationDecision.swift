@@ -35,7 +35,7 @@ struct ConfigurationDecision {
     }
     if !change.deletesSources { problems += Self.conflicts(changeSet, control) }
     let findings = problems + plan.findings
-    let isAccepted = !findings.hasErrors
+    let isAccepted = !findings.contains { $0.severity >= (change.isStrict == true ? .warning : .error) }
     puts =
       isAccepted
       ? plan.changes.filter { $0.action == .created || $0.action == .updated }

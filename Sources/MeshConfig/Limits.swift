@@ -16,6 +16,8 @@ public enum ConfigLimits {
   public static let documentsMax = 20_000
   /// Findings kept for one document, and errors of one source before the rest of it is left unread.
   public static let findingsMax = 500
+  /// Names of one namespace that are compared for a hint; among more there is none.
+  static let hintCandidatesMax = 500
   /// Warnings and remarks kept for one change set; what follows is left out, and that is said.
   public static let remarksMax = 5_000
   /// Bytes of a user's regular expression (Istio's own limit).

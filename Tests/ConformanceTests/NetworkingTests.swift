@@ -83,6 +83,16 @@ struct NetworkingTests {
     expectShares(try mesh.visitor().versions(300), thirds, "destination-rule-all")
   }
 
+  @Test func `a subset that no rule defines is answered 503 NC until a rule defines it`() throws {
+    try mesh.use("virtual-service-all-v1")
+    #expect(try mesh.visitor().get("/api/v1/products/0").status == 503)
+    _ = try eventually("the access log says NC") {
+      mesh.accessLog(1, "GET /details/0", "\" 503 NC cluster_not_found").isEmpty ? nil : true
+    }
+    try mesh.apply(["destination-rule-all"])
+    #expect(try mesh.visitor().get("/api/v1/products/0").status == 200)
+  }
+
   @Test func `a subset without endpoints is answered 503 UH`() throws {
     try mesh.use("destination-rule-all", "virtual-service-details-v2")
     #expect(try mesh.visitor().get("/api/v1/products/0").status == 503)

@@ -205,16 +205,27 @@ import Testing
 
   private let settings = ReferenceRules.Settings()
 
-  @Test func `a route to a subset that no rule defines is refused`() throws {
+  @Test func `a route to a subset that no rule defines is a warning that names the nearest`() throws {
     let rule = Fixture.object("DestinationRule", "r", spec: "host: a\nsubsets: [{name: v1}]")
     let routes = Fixture.object(
       "VirtualService", "v", spec: "hosts: [a]\nhttp:\n- route: [{destination: {host: a, subset: v2}}]")
-    let plan = Plan(applying: Fixture.changeSet(routes), to: Fixture.stored(rule), settings: settings)
-    let finding = try #require(plan.findings.first { $0.severity == .error })
+    let known = ReferenceRules.Settings(registeredHosts: ["a.default.svc.cluster.local"])
+    let plan = Plan(applying: Fixture.changeSet(routes), to: Fixture.stored(rule), settings: known)
+    let finding = try #require(plan.findings.first { $0.code == "IST0101" && $0.path.hasSuffix("subset") })
+    #expect(finding.severity == .warning && !plan.hasErrors)
+    #expect(finding.hint?.hasPrefix("did you mean 'v1'?") == true)
     #expect(finding.path == "spec.http[0].route[0].destination.subset")
     #expect(finding.line == 9)
     let good = Fixture.object("VirtualService", "v", spec: "hosts: [a]\nhttp:\n- route: [{destination: {host: a, subset: v1}}]")
-    #expect(!Plan(applying: Fixture.changeSet(good + rule), to: [], settings: settings).hasErrors)
+    #expect(Plan(applying: Fixture.changeSet(good + rule), to: [], settings: known).findings.isEmpty)
+  }
+
+  @Test func `the hint for a host names the nearest in its namespace`() throws {
+    let routes = Fixture.object("VirtualService", "v", spec: "hosts: [a]\nhttp:\n- route: [{destination: {host: reveiws}}]")
+    let known = ["reviews.default.svc.cluster.local", "ratings.default.svc.cluster.local", "reveiws.other.svc.cluster.local"]
+    let plan = Plan(applying: Fixture.changeSet(routes), to: [], settings: .init(registeredHosts: Set(known)))
+    let hint = try #require(plan.findings.first { $0.code == "IST0101" }?.hint)
+    #expect(hint.hasPrefix("did you mean 'reviews.default.svc.cluster.local'?"))
   }
 
   @Test func `a route to an unknown host is a warning that names it`() {
@@ -258,12 +269,15 @@ import Testing
     #expect(plan.changes[1].difference.filter { !$0.hasPrefix(" ") } == ["-  host: b", "+  host: c"])
   }
 
-  @Test func `deleting a subset that a route needs is refused`() {
+  @Test func `deleting a subset that a route needs is a warning that names the route`() {
     let state = Fixture.stored(
       Fixture.object("DestinationRule", "r", spec: "host: a\nsubsets: [{name: v1}]")
         + Fixture.object("VirtualService", "v", spec: "hosts: [a]\nhttp:\n- route: [{destination: {host: a, subset: v1}}]"))
     let key = ObjectKey(kind: .destinationRule, namespace: "default", name: "r")
-    #expect(Plan(deleting: [key], from: state, settings: settings).hasErrors)
+    let known = ReferenceRules.Settings(registeredHosts: ["a.default.svc.cluster.local"])
+    let plan = Plan(deleting: [key], from: state, settings: known)
+    #expect(!plan.hasErrors)
+    #expect(plan.findings.map(\.object) == ["VirtualService default/v"])
     let route = ObjectKey(kind: .virtualService, namespace: "default", name: "v")
     #expect(!Plan(deleting: [route], from: state, settings: settings).hasErrors)
     let missing = ObjectKey(kind: .gateway, namespace: "default", name: "none")

@@ -13,6 +13,7 @@ extension ProcessTests {
       try folders(cluster)
       try dryRun(cluster)
       try notEnforced(cluster)
+      try warnings(cluster)
       try circle(cluster)
     }
 
@@ -101,6 +102,27 @@ extension ProcessTests {
       #expect(try cluster.status("n1").notEnforced.count == 1)
       #expect(try cluster.command(["delete", "wasmplugin", "idle", "--wait"]).status == 0)
       #expect(try cluster.status("n1").notEnforced.isEmpty)
+    }
+
+    private func warnings(_ cluster: TestCluster) throws {
+      let rule = """
+        apiVersion: networking.istio.io/v1
+        kind: VirtualService
+        metadata: { name: to-nowhere }
+        spec:
+          hosts: [details]
+          http:
+            - route: [{ destination: { host: detials, subset: v1 } }]
+
+        """
+      let file = try path("warned.yaml", rule, cluster)
+      let place = "\(file):7:32: warning [IST0101]: VirtualService default/to-nowhere spec.http[0].route[0].destination.host: "
+      let refused = try cluster.command(["apply", "-f", file, "--strict"])
+      #expect(refused.status == 1 && refused.errors.contains("refused: 1 warning; nothing was changed"), "\(refused)")
+      #expect(refused.errors.contains(place + "no service is known as detials.default.svc.cluster.local"), "\(refused)")
+      let accepted = try cluster.command(["apply", "-f", file])
+      #expect(accepted.status == 0 && (accepted.output + accepted.errors).contains(place), "\(accepted)")
+      #expect(try cluster.command(["delete", "vs", "to-nowhere"]).status == 0)
     }
 
     private func circle(_ cluster: TestCluster) throws {

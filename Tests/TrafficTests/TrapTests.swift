@@ -325,6 +325,8 @@ import Traffic
     #expect(try plan(new).outcome == .noCluster(destination: 0, isGatewayAPI: true))
     let old = try mesh(Self.http("{route: [{destination: {host: nobody}}]}"))
     #expect(try plan(old).outcome == .noCluster(destination: 0, isGatewayAPI: false))
+    let subset = try mesh(Self.http("{route: [{destination: {host: reviews, subset: v9}}]}"))
+    #expect(try plan(subset).outcome == .noCluster(destination: 0, isGatewayAPI: false))
   }
 }
 

@@ -3,6 +3,7 @@ enum VirtualServiceAnalysis {
   static let analyzers = [
     Analyzer("virtualservice.GatewayAnalyzer", "gateways that do not exist or do not serve the hosts", gateways),
     Analyzer("virtualservice.DestinationHostAnalyzer", "destinations whose host or port does not exist", destinations),
+    Analyzer("virtualservice.DestinationRuleAnalyzer", "destinations whose subset no DestinationRule defines", subsets),
     Analyzer("virtualservice.ConflictingMeshGatewayHostsAnalyzer", "several rule sets for one host of the mesh", meshHosts),
     Analyzer(
       "virtualservice.JWTClaimRouteAnalyzer", "routing by token claims where nothing verifies tokens", .workloads, claims),
@@ -95,6 +96,27 @@ enum VirtualServiceAnalysis {
       }
     }
     ingressRules(input, &report)
+  }
+
+  @Sendable private static func subsets(_ input: AnalysisInput, _ report: inout AnalysisReport) {
+    var defined: [String: Set<String>] = [:]
+    for rule in input.all("DestinationRule") {
+      let host = HostName.resolve(rule.spec["host"].text ?? "", namespace: rule.namespace, domain: input.domain)
+      defined[host, default: []].formUnion(rule.spec["subsets"].items.compactMap { $0["name"].text })
+    }
+    let wildcards = defined.keys.filter { $0.hasPrefix("*") }.sorted()
+    for service in input.all("VirtualService") {
+      for destination in destinations(of: service) {
+        guard let subset = destination.tree["subset"].text, !subset.isEmpty else { continue }
+        let name = destination.tree["host"].text ?? ""
+        let host = HostName.resolve(name, namespace: service.namespace, domain: input.domain)
+        let rules = [host] + wildcards.filter { HostName.covers($0, host) }
+        if rules.contains(where: { defined[$0]?.contains(subset) == true }) { continue }
+        report.add(
+          .referenceNotFound, service, at: destination.path / "subset",
+          "no DestinationRule for '\(name)' defines the subset '\(subset)'")
+      }
+    }
   }
 
   /// Rules of the mesh for a host do not act on what a gateway sends to it.

@@ -55,18 +55,26 @@ public enum ReferenceRules {
     private let settings: Settings
     private var hosts: Set<String>
     private var wildcardHosts: [String] = []
+    /// First labels of hosts by the rest of the name, for hints.
+    private var neighbours: [Substring: [String]] = [:]
     /// Hosts that the servers of a Gateway name, without namespaces.
     private var gateways: [String: [String]] = [:]
     private var delegates: Set<String> = []
     /// Subset names by host of the rule.
     private var subsets: [String: Set<String>] = [:]
+    /// Those hosts that are wildcards.
+    private var wildcardRules: [String] = []
 
     init(_ objects: [MeshObject], settings: Settings) {
       self.settings = settings
       hosts = Set(settings.registeredHosts.map { $0.lowercased() })
       for object in objects { add(object) }
       wildcardHosts = hosts.filter { $0.hasPrefix("*") }.sorted()
+      wildcardRules = subsets.keys.filter { $0.hasPrefix("*") }.sorted()
+      for host in hosts { neighbours[Self.rest(host), default: []].append(String(host.prefix { $0 != "." })) }
     }
+
+    private static func rest(_ host: String) -> Substring { host.drop { $0 != "." } }
 
     private mutating func add(_ object: MeshObject) {
       let key = object.key
@@ -91,8 +99,7 @@ public enum ReferenceRules {
       case .virtualService(let service): return problems(of: service, namespace)
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
-        if isKnown(host) { return [] }
-        return [warning(Finding.Code.unknownRuleHost, .spec / "host", "no service is known as \(host)")]
+        return isKnown(host) ? [] : [unknown(host, Finding.Code.unknownRuleHost, .spec / "host")]
       default: return []
       }
     }
@@ -102,9 +109,25 @@ public enum ReferenceRules {
       return hosts.contains(host) || wildcardHosts.contains { HostName.covers($0, host) }
     }
 
-    private func warning(_ code: String, _ path: FieldPath, _ reason: String) -> Problem {
-      let hint = "it may be registered later; until then requests get 503"
-      return Problem(severity: .warning, code: code, path: path, reason: reason, hint: hint)
+    private func unknown(_ host: String, _ code: String, _ path: FieldPath) -> Problem {
+      Problem(
+        severity: .warning, code: code, path: path, reason: "no service is known as \(host)",
+        hint: (nearest(to: host).map { "did you mean '\($0)'? " } ?? "")
+          + "it may be registered later; until then requests get 503")
+    }
+
+    /// The known host that differs least in its first label.
+    private func nearest(to host: String) -> String? {
+      let rest = Self.rest(host)
+      guard let labels = neighbours[rest], labels.count <= ConfigLimits.hintCandidatesMax else { return nil }
+      return Spelling.nearest(to: String(host.prefix { $0 != "." }), among: labels).map { $0 + rest }
+    }
+
+    /// Subsets that rules define for a host, sorted.
+    private func subsets(of host: String) -> [String] {
+      var names = subsets[host] ?? []
+      for rule in wildcardRules where HostName.covers(rule, host) { names.formUnion(subsets[rule] ?? []) }
+      return names.sorted()
     }
 
     private func problems(of service: VirtualService, _ namespace: String) -> [Problem] {
@@ -161,20 +184,18 @@ public enum ReferenceRules {
 
     private func problems(of destination: VirtualService.Destination, _ namespace: String, _ path: FieldPath) -> [Problem] {
       let host = HostName.resolve(destination.host, namespace: namespace, domain: settings.domain)
-      if let subset = destination.subset {
-        let defined = subsets.filter { HostName.covers($0.key, host) }.reduce(into: Set<String>()) { $0.formUnion($1.value) }
-        if !defined.contains(subset) {
-          let nearest = Spelling.nearest(to: subset, among: defined.sorted()).map { "did you mean '\($0)'? " } ?? ""
-          return [
-            Problem(
-              severity: .error, code: Finding.Code.referenceNotFound, path: path / "subset",
-              reason: "no DestinationRule for \(host) defines the subset '\(subset)'",
-              hint: nearest + "apply the DestinationRule first or together with this object")
-          ]
-        }
-      }
-      if isKnown(host) { return [] }
-      return [warning(Finding.Code.referenceNotFound, path / "host", "no service is known as \(host)")]
+      guard isKnown(host) else { return [unknown(host, Finding.Code.referenceNotFound, path / "host")] }
+      guard let subset = destination.subset else { return [] }
+      let defined = subsets(of: host)
+      if defined.contains(subset) { return [] }
+      let nearest = Spelling.nearest(to: subset, among: defined).map { "did you mean '\($0)'? " }
+      let others = defined.isEmpty ? "" : "its subsets are \(defined.joined(separator: ", ")); "
+      return [
+        Problem(
+          severity: .warning, code: Finding.Code.referenceNotFound, path: path / "subset",
+          reason: "no DestinationRule for \(host) defines the subset '\(subset)'",
+          hint: (nearest ?? others) + "until one does, requests get 503")
+      ]
     }
   }
 }

@@ -12,7 +12,7 @@ extension AdminRoutes {
     try await change(
       ConfigChange(
         sources: request.sources.map { ConfigChange.Source(name: $0.name, text: $0.text) }, dryRun: request.dryRun,
-        namespace: request.namespace, author: author, requestHigh: .random(in: .min ... .max),
+        isStrict: request.strict, namespace: request.namespace, author: author, requestHigh: .random(in: .min ... .max),
         requestLow: .random(in: .min ... .max)),
       wait: request.wait && !request.dryRun, milliseconds: request.timeoutMilliseconds)
   }
@@ -38,9 +38,12 @@ extension AdminRoutes {
     let deadline = started + .milliseconds(max(1, min(milliseconds, 600_000)))
     let reply = try await node.configuration.submit(change, deadline: deadline)
     guard reply.isAccepted else {
-      let errors = reply.findings.filter { $0.severity == "error" }.count
+      let counts = ["error", "warning"].compactMap { level -> String? in
+        let count = reply.findings.filter { $0.severity == level }.count
+        return count == 0 || level == "warning" && change.isStrict != true ? nil : "\(count) \(level)\(count == 1 ? "" : "s")"
+      }
       throw AdminFailure(
-        code: "invalid", message: "refused: \(errors) error\(errors == 1 ? "" : "s"); nothing was changed",
+        code: "invalid", message: "refused: \(counts.joined(separator: ", ")); nothing was changed",
         findings: reply.findings.map(FindingInfo.init))
     }
     var report = ApplyReport(

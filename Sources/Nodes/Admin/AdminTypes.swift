@@ -136,14 +136,19 @@ public struct ConfigSource: Codable, Sendable, Hashable {
 public struct ApplyRequest: Codable, Sendable {
   public var sources: [ConfigSource]
   public var dryRun: Bool
+  /// Refuse the change for a warning, too.
+  public var strict: Bool
   /// Wait until every live node serves the revision.
   public var wait: Bool
   public var timeoutMilliseconds: Int
   /// Namespace of objects that name none.
   public var namespace: String
-  public init(sources: [ConfigSource], dryRun: Bool, wait: Bool, timeoutMilliseconds: Int, namespace: String) {
+  public init(
+    sources: [ConfigSource], dryRun: Bool, strict: Bool = false, wait: Bool, timeoutMilliseconds: Int, namespace: String
+  ) {
     self.sources = sources
     self.dryRun = dryRun
+    self.strict = strict
     self.wait = wait
     self.timeoutMilliseconds = timeoutMilliseconds
     self.namespace = namespace
@@ -192,7 +197,7 @@ public struct ObjectChange: Codable, Sendable, Hashable {
 public struct FindingInfo: Codable, Sendable, Hashable {
   /// error, warning or info.
   public var level: String
-  /// Istio's code where there is one.
+  /// Istio's analyzer code, or one of ours (`MESH…`).
   public var code: String
   public var file: String
   public var line: Int

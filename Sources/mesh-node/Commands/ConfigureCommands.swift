@@ -21,6 +21,7 @@ extension Command {
         "a file, a folder of *.yaml, *.yml and *.json files, or - for standard input; repeatable"),
       .flag("wait", "return when every live node serves the change, and name those that do not"),
       .flag("dry-run", "validate and show what would change, without changing it"),
+      .flag("strict", "refuse the change for a warning as for an error"),
       timeoutOption, namespaceOption,
     ]
   ) { arguments in
@@ -30,7 +31,7 @@ extension Command {
     let timeout = try arguments.duration("timeout", default: .seconds(10))
     let request = ApplyRequest(
       sources: try ConfigSources.read(arguments.allValues("filename")), dryRun: arguments.flag("dry-run"),
-      wait: arguments.flag("wait"), timeoutMilliseconds: Int(timeout.inMilliseconds),
+      strict: arguments.flag("strict"), wait: arguments.flag("wait"), timeoutMilliseconds: Int(timeout.inMilliseconds),
       namespace: arguments.value("namespace") ?? "default")
     let report = try AdminClient(arguments).post("/v1/apply", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
     try show(report, as: arguments.format) { reportLines($0, dryRun: request.dryRun, waited: request.wait) }
@@ -160,7 +161,8 @@ func findingLines(_ findings: [FindingInfo]) -> [String] {
       finding.line > 0 ? "\(finding.file):\(finding.line):\(finding.column): " : finding.file.isEmpty ? "" : "\(finding.file): "
     let field = finding.field.isEmpty ? "" : "\(finding.field): "
     let hint = finding.hint.map { " (\($0))" } ?? ""
-    return "\(Terminal.clean(place))\(Terminal.state(finding.level)): \(Terminal.clean(field + finding.message + hint))"
+    let head = "\(Terminal.state(finding.level)) [\(finding.code)]"
+    return "\(Terminal.clean(place))\(head): \(Terminal.clean(field + finding.message + hint))"
   }
 }
 
