@@ -6,7 +6,7 @@ RELEASE := .build/release
 FORMATTED := Sources Tests Package.swift
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test tour rolling clients bench counts bench-compile bench-cluster chaos conformance build simulate mutations lint format libraries clean
+.PHONY: help demo test tour rolling clients bench counts bench-compile bench-actors bench-cluster chaos conformance build simulate mutations lint format libraries clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -51,6 +51,11 @@ counts: build ## check what a request costs in instructions, system calls and al
 bench-compile: libraries ## what changes of a mesh of 1,000 services and 10,000 endpoints cost until they are served
 	swift build -c release --static-swift-stdlib --product bench-compile
 	$(RELEASE)/bench-compile
+
+bench-actors: libraries ## remote calls beside Erlang over TLS and gRPC: QUICK=1, ONLY=name, OUTPUT=json, WRITE=file
+	swift build -c release --static-swift-stdlib --product bench-actors
+	python3 Tests/BenchActors/bench.py $(RELEASE)/bench-actors $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)") \
+	  $(if $(OUTPUT),-o $(OUTPUT)) $(if $(WRITE),--write $(WRITE))
 
 bench-cluster: build ## membership beside serf, consensus beside etcd (root)
 	python3 Tests/RealProcesses/cluster_bench.py $(RELEASE)/mesh-node

@@ -96,6 +96,9 @@ let package = Package(
       name: "bench-compile", dependencies: ["MeshConfig", "Primitives", "Proxy"], path: "Tests/BenchCompile",
       swiftSettings: strict),
     .executableTarget(
+      name: "bench-actors", dependencies: ["Primitives", "Transport"], path: "Tests/BenchActors",
+      exclude: ["Peers", "bench.py"], swiftSettings: strict),
+    .executableTarget(
       name: "mesh-load", dependencies: ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux"], path: "Tests/Load",
       swiftSettings: strict),
     .executableTarget(

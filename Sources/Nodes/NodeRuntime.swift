@@ -256,6 +256,7 @@ actor NodeRuntime {
       let view = cluster.view
       tell(before, view)
       before = view
+      if change.contains(.members) { system.update(gone: Set(view.members.filter { !$0.state.isLive }.map(\.name))) }
       if !change.isDisjoint(with: [.objects, .registry, .members, .trust]) { await snapshots.refresh() }
       if view.heldRoles.contains(.configuration), view.control.revision == .zero, !isSeeding { seedConfiguration() }
     }

@@ -75,6 +75,19 @@ final class PairedCarrier: FrameCarrier {
     }
   }
 
+  /// Connects both ends anew, by another link.
+  func mend() {
+    let other = state.withLock { $0.other }
+    for end in [self, other].compactMap({ $0 }) {
+      end.queue.sync {
+        end.state.withLock { state in
+          state.isOpen = true
+          state.link += 1
+        }
+      }
+    }
+  }
+
   func onFrame(_ kinds: [FrameKind], _ handler: @escaping @Sendable (LinkPeer, Frame) -> Void) {
     state.withLock { state in
       for kind in kinds { state.frames[kind] = handler }

@@ -34,4 +34,11 @@ public enum CallLimits {
   public static let mailboxPerCallerMax = 256
   /// Calls of concurrent targets running in one actor.
   public static let concurrentMax = 256
+
+  /// Watches kept on this node: watchers times what each watches.
+  public static let watchesMax = 16_384
+  /// Actors of one peer watched from here, and actors here watched on one link.
+  public static let watchesPerPeerMax = 1_024
+  /// Actors here watched by all peers together; each takes about 200 bytes.
+  public static let watchesServedMax = 65_536
 }

@@ -153,6 +153,15 @@ final class CallSession: Sendable {
   /// Whether nothing would be lost with it: no calls, and no route that the peer counts on.
   var isIdle: Bool { state.withLock { $0.pending.isEmpty && $0.running.isEmpty && $0.routesIn.isEmpty } }
 
+  /// Fails every call that waits, because the cluster has given the peer up, though the link may not know it yet.
+  func giveUp(_ reason: String) {
+    let waiting = state.withLock { state in
+      defer { state.pending = [:] }
+      return state.pending
+    }
+    for continuation in waiting.values { continuation.resume(returning: .failure(.unreachable(peer.node, reason))) }
+  }
+
   /// Fails every call that waits and cancels every call that runs, once.
   func close(_ reason: String) {
     let (waiting, running) = state.withLock { state in

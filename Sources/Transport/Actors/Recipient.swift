@@ -4,14 +4,17 @@ import Primitives
 /// A local actor as remote calls see it: its mailbox, the targets of its type, and how to run one of them.
 final class Recipient: Sendable {
   let mailbox = Mailbox()
+  /// Tells this actor from others that had its name before or in another process; never zero.
+  let life: UInt64
   private let targets: [String: MeshTarget]
   private let mayCall: @Sendable (MeshTarget, NodeName) -> Bool
   private let run: @Sendable (MeshTarget, inout MeshInvocationDecoder, MeshResultHandler) async throws -> Void
   private let find: @Sendable () -> (any DistributedActor)?
 
   /// Holds the actor weakly: who made it keeps it.
-  init<Act: MeshActor>(_ actor: Act, system: SocketActorSystem) {
+  init<Act: MeshActor>(_ actor: Act, life: UInt64, system: SocketActorSystem) {
     Act.checkTargets()
+    self.life = life
     targets = Dictionary(Act.targets.map { ($0.signature.identifier, $0) }, uniquingKeysWith: { first, _ in first })
     mayCall = { Act.authorize($0, caller: $1) }
     find = { [weak actor] in actor }

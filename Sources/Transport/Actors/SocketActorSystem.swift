@@ -19,24 +19,35 @@ public final class SocketActorSystem: DistributedActorSystem {
   private let recorder: TargetRecorder?
   private let deadlines = DeadlineQueue()
   private let counters = CallCounters()
+  private let actors = ActorRegistry()
+  private let watches: WatchTable
   private let state = Mutex(State())
 
   private struct State {
-    var recipients: [String: Recipient] = [:]
     var sessions: [LinkID: CallSession] = [:]
-    var unnamed: UInt64 = 0
+    var nextWatch: UInt64 = 0
     var isShutDown = false
   }
 
   /// Attaches to the carrier, which must not have started.
   public convenience init(carrier: any FrameCarrier) { self.init(carrier: carrier, recorder: nil) }
 
-  init(carrier: any FrameCarrier, recorder: TargetRecorder?) {
+  init(
+    carrier: any FrameCarrier, recorder: TargetRecorder?,
+    pause: @escaping @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
+  ) {
     node = carrier.localNode
     self.carrier = carrier
     self.recorder = recorder
+    watches = WatchTable(carrier: carrier, life: { [actors] in actors.life(of: $0) }, pause: pause)
     carrier.onFrame([.request, .reply, .cancel, .route]) { [weak self] peer, frame in self?.receive(frame, from: peer) }
-    carrier.onLinkClosed { [weak self] peer, reason in self?.closeSession(peer.link, reason) }
+    carrier.onFrame([.watch, .watching, .terminated, .unwatch]) { [weak self] peer, frame in
+      self?.receive(watch: frame, from: peer)
+    }
+    carrier.onLinkClosed { [weak self] peer, reason in
+      self?.closeSession(peer.link, reason)
+      self?.watches.linkClosed(peer)
+    }
   }
 
   /// Refuses new calls as `unavailable`, cancels those that run and fails those that wait.
@@ -48,6 +59,7 @@ public final class SocketActorSystem: DistributedActorSystem {
     }
     for session in sessions.values { session.close("this node is shutting down") }
     deadlines.stop()
+    watches.close()
   }
 
   // MARK: Actors
@@ -55,7 +67,7 @@ public final class SocketActorSystem: DistributedActorSystem {
   public func resolve<Act: DistributedActor>(id: MeshActorID, as actorType: Act.Type) throws -> Act?
   where Act.ID == MeshActorID {
     guard id.node == node else { return nil }
-    guard let found = state.withLock({ $0.recipients[id.name] })?.actor else {
+    guard let found = actors.recipient(id.name)?.actor else {
       throw MeshError(.unknownActor, "no actor '\(id.name)' lives on this node (\(node))")
     }
     guard let actor = found as? Act else {
@@ -66,26 +78,69 @@ public final class SocketActorSystem: DistributedActorSystem {
 
   public func assignID<Act: DistributedActor>(_ actorType: Act.Type) -> MeshActorID where Act.ID == MeshActorID {
     if let known = actorType as? any MeshActor.Type { return MeshActorID(node: node, name: known.name) }
-    return state.withLock { state in
-      state.unnamed &+= 1
-      return MeshActorID(node: node, name: "\(actorType)#\(state.unnamed)")
-    }
+    return MeshActorID(node: node, name: actors.unusedName(of: actorType))
   }
 
   public func actorReady<Act: DistributedActor>(_ actor: Act) where Act.ID == MeshActorID {
     // An actor that is no `MeshActor` has no list of targets: nobody can call it from elsewhere.
     guard let actor = actor as? any MeshActor else { return }
-    let recipient = Recipient(actor, system: self)
-    state.withLock { state in
-      precondition(
-        state.recipients[actor.id.name]?.actor == nil, "two actors named '\(actor.id.name)' cannot live on one node")
-      state.recipients[actor.id.name] = recipient
-    }
+    let recipient = Recipient(actor, life: actors.unusedLife(), system: self)
+    if let ended = actors.insert(recipient, as: actor.id.name) { watches.ended(actor.id, life: ended.life) }
   }
 
   public func resignID(_ id: MeshActorID) {
-    state.withLock { state in
-      if state.recipients[id.name]?.actor == nil { state.recipients[id.name] = nil }
+    let ended = actors.removeEnded(id.name)
+    // Another that has taken the name already keeps what it watches.
+    guard ended != nil || actors.recipient(id.name) == nil else { return }
+    watches.forget(.actor(id))
+    if let ended { watches.ended(id, life: ended.life) }
+  }
+
+  // MARK: Watches
+
+  /// Calls `told` once when the actor is gone, at once if it is gone already; see `LifecycleWatch` for what that means.
+  ///
+  /// - Throws: `overloaded` when too many are watched, `nodeUnreachable` when no address of its node is known.
+  public func watch(_ actor: MeshActorID, told: @escaping @Sendable (Termination) -> Void) throws(MeshError) -> ActorWatch {
+    let watch = state.withLock { state in
+      state.nextWatch &+= 1
+      return ActorWatch(actor: actor, number: state.nextWatch)
+    }
+    try watches.watch(actor, for: .closure(watch.number), told: told)
+    return watch
+  }
+
+  /// Takes a watch back: nobody is told of it unless that was already under way.
+  public func unwatch(_ watch: ActorWatch) { watches.unwatch(watch.actor, for: .closure(watch.number)) }
+
+  func watch(_ actor: MeshActorID, for watcher: Watcher, told: @escaping WatchTable.Told) throws(MeshError) {
+    try watches.watch(actor, for: watcher, told: told)
+  }
+
+  func unwatch(_ actor: MeshActorID, for watcher: Watcher) { watches.unwatch(actor, for: watcher) }
+
+  /// Takes the nodes that the cluster has given up: dead, or left. Whoever watches an actor there is told, and calls that wait
+  /// for a reply from there fail now, not when the link has been silent for long enough.
+  public func update(gone: Set<NodeName>) {
+    let new = watches.update(gone: gone)
+    guard !new.isEmpty else { return }
+    let sessions = state.withLock { $0.sessions.values.filter { new.contains($0.peer.node) } }
+    for session in sessions { session.giveUp("the cluster has given it up") }
+  }
+
+  private func receive(watch frame: Frame, from peer: LinkPeer) {
+    // What cannot be read is of a newer version, and costs that peer its watch only.
+    switch frame.kind {
+    case .watch:
+      if let request = try? WatchRequest(parsing: frame.body) { watches.receivedWatch(frame.id, request, from: peer) }
+    case .watching:
+      if let life = try? WatchedLife(parsing: frame.body).life { watches.receivedWatching(frame.id, life: life, from: peer) }
+    case .terminated:
+      if let termination = Termination(parsing: frame.body) {
+        watches.receivedTerminated(frame.id, termination, from: peer)
+      }
+    case .unwatch: watches.receivedUnwatch(frame.id, from: peer)
+    default: return
     }
   }
 
@@ -228,7 +283,7 @@ public final class SocketActorSystem: DistributedActorSystem {
     guard let route = session.route(head.route) else {
       throw MeshError(.unknownTarget, "route \(head.route) was not announced on this link")
     }
-    guard let recipient = state.withLock({ $0.recipients[route.actor] }), recipient.actor != nil else {
+    guard let recipient = actors.recipient(route.actor), recipient.actor != nil else {
       throw MeshError(.unknownActor, "no actor '\(route.actor)' lives on \(node)")
     }
     let caller = session.peer.node
@@ -275,7 +330,8 @@ public final class SocketActorSystem: DistributedActorSystem {
       callsServed: counters.callsServed.load(ordering: .relaxed),
       callsRefused: counters.callsRefused.load(ordering: .relaxed),
       unexpectedReplies: counters.unexpectedReplies.load(ordering: .relaxed),
-      lostReplies: counters.lostReplies.load(ordering: .relaxed))
+      lostReplies: counters.lostReplies.load(ordering: .relaxed),
+      watchesMade: watches.counts.made, watchesServed: watches.counts.served)
   }
 }
 
@@ -288,4 +344,7 @@ public struct CallStatistics: Hashable, Sendable, Codable {
   public var unexpectedReplies: UInt64
   /// Replies that found the queue to the caller full.
   public var lostReplies: UInt64
+  /// Watches kept now: made here, and made by peers of actors here.
+  public var watchesMade: Int
+  public var watchesServed: Int
 }

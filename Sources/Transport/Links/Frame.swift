@@ -42,6 +42,14 @@ public enum FrameKind: UInt8, CaseIterable, Sendable {
   case cancel = 34
   /// Names a recipient and target once, for the requests that follow on this link.
   case route = 35
+  /// Asks to be told when an actor is gone; its number is the asker's.
+  case watch = 36
+  /// The actor of that watch lives, and which life of it is watched.
+  case watching = 37
+  /// The actor of that watch is gone, and why.
+  case terminated = 38
+  /// The asker no longer wants to be told.
+  case unwatch = 39
 
   /// Bytes of one whole message of this kind, all fragments together.
   public var bodyBytesMax: Int {
@@ -56,8 +64,10 @@ public enum FrameKind: UInt8, CaseIterable, Sendable {
     case .lease: 65_536
     case .catchUp: 32 << 20
     case .request, .reply: CallLimits.bodyBytesMax
-    case .cancel: 0
+    case .cancel, .unwatch: 0
     case .route: 2_048
+    case .watch: 256
+    case .watching, .terminated: 8
     }
   }
 }

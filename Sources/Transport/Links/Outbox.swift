@@ -30,7 +30,7 @@ final class Outbox: Sendable {
 
   func send(_ frame: Frame) -> SendResult {
     let (result, shouldWake) = state.withLock { state -> (SendResult, Bool) in
-      let isNewCall = frame.kind == .request || frame.kind == .route
+      let isNewCall = [.request, .route, .watch].contains(frame.kind)
       guard !state.isClosed, !(state.isRetired && isNewCall) else { return (.closed, false) }
       let result = state.queues.append(frame)
       guard result == .queued else { return (result, false) }
