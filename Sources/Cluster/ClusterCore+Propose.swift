@@ -1,5 +1,6 @@
 import Consensus
 import Primitives
+import Synchronization
 import Transport
 
 extension ClusterCore {
@@ -39,31 +40,64 @@ extension ClusterCore {
 
   /// Proposes on this node and waits until the entry is applied here.
   nonisolated(nonsending) func proposeHere(_ command: Command, deadline: ContinuousClock.Instant) async throws -> Outcome {
-    let waiting = WaitingProposal()
-    return try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Outcome, any Error>) in
-      waiting.continuation = continuation
-      raft.propose(command) { [loop] result in
-        if let timer = waiting.timer { loop.cancel(timer) }
-        waiting.settle(result.map { $0.outcome ?? .unchanged(revision: .zero) })
-      }
-      guard waiting.continuation != nil else { return }
-      let left = max(.zero, ContinuousClock.now.duration(to: deadline))
-      waiting.timer = loop.schedule(after: left) { [weak self] in
-        let quorum = self?.lostQuorum(since: .now, deadline: .now)
-        let text = "a majority of the voters did not answer in time; the change may or may not come into force"
-        waiting.settle(.failure(MeshError(.timeout, quorum?.code == .noQuorum ? "\(text); \(quorum?.message ?? "")" : text)))
-      }
+    try await propose(command, at: nil, deadline: deadline).outcome()
+  }
+
+  /// Proposes on this node, which leads and holds the configuration role, and says where the change comes to stand.
+  func place(_ change: ChangeSet, deadline: ContinuousClock.Instant) throws -> PlacedProposal {
+    guard raft.isLeader, epoch(of: .configuration) == change.epoch else {
+      throw MeshError(.notHolder, "this node orders the configuration no more")
     }
+    return propose(.configuration(change), at: raft.nextPlace, deadline: deadline)
+  }
+
+  private func propose(_ command: Command, at place: LogIndex?, deadline: ContinuousClock.Instant) -> PlacedProposal {
+    let proposal = PlacedProposal(place: place ?? .zero)
+    let left = max(.zero, ContinuousClock.now.duration(to: deadline))
+    let timer = loop.schedule(after: left) { [weak self] in
+      let quorum = self?.lostQuorum(since: .now, deadline: .now)
+      let text = "a majority of the voters did not answer in time; the change may or may not come into force"
+      proposal.settle(.failure(MeshError(.timeout, quorum?.code == .noQuorum ? "\(text); \(quorum?.message ?? "")" : text)))
+    }
+    raft.propose(command, at: place) { [loop] result in
+      loop.cancel(timer)
+      proposal.settle(result.map { $0.outcome ?? .unchanged(revision: .zero) })
+    }
+    return proposal
   }
 }
 
-/// A proposal that someone waits for: settled once, by its outcome or by its deadline.
-private final class WaitingProposal {
-  var continuation: CheckedContinuation<Outcome, any Error>?
-  var timer: TimerToken?
+/// A proposal on its way through the log: settled once, by its outcome or by its deadline.
+public final class PlacedProposal: Sendable {
+  /// Where its entry stands, if it is decided; later changes may build on that.
+  public let place: LogIndex
+  private let state = Mutex(State())
+
+  private struct State {
+    var result: Result<Outcome, MeshError>?
+    var waiter: CheckedContinuation<Outcome, any Error>?
+  }
+
+  init(place: LogIndex) { self.place = place }
+
+  /// Waits until the entry is applied on this node. For one caller.
+  public func outcome() async throws -> Outcome {
+    try await withCheckedThrowingContinuation { continuation in
+      let result = state.withLock { state in
+        if state.result == nil { state.waiter = continuation }
+        return state.result
+      }
+      if let result { continuation.resume(with: result.mapError { $0 as any Error }) }
+    }
+  }
 
   func settle(_ result: Result<Outcome, MeshError>) {
-    continuation?.resume(with: result.mapError { $0 as any Error })
-    continuation = nil
+    let waiter = state.withLock { state in
+      guard state.result == nil else { return nil as CheckedContinuation<Outcome, any Error>? }
+      state.result = result
+      defer { state.waiter = nil }
+      return state.waiter
+    }
+    waiter?.resume(with: result.mapError { $0 as any Error })
   }
 }

@@ -5,7 +5,7 @@ import Transport
 
 /// Wires the drivers of membership, registry, consensus and roles to each other and to the links. Confined to the control
 /// loop.
-final class ClusterCore {
+final class ClusterCore: TurnHandler {
   let local: ClusterLocal
   let loop: EventLoop
   let links: LinkNetwork
@@ -27,6 +27,7 @@ final class ClusterCore {
   private var failure: String?
   private var pending: ClusterChange = []
   private var isPublishing = false
+  private var isReporting = false
   private var leaveWaiters: [CheckedContinuation<Void, Never>] = []
   /// The term in which the roles were last told that this node leads; nil while it does not.
   private var ledTerm: Term?
@@ -248,10 +249,17 @@ final class ClusterCore {
     return current
   }
 
-  func report(revisionServed: UInt64) throws {
+  func report(revisionServed: UInt64) {
     guard nodeRow.revisionServed != revisionServed else { return }
     nodeRow.revisionServed = revisionServed
-    try registry.publish(node: nodeRow)
+    guard !isReporting else { return }
+    isReporting = true
+    // For people who look: a signed row for each of many changes would cost every node more than the changes themselves.
+    loop.schedule(after: ClusterLimits.reportInterval) { [weak self] in
+      guard let self, !isStopped else { return }
+      isReporting = false
+      try? registry.publish(node: nodeRow)
+    }
   }
 
   func renewed(_ identity: NodeIdentity) throws {
@@ -286,10 +294,11 @@ final class ClusterCore {
   func leadershipChanged() {
     let term = raft.isLeader ? raft.status.term : nil
     if term != ledTerm {
-      // Another node may have led between two terms of this one: what was known of leases is then void.
-      if ledTerm != nil { roles.feed(RoleAssignmentInput.steppedDown) }
-      if term != nil { roles.feed(RoleAssignmentInput.becameLeader) }
+      let led = ledTerm
       ledTerm = term
+      // Another node may have led between two terms of this one: what was known of leases is then void.
+      if led != nil { roles.feed(RoleAssignmentInput.steppedDown) }
+      if term != nil { roles.feed(RoleAssignmentInput.becameLeader) }
     }
     publish(.raft)
   }
@@ -376,13 +385,20 @@ extension ClusterCore {
     pending.formUnion(change)
     guard !isPublishing else { return }
     isPublishing = true
-    loop.schedule(after: .zero) { [weak self] in
-      guard let self else { return }
-      isPublishing = false
-      let change = pending
-      pending = []
-      publishNow(change)
-    }
+    loop.atEndOfTurn(self)
+  }
+
+  func turnEnded() {
+    isPublishing = false
+    publishPending()
+  }
+
+  /// Publishes at once what changed: somebody is about to be told that it did.
+  func publishPending() {
+    guard !pending.isEmpty else { return }
+    let change = pending
+    pending = []
+    publishNow(change)
   }
 
   private func publishNow(_ change: ClusterChange) {

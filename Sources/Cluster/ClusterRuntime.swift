@@ -46,8 +46,10 @@ public actor ClusterRuntime {
 
   public nonisolated var view: ClusterView { publication.view }
 
-  /// What changed, coalesced: a slow reader sees one change that names everything since its last.
-  public nonisolated func changes() -> AsyncStream<ClusterChange> { publication.changes() }
+  /// What changed, coalesced: a slow reader sees one change that names everything since its last. Of what is not wanted nobody is told.
+  public nonisolated func changes(of wanted: ClusterChange = .all) -> AsyncStream<ClusterChange> {
+    publication.changes(of: wanted)
+  }
 
   /// The epoch under which this node may act at this very moment, or nil.
   public func epoch(of role: Role) -> RoleEpoch? { core.epoch(of: role) }
@@ -92,6 +94,12 @@ public actor ClusterRuntime {
     try await core.proposeHere(command, deadline: .now + limit)
   }
 
+  /// Puts a change into the log of this node, which has to lead Raft and hold the configuration role under the change's epoch. Returns
+  /// where it stands, before it is decided.
+  public func place(_ change: ChangeSet, within limit: Duration = .seconds(10)) throws -> PlacedProposal {
+    try core.place(change, deadline: .now + limit)
+  }
+
   public func publish(workload: WorkloadRow) throws { try core.publish(workload: workload) }
 
   public func withdraw(namespace: DNSLabel, name: DNSLabel) throws { try core.withdraw(namespace: namespace, name: name) }
@@ -100,7 +108,7 @@ public actor ClusterRuntime {
   public func signedRow(namespace: DNSLabel, name: DNSLabel) -> [UInt8]? { core.signedRow(namespace: namespace, name: name) }
 
   /// Tells the others what this node serves and trusts.
-  public func report(revisionServed: UInt64) throws { try core.report(revisionServed: revisionServed) }
+  public func report(revisionServed: UInt64) { core.report(revisionServed: revisionServed) }
 
   /// Uses a renewed certificate for links and rows from now on.
   public func renewed(_ identity: NodeIdentity) throws { try core.renewed(identity) }
@@ -172,7 +180,7 @@ public struct WallClock: Sendable {
 final class ClusterPublication: Sendable {
   private struct State {
     var view: ClusterView?
-    var watchers: [UInt64: AsyncStream<ClusterChange>.Continuation] = [:]
+    var watchers: [UInt64: (wanted: ClusterChange, continuation: AsyncStream<ClusterChange>.Continuation)] = [:]
     var nextWatcher: UInt64 = 0
   }
   private let state = Mutex(State())
@@ -188,18 +196,18 @@ final class ClusterPublication: Sendable {
   func publish(_ view: ClusterView, _ change: ClusterChange) {
     state.withLock { state in
       state.view = view
-      for continuation in state.watchers.values {
+      for (wanted, continuation) in state.watchers.values where !change.isDisjoint(with: wanted) {
         // The buffer holds one element; what was not read yet is joined to what comes in its place.
         if case .dropped(let unread) = continuation.yield(change) { continuation.yield(change.union(unread)) }
       }
     }
   }
 
-  func changes() -> AsyncStream<ClusterChange> {
+  func changes(of wanted: ClusterChange) -> AsyncStream<ClusterChange> {
     let (stream, continuation) = AsyncStream.makeStream(of: ClusterChange.self, bufferingPolicy: .bufferingNewest(1))
     let id = state.withLock { state in
       state.nextWatcher &+= 1
-      state.watchers[state.nextWatcher] = continuation
+      state.watchers[state.nextWatcher] = (wanted, continuation)
       return state.nextWatcher
     }
     // What happened before somebody asked is news to them.

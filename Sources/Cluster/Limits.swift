@@ -21,6 +21,8 @@ public enum ClusterLimits {
   static let stall: Duration = .seconds(5)
   /// How long a new gossip key is known before it is used for sending: many times what the log takes to reach everybody.
   static let keySpread: Duration = .seconds(5)
+  /// Between two reports of the revision that this node serves.
+  static let reportInterval: Duration = .milliseconds(250)
   /// Between two words of the leader to nodes that follow from outside; each change is told at once besides.
   static let headInterval: Duration = .seconds(1)
   /// Without a word for this long a follower knows no leader.

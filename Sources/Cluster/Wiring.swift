@@ -11,6 +11,7 @@ final class Wiring {
     RaftDriver.Outputs(
       send: { [self] message, node, isBulk in core?.send(.raft, isBulk ? .bulk : .urgent, message, to: node) },
       applied: { [self] entry in core?.applied(entry) },
+      settling: { [self] in core?.publishPending() },
       restored: { [self] in core?.restored() },
       leadershipChanged: { [self] in core?.leadershipChanged() },
       failed: { [self] text in core?.failed(text) },

@@ -20,6 +20,7 @@ public distributed actor ConfigActor: MeshActor {
   private let domain: String
   private var decoded = DecodedObjects()
   private var order = SubmissionOrder()
+  private var foresight = Foresight()
 
   public init(cluster: ClusterRuntime, domain: String, actorSystem: SocketActorSystem) {
     self.cluster = cluster
@@ -31,33 +32,97 @@ public distributed actor ConfigActor: MeshActor {
   ///
   /// Throws `notHolder` when this node may not act under the configuration role at this moment.
   public distributed func submit(_ change: ConfigChange) async throws -> ConfigReply {
-    if try !order.tryTake() { await withCheckedContinuation { order.wait($0) } }
-    defer { order.leave() }
-    return try await decideAndCommit(change)
-  }
-
-  private func decideAndCommit(_ change: ConfigChange) async throws -> ConfigReply {
-    // The state may move between reading and committing; the entry then says so, and everything is decided again.
+    // The state may come out other than it was foreseen; the entry then says so, and everything is decided again.
     for attempt in 0..<Self.attemptsMax {
-      guard let epoch = await cluster.epoch(of: .configuration) else { throw notHolder() }
-      let state = cluster.view.control
-      let decision = decide(change, on: state)
-      guard !change.dryRun, decision.reply.isAccepted, decision.changesAnything else { return decision.reply }
-      let entry = Consensus.ChangeSet(
-        puts: decision.puts, deletes: decision.deletes, expectedRevision: state.revision,
-        requestID: RequestID(high: change.requestHigh, low: change.requestLow &+ UInt64(attempt)), epoch: epoch,
-        author: change.author)
-      switch try await cluster.propose(.configuration(entry)) {
-      case .applied(let revision), .unchanged(let revision):
-        await reach(revision)
-        return decision.reply(at: revision.number)
-      case .conflict(let revision): await reach(revision)
-      case .staleEpoch: throw notHolder()
-      case .limit(let limit): throw MeshError(.tooLarge, "the configuration would pass a limit: \(limit)")
-      case .invalid(let reason): throw MeshError(.invalid, "the change contradicts the state: \(reason)")
+      switch try await handOver(change, attempt) {
+      case .answered(let reply): return reply
+      case .placed(let placed): if let reply = try await settle(placed) { return reply }
+      case .overtaken: continue
       }
     }
     throw MeshError(.conflict, "other changes kept coming first; try again", retryable: true)
+  }
+
+  private static let attemptsMax = 8
+
+  private enum HandedOver {
+    case answered(ConfigReply)
+    case placed(Placed)
+    case overtaken
+  }
+
+  private struct Placed {
+    let proposal: PlacedProposal
+    let decision: ConfigurationDecision
+    let generation: UInt64
+  }
+
+  /// Decides on a change, one after another, and puts it into the log behind those that are on their way.
+  private func handOver(_ change: ConfigChange, _ attempt: Int) async throws -> HandedOver {
+    if try !order.tryTake() { await withCheckedContinuation { order.wait($0) } }
+    defer { order.leave() }
+    let role = cluster.view.control.roles[.configuration]
+    guard role.holder == cluster.local.name else { throw notHolder() }
+    let decision = decide(change, on: foresight.base(cluster.view.control))
+    guard !change.dryRun, decision.reply.isAccepted else { return .answered(decision.reply) }
+    // That nothing changes is decided by the log as well: only so is it known that no other holder has changed it meanwhile.
+    let entry = Consensus.ChangeSet(
+      puts: decision.puts, deletes: decision.deletes, expectedRevision: LogIndex(decision.reply.revision),
+      requestID: RequestID(high: change.requestHigh, low: change.requestLow &+ UInt64(attempt)), epoch: role.epoch,
+      author: change.author)
+    guard cluster.view.raft.duty == .leader else {
+      return try await commit(entry).map { .answered(decision.reply(at: $0.number)) } ?? .overtaken
+    }
+    let proposal = try await cluster.place(entry)
+    let generation = foresight.note(entry, at: proposal.place, over: cluster.view.control)
+    return .placed(Placed(proposal: proposal, decision: decision, generation: generation))
+  }
+
+  /// Waits until a change stands; nil when it has to be decided again.
+  private func settle(_ placed: Placed) async throws -> ConfigReply? {
+    do {
+      let outcome = try await placed.proposal.outcome()
+      guard let revision = try revision(of: outcome) else {
+        startAfresh()
+        return nil
+      }
+      let isForeseen = revision == placed.proposal.place || !placed.decision.changesAnything
+      if isForeseen { foresight.settle(placed.generation) } else { startAfresh() }
+      await reach(revision)
+      return placed.decision.reply(at: revision.number)
+    } catch let error as MeshError where error.code == .conflict {
+      startAfresh()
+      return nil
+    } catch {
+      startAfresh()
+      throw error
+    }
+  }
+
+  /// Something did not come as foreseen. What was decided on it is refused by the log; what comes next is decided on what is there.
+  private func startAfresh() {
+    foresight.forget()
+    decoded = DecodedObjects()
+  }
+
+  /// Commits through another node that leads Raft: where an operator has moved the role away from the leader.
+  private func commit(_ entry: Consensus.ChangeSet) async throws -> LogIndex? {
+    let outcome = try await cluster.propose(.configuration(entry))
+    let revision = try revision(of: outcome)
+    if case .conflict(let current) = outcome { await reach(current) }
+    if let revision { await reach(revision) }
+    return revision
+  }
+
+  /// The revision that holds the change; nil when it was decided on another one.
+  private func revision(of outcome: Outcome) throws -> LogIndex? {
+    switch outcome {
+    case .applied(let revision), .unchanged(let revision): return revision
+    case .conflict: return nil
+    case .staleEpoch: throw notHolder()
+    case .limit(let limit): throw MeshError(.tooLarge, "the configuration would pass a limit: \(limit)")
+    case .invalid(let reason): throw MeshError(.invalid, "the change contradicts the state: \(reason)")
+    }
   }
 
   private func decide(_ change: ConfigChange, on state: ControlState) -> ConfigurationDecision {
@@ -75,12 +140,10 @@ public distributed actor ConfigActor: MeshActor {
     return ProposalReply(try await cluster.proposeHere(decoded))
   }
 
-  private static let attemptsMax = 8
-
   /// Waits until this node has applied what the leader has, so that the next change is decided on it.
   private func reach(_ revision: LogIndex) async {
     guard cluster.view.control.revision < revision else { return }
-    for await _ in cluster.changes() where cluster.view.control.revision >= revision { return }
+    for await _ in cluster.changes(of: .objects) where cluster.view.control.revision >= revision { return }
   }
 
   private var references: ReferenceRules.Settings {

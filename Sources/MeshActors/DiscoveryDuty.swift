@@ -18,7 +18,7 @@ public actor DiscoveryDuty {
 
   /// Gives every host without an address one, for ever. Does nothing unless this node holds the role.
   public func allocateAddresses(for hosts: [String]) async throws {
-    guard let epoch = await cluster.epoch(of: .discovery) else { return }
+    guard cluster.view.heldRoles.contains(.discovery), let epoch = await cluster.epoch(of: .discovery) else { return }
     let allocations = cluster.view.control.freeAddresses(for: hosts)
     guard !allocations.isEmpty else { return }
     _ = try await cluster.propose(.allocateAddresses(allocations, epoch: epoch))

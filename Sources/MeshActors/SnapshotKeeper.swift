@@ -183,7 +183,7 @@ public actor SnapshotKeeper {
         snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot),
         options: layout.options(for: snapshot.settings)))
     serving = Serving(snapshot: snapshot, listeners: result.listeners, findings: findings, notEnforced: decoded.notEnforced)
-    try? await cluster.report(revisionServed: snapshot.revision)
+    await cluster.report(revisionServed: snapshot.revision)
     servedRegistry = view.registry
     for (id, waiter) in waiters where isServed(waiter.awaited) {
       waiters[id] = nil

@@ -1,6 +1,6 @@
 import Transport
 
-/// Lets one change after another be decided and committed, in the order of arrival.
+/// Lets one change after another be decided and put into the log, in the order of arrival.
 ///
 /// An actor is free for others while it awaits; changes that read the same state would overtake and refuse each other.
 struct SubmissionOrder {

@@ -24,7 +24,7 @@ actor LastKnown {
   func run() async {
     await withDiscardingTaskGroup { group in
       group.addTask {
-        await self.follow([.objects, .trust, .roles, .addresses], pause: .milliseconds(50)) { await self.saveControl() }
+        await self.follow([.objects, .trust, .roles, .addresses], pause: .milliseconds(250)) { await self.saveControl() }
       }
       group.addTask { await self.follow(.registry, pause: .seconds(1)) { await self.saveRows() } }
     }
@@ -33,7 +33,7 @@ actor LastKnown {
   private nonisolated func follow(
     _ wanted: ClusterChange, pause: Duration, _ save: @Sendable () async -> Void
   ) async {
-    for await change in cluster.changes() where !change.isDisjoint(with: wanted) {
+    for await _ in cluster.changes(of: wanted) {
       await save()
       do { try await Task.sleep(for: pause) } catch { return }
     }

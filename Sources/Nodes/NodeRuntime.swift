@@ -280,7 +280,7 @@ actor NodeRuntime {
 
   /// Apart from `followCluster`: a write that waits for the voters must not delay the news of a dead node.
   private func allocateAddresses() async {
-    for await change in cluster.changes() where !change.isDisjoint(with: [.objects, .registry, .roles]) {
+    for await _ in cluster.changes(of: [.objects, .registry, .roles]) {
       guard let snapshot = await snapshots.serving?.snapshot else { continue }
       let hosts = snapshot.services.filter(\.addresses.isEmpty).map(\.host)
       do { try await discovery.allocateAddresses(for: hosts) } catch { log.warning("allocating service addresses: \(error)") }

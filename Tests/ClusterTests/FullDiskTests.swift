@@ -71,7 +71,7 @@ struct FullDiskTests {
       loop: loop, local: local, cluster: ClusterTag(clusterName: "c"), configuration: ClusterConfiguration(voters: [local]),
       storage: storage, seed: 1,
       outputs: RaftDriver.Outputs(
-        send: { _, _, _ in }, applied: { _ in }, restored: {}, leadershipChanged: { log.add("leadership") },
+        send: { _, _, _ in }, applied: { _ in }, settling: {}, restored: {}, leadershipChanged: { log.add("leadership") },
         failed: { _ in log.add("failed") }, recovered: { log.add("recovered") }))
     let bound = LoopBound(driver, on: loop)
     func propose(_ name: String, bytes: Int) {

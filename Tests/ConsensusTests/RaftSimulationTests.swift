@@ -80,6 +80,8 @@ struct RaftSimulationTests {
       Set(Role.allCases.flatMap { cluster.holders(of: $0) }).count == 3
     }
     #expect(isSpread, "seed \(seed)")
+    // A leader that has just begun waits for leases that it knows nothing of.
+    cluster.run(for: .seconds(2))
     let leader = try #require(cluster.leader)
     let (role, victim) = try #require(
       Role.allCases.compactMap { role in cluster.holders(of: role).first.map { (role, $0) } }.first { $0.1 != leader })

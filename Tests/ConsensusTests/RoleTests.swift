@@ -5,7 +5,7 @@ import Testing
 struct RoleAssignmentTests {
   /// A leader's assignment whose proposals are applied at once.
   struct Bench {
-    var assignment = RoleAssignment()
+    var assignment = RoleAssignment(local: name("n1"))
     var table = RoleTable()
     var now = Instant(nanoseconds: 10_000_000_000)
     var members: [RoleCandidate]
@@ -108,6 +108,56 @@ struct RoleAssignmentTests {
     #expect(bench.table[.discovery].epoch == RoleEpoch(2))
   }
 
+  @Test func `a new leader takes the role that the log fences at once, from whoever holds it`() {
+    var bench = settled()
+    #expect(bench.holder(.configuration) == "n1")
+    bench.feed(.steppedDown)
+    bench.table[.configuration] = RoleState(holder: name("n2"), epoch: RoleEpoch(2))
+    bench.table[.discovery].holder = name("n3")
+    bench.feed(.roles(bench.table))
+    bench.feed(.becameLeader)
+    #expect(bench.moves == ["configuration n1 3"], "the others' leases may still run")
+  }
+
+  /// The table after an operator asked for a move.
+  private func table(moving role: Role, to node: String, holders: RoleTable) throws -> RoleTable {
+    var state = ControlState()
+    let grants = Role.allCases.compactMap { role in
+      holders[role].holder.map { RoleGrant(role: role, holder: $0, epoch: RoleEpoch(1), at: 0, reason: "") }
+    }
+    let commands =
+      grants.map { Command.assignRole($0) } + [
+        .addTrustAnchor(node: name(node), certificate: [1]), .transferRole(role, to: name(node)),
+      ]
+    for command in commands {
+      _ = try state.apply(
+        LogEntry(index: state.applied.index.next, term: Term(1), payload: .command(command.encoded())))
+    }
+    return state.roles
+  }
+
+  @Test func `where an operator has moved it, it stays until another leads`() throws {
+    var bench = settled()
+    bench.table = try table(moving: .configuration, to: "n3", holders: bench.table)
+    bench.feed(.roles(bench.table))
+    bench.pass(.seconds(3), renewing: ["n1", "n2", "n3"])
+    #expect(bench.moves == ["configuration n3 2"])
+    bench.pass(.seconds(5), renewing: ["n1", "n2", "n3"])
+    #expect(bench.holder(.configuration) == "n3")
+    bench.set("n3") { $0.liveness = .dead }
+    #expect(bench.holder(.configuration) == "n1", "nobody waits for the lease of a dead node that the log fences")
+  }
+
+  @Test func `a leader that leaves takes nothing`() {
+    var bench = settled()
+    bench.feed(.steppedDown)
+    bench.table[.configuration] = RoleState(holder: name("n2"), epoch: RoleEpoch(2))
+    bench.feed(.roles(bench.table))
+    bench.set("n1") { $0.isLeaving = true }
+    bench.feed(.becameLeader)
+    #expect(bench.moves.isEmpty && bench.holder(.configuration) == "n2")
+  }
+
   @Test func `a new leader waits for leases it knows nothing of, even of nodes that it takes for dead`() {
     var bench = settled()
     bench.feed(.steppedDown)
@@ -197,6 +247,22 @@ struct RoleLeaseTests {
     effects = []
     lease.handle(.acknowledged(renewal), at: sent + .seconds(7), into: &effects)
     #expect(effects.isEmpty, "an answer that was on its way too long")
+  }
+
+  @Test func `a role that the log fences is acted under by the log's word`() {
+    var lease = RoleLease(local: name("n1"))
+    var effects: [RoleLeaseEffect] = []
+    let now = Instant(nanoseconds: 5_000_000_000)
+    var table = RoleTable()
+    table[.configuration] = RoleState(holder: name("n1"), epoch: RoleEpoch(3))
+    lease.handle(.roles(table), at: now, into: &effects)
+    #expect(effects.first == .acquired(.configuration, RoleEpoch(3)))
+    #expect(lease.epoch(of: .configuration, at: now + .seconds(9)) == RoleEpoch(3), "what it decides may be refused, no more")
+    effects = []
+    table[.configuration] = RoleState(holder: name("n2"), epoch: RoleEpoch(4))
+    lease.handle(.roles(table), at: now + .seconds(9), into: &effects)
+    #expect(effects == [.lost(.configuration, RoleEpoch(3))])
+    #expect(lease.epoch(of: .configuration, at: now + .seconds(9)) == nil)
   }
 
   @Test func `a newer epoch ends the lease at once`() {

@@ -4,7 +4,7 @@ import Transport
 
 /// Keeps nodes outside of the consensus as new as the voters: the leader says how far the log is, those that follow pull, and
 /// everybody gives what they ask for. Confined to the control loop.
-final class FollowDriver: TimerHandler {
+final class FollowDriver: TimerHandler, TurnHandler {
   struct Outputs {
     var send: (_ message: [UInt8], _ node: NodeName, _ isBulk: Bool) -> Void
     /// Live members besides this node, sorted.
@@ -58,11 +58,12 @@ final class FollowDriver: TimerHandler {
   func announce() {
     guard raft.isLeader, !isAnnouncing else { return }
     isAnnouncing = true
-    loop.schedule(after: .zero) { [weak self] in
-      guard let self else { return }
-      isAnnouncing = false
-      announceNow()
-    }
+    loop.atEndOfTurn(self)
+  }
+
+  func turnEnded() {
+    isAnnouncing = false
+    announceNow()
   }
 
   private func announceNow() {

@@ -7,10 +7,12 @@ import Transport
 ///
 /// Effects are carried out strictly in order. A write waits on the storage thread, never here: a slow disk delays only
 /// what depends on it, and the node goes on answering probes.
-final class RaftDriver: TimerHandler {
+final class RaftDriver: TimerHandler, TurnHandler {
   struct Outputs {
     var send: (_ message: [UInt8], _ node: NodeName, _ isBulk: Bool) -> Void
     var applied: (AppliedEntry) -> Void
+    /// Proposers are about to be told that their entries are applied.
+    var settling: () -> Void
     var restored: () -> Void
     var leadershipChanged: () -> Void
     var failed: (String) -> Void
@@ -42,9 +44,18 @@ final class RaftDriver: TimerHandler {
   private var nextToken: UInt64 = 0
   private var proposals: [RequestToken: ProposalCompletion] = [:]
   private var accepted: [LogIndex: (term: Term, token: RequestToken)] = [:]
+  /// Proposals of this turn, and those that came while the disk wrote: they share one write and one message to each follower.
+  private var gathered: [Gathered] = []
+  private var settled: [(completion: ProposalCompletion, result: Result<AppliedEntry, MeshError>)] = []
   private var snapshotIndex: LogIndex
 
   typealias ProposalCompletion = (Result<AppliedEntry, MeshError>) -> Void
+
+  private struct Gathered {
+    let proposal: Proposal
+    /// Where its proposer expects it, and what comes after it builds on that.
+    let place: LogIndex?
+  }
 
   /// Throws when the recovered snapshot cannot be read by this version.
   init(
@@ -92,27 +103,61 @@ final class RaftDriver: TimerHandler {
 
   // MARK: Requests
 
-  /// Proposes a command; `completion` gets what the committed entry did.
-  func propose(_ command: Command, completion: @escaping ProposalCompletion) {
+  /// Where the next proposal comes to stand, unless this node ceases to lead.
+  var nextPlace: LogIndex { raft.nextIndex.advanced(by: gathered.count) }
+
+  /// Proposes a command; `completion` gets what the committed entry did. With a place it is proposed there or not at all.
+  func propose(_ command: Command, at place: LogIndex? = nil, completion: @escaping ProposalCompletion) {
     guard !isStopped else { return completion(.failure(MeshError(.unavailable, "this node is stopping"))) }
     guard proposals.count < ClusterLimits.proposalsWaitingMax else {
       return completion(.failure(MeshError(.overloaded, "too many changes wait for the voters")))
     }
     let token = makeToken()
     proposals[token] = completion
-    feed(.propose([Proposal(token: token, command: command.encoded())]))
+    if gathered.isEmpty { loop.atEndOfTurn(self) }
+    gathered.append(Gathered(proposal: Proposal(token: token, command: command.encoded()), place: place))
   }
+
+  func turnEnded() {
+    // What comes while the disk writes is written next, together.
+    if !isPersisting { proposeGathered() }
+  }
+
+  private func proposeGathered() {
+    guard !gathered.isEmpty else { return }
+    let list = gathered
+    gathered = []
+    var next = raft.nextIndex
+    var taken: [Proposal] = []
+    var isDisplaced = false
+    for item in list {
+      isDisplaced = isDisplaced || (item.place.map { $0 != next } ?? false)
+      if isDisplaced, item.place != nil {
+        proposals.removeValue(forKey: item.proposal.token)?(.failure(Self.displaced))
+      } else {
+        taken.append(item.proposal)
+        next = next.next
+      }
+    }
+    feed(.propose(taken))
+  }
+
+  private static let displaced = MeshError(.conflict, "another entry came first; nothing was changed", retryable: true)
 
   /// Hands leadership to the follower that is furthest, before this node leaves.
   func transferLeadership() { feed(.transferLeadership(to: nil)) }
 
   /// Asks for a change of the members; what comes of it is seen in the configuration.
-  func change(_ change: ConfigurationChange) { feed(.changeConfiguration(makeToken(), change)) }
+  func change(_ change: ConfigurationChange) {
+    proposeGathered()
+    feed(.changeConfiguration(makeToken(), change))
+  }
 
   /// Takes committed entries that another node gave; false when they do not follow on the state.
   func follow(_ entries: [LogEntry]) {
     guard !hasFailed else { return }
     for entry in entries { take(entry) }
+    tellProposers()
   }
 
   /// Takes a whole state that a voter gave.
@@ -216,6 +261,7 @@ final class RaftDriver: TimerHandler {
       return
     }
     perform()
+    if !isPersisting { proposeGathered() }
     arm()
   }
 
@@ -264,6 +310,7 @@ final class RaftDriver: TimerHandler {
   private func apply(_ entries: [LogEntry]) {
     // What was pulled from others before this node's log had it is not applied twice.
     for entry in entries where entry.index > state.applied.index { take(entry) }
+    tellProposers()
     compactIfDue()
   }
 
@@ -289,11 +336,16 @@ final class RaftDriver: TimerHandler {
     guard let waiting = accepted.removeValue(forKey: result.position.index),
       let completion = proposals.removeValue(forKey: waiting.token)
     else { return }
-    if waiting.term == result.position.term {
-      completion(.success(result))
-    } else {
-      completion(.failure(Self.lost))
-    }
+    settled.append((completion, waiting.term == result.position.term ? .success(result) : .failure(Self.lost)))
+  }
+
+  /// Once everything that was decided together is applied and can be seen.
+  private func tellProposers() {
+    guard !settled.isEmpty else { return }
+    outputs.settling()
+    let list = settled
+    settled = []
+    for item in list { item.completion(item.result) }
   }
 
   private func compactIfDue() {
@@ -338,6 +390,7 @@ final class RaftDriver: TimerHandler {
     let waiting = proposals.sorted { $0.key.number < $1.key.number }.map(\.value)
     proposals = [:]
     accepted = [:]
+    gathered = []
     for completion in waiting { completion(.failure(error)) }
   }
 }

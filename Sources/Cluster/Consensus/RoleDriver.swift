@@ -21,7 +21,7 @@ final class RoleDriver: TimerHandler {
   private let local: NodeName
   private let outputs: Outputs
   private let wallMilliseconds: () -> UInt64
-  private var assignment = RoleAssignment()
+  private var assignment: RoleAssignment
   private var lease: RoleLease
   private var timer: TimerToken?
 
@@ -30,6 +30,7 @@ final class RoleDriver: TimerHandler {
     self.local = local
     self.outputs = outputs
     self.wallMilliseconds = wallMilliseconds
+    assignment = RoleAssignment(local: local)
     lease = RoleLease(local: local)
   }
 

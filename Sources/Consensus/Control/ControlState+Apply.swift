@@ -69,6 +69,10 @@ extension ControlState {
     return outcome
   }
 
+  /// What the state will be once a change that was put into the log at `index` is applied, so that the next one can be decided before.
+  /// Changes nothing but objects and revisions, and nothing at all where the change would be refused.
+  public mutating func foresee(_ change: ChangeSet, at index: LogIndex) { _ = write(change, at: index) }
+
   private mutating func write(_ change: ChangeSet, at index: LogIndex) -> Outcome {
     if isStale(change.epoch, for: .configuration) { return .staleEpoch(current: roles[.configuration].epoch) }
     if let expected = change.expectedRevision, expected != revision { return .conflict(revision: revision) }

@@ -9,6 +9,10 @@ public enum Role: UInt8, Sendable, Hashable, Comparable, CaseIterable, Codable, 
   /// Allocates service addresses, collects tombstones, watches the registry's health.
   case discovery = 3
 
+  /// Whether everything done under the role is an entry of the log, where the epoch refuses what a former holder decides: then two
+  /// nodes that both believe to hold it do no harm, and nobody has to wait for the end of a lease.
+  public var isFencedByLog: Bool { self == .configuration }
+
   public static func < (a: Role, b: Role) -> Bool { a.rawValue < b.rawValue }
 
   public var description: String {

@@ -41,9 +41,14 @@ public enum RoleAssignmentEffect: Sendable, Equatable {
 
 /// Decides, on the Raft leader, who holds which role.
 ///
-/// A role moves only when its lease has surely ended: the holder gave it back, or renewed nothing for a lease. So at any moment at most one node acts under a role, as far as clocks run at one rate;
-/// and where they do not, the epoch refuses the older holder. Renewals stay off the log: an idle cluster writes nothing.
+/// A role moves only when its lease has surely ended: the holder gave it back, or renewed nothing for a lease. So at any moment at
+/// most one node acts under a role, as far as clocks run at one rate; and where they do not, the epoch refuses the older holder.
+/// Renewals stay off the log: an idle cluster writes nothing.
+///
+/// A role whose acts are fenced by the log waits for no lease: the leader takes it as it begins to lead, because from that entry on
+/// the log refuses what the former holder still decides. So changes wait for an election, not for a lease behind it.
 public struct RoleAssignment: Sendable, Equatable {
+  public let local: NodeName
   public let settings: RoleSettings
   private var members: [RoleCandidate] = []
   private var roles = RoleTable()
@@ -56,6 +61,8 @@ public struct RoleAssignment: Sendable, Equatable {
     var tenures: [Tenure]
     /// Nodes whose lease ran out, until when they are chosen last.
     var penalties: [NodeName: Instant] = [:]
+    /// Roles that came to this leader since it leads, or that an operator moved: they stay where they are.
+    var settled: Set<Role> = []
   }
 
   /// What the leader knows of a role's present epoch.
@@ -70,9 +77,14 @@ public struct RoleAssignment: Sendable, Equatable {
     var proposedUntil: Instant?
     /// No node could take the role when it was last decided: nothing was proposed.
     var lacksCandidate = false
+    /// For whom it was last proposed.
+    var proposedTo: NodeName?
   }
 
-  public init(settings: RoleSettings = RoleSettings()) { self.settings = settings }
+  public init(local: NodeName, settings: RoleSettings = RoleSettings()) {
+    self.local = local
+    self.settings = settings
+  }
 
   public mutating func handle(
     _ input: RoleAssignmentInput, at now: Instant, into effects: inout [RoleAssignmentEffect]
@@ -128,6 +140,7 @@ public struct RoleAssignment: Sendable, Equatable {
         // The former leader may have assigned and renewed it, and this node only now applies the assignment.
         let start = leadership?.since ?? now
         let slot = slot(role)
+        if let target = leadership?.tenures[slot].proposedTo, table[role].holder == target { leadership?.settled.insert(role) }
         leadership?.tenures[slot] = Tenure(
           epoch: table[role].epoch, endsAt: max(now + settings.leaseDuration, start + settings.grace))
       }
@@ -156,8 +169,8 @@ public struct RoleAssignment: Sendable, Equatable {
 
   // MARK: Decisions
 
-  /// The role with fewest possible holders is placed first.
-  private static let order: [Role] = [.certificateAuthority, .configuration, .discovery]
+  /// What has its place goes first, then the role with fewest possible holders.
+  private static let order: [Role] = [.configuration, .certificateAuthority, .discovery]
 
   private mutating func decide(at now: Instant, into effects: inout [RoleAssignmentEffect]) {
     guard var leadership else { return }
@@ -166,12 +179,13 @@ public struct RoleAssignment: Sendable, Equatable {
     for role in Self.order {
       if let waiting = leadership.tenures[slot(role)].proposedUntil, now < waiting { continue }
       guard let reason = reasonToAssign(role, leadership, at: now) else { continue }
-      if let holder = roles[role].holder, !leadership.tenures[slot(role)].isRetiring {
+      if let holder = roles[role].holder, !leadership.tenures[slot(role)].isRetiring, !role.isFencedByLog {
         leadership.penalties[holder] = now + settings.penalty
       }
       leadership.tenures[slot(role)].proposedUntil = now + settings.proposalTimeout
-      let target = preferred(for: role) ?? choice(for: role, leadership, planned: planned)
+      let target = preferred(for: role) ?? ownClaim(to: role) ?? choice(for: role, leadership, planned: planned)
       leadership.tenures[slot(role)].lacksCandidate = target == nil
+      leadership.tenures[slot(role)].proposedTo = target
       guard let target else { continue }
       planned.append(target)
       effects.append(.assign(role, to: target, epoch: roles[role].epoch.next, reason: reason))
@@ -194,6 +208,11 @@ public struct RoleAssignment: Sendable, Equatable {
       let isFormed = members.count { $0.liveness == .alive } >= Role.allCases.count
       return isFormed || now >= leadership.since + settings.formation ? "first assignment" : nil
     }
+    if role.isFencedByLog, holder != local, ownClaim(to: role) != nil {
+      if !leadership.settled.contains(role) { return "goes with the leadership of the log" }
+      if member(holder)?.liveness == .dead { return "\(holder) is dead" }
+      if member(holder)?.liveness == .left { return "\(holder) left" }
+    }
     if now >= tenure.endsAt {
       if tenure.isRetiring, let preferred = roles[role].preferred { return "moved from \(holder) to \(preferred) on request" }
       if tenure.isRetiring { return "moved from \(holder) for balance" }
@@ -212,6 +231,11 @@ public struct RoleAssignment: Sendable, Equatable {
     let able = members.filter { !$0.isLeaving && (role != .certificateAuthority || $0.canIssue) }
     let alive = able.filter { $0.liveness == .alive }
     return alive.isEmpty ? able.filter { $0.liveness == .suspect } : alive
+  }
+
+  /// This leader, where the role is best held by who writes the log: a change then travels no further than it has to.
+  private func ownClaim(to role: Role) -> NodeName? {
+    role.isFencedByLog && member(local)?.isLeaving != true ? local : nil
   }
 
   /// Whom an operator wants, if that node can take the role now.
@@ -244,7 +268,7 @@ public struct RoleAssignment: Sendable, Equatable {
   private func roleToRetire(_ leadership: Leadership) -> Role? {
     guard !leadership.tenures.contains(where: { $0.isRetiring || $0.proposedUntil != nil }) else { return nil }
     return Self.order.reversed().first { role in
-      guard let holder = roles[role].holder, roles.roles(heldBy: holder).count > 1 else { return false }
+      guard !role.isFencedByLog, let holder = roles[role].holder, roles.roles(heldBy: holder).count > 1 else { return false }
       return eligible(for: role).contains {
         $0.liveness == .alive && leadership.penalties[$0.name] == nil && roles.roles(heldBy: $0.name).isEmpty
       }

@@ -5,6 +5,8 @@ public struct RoleSettings: Sendable, Equatable {
   /// How long a holder may act after it sent a renewal that was acknowledged.
   public var leaseDuration: Duration = .milliseconds(1000)
   public var renewalInterval: Duration = .milliseconds(250)
+  /// Between two renewals until the first is acknowledged: a new leader needs a heartbeat before it may prolong anything.
+  public var acquisitionInterval: Duration = .milliseconds(50)
   /// How long a new leader lets a holder it knows nothing of keep its role: a lease the former leader may have renewed
   /// until its own lease ended (a lease and the shortest election timeout).
   public var grace: Duration = .milliseconds(1400)
@@ -72,7 +74,8 @@ public enum RoleLeaseEffect: Sendable, Equatable {
 
 /// The holder's side of role leases: a node acts under a role only while the time of its last acknowledged renewal, as it
 /// was *sent* by its own monotonic clock, is less than a lease ago. A process that was paused finds its lease over when
-/// it wakes, before anything else could tell it.
+/// it wakes, before anything else could tell it. Where the log fences the role it acts by the log's word; its renewals only tell the
+/// leader that it is there.
 public struct RoleLease: Sendable, Equatable {
   public let local: NodeName
   public let settings: RoleSettings
@@ -96,7 +99,9 @@ public struct RoleLease: Sendable, Equatable {
   /// The epoch to act under, or nil: this node does not hold the role at this moment. Ask directly before every act,
   /// with the clock just read.
   public func epoch(of role: Role, at now: Instant) -> RoleEpoch? {
-    guard let lease = leases[slot(role)], let end = lease.validUntil, now < end || mutated(.actWithoutLease) else { return nil }
+    guard let lease = leases[slot(role)] else { return nil }
+    if role.isFencedByLog { return lease.epoch }
+    guard let end = lease.validUntil, now < end || mutated(.actWithoutLease) else { return nil }
     return lease.epoch
   }
 
@@ -126,12 +131,13 @@ public struct RoleLease: Sendable, Equatable {
       let isOurs = state.holder == local && !isLeaving
       if let lease = leases[slot(role)], !isOurs || state.epoch != lease.epoch {
         leases[slot(role)] = nil
-        if lease.validUntil != nil { effects.append(.lost(role, lease.epoch)) }
+        if lease.validUntil != nil || role.isFencedByLog { effects.append(.lost(role, lease.epoch)) }
       }
       if isOurs, let preferred = state.preferred, preferred != local {
         giveBack(role, into: &effects)
       } else if isOurs && leases[slot(role)] == nil && givenBack[slot(role)] != state.epoch {
         leases[slot(role)] = Lease(epoch: state.epoch, nextRenewal: now)
+        if role.isFencedByLog { effects.append(.acquired(role, state.epoch)) }
       }
     }
   }
@@ -140,7 +146,7 @@ public struct RoleLease: Sendable, Equatable {
     guard var lease = leases[slot(renewal.role)], lease.epoch == renewal.epoch, renewal.sentAt <= now else { return }
     let end = renewal.sentAt + settings.leaseDuration
     guard end > now else { return }
-    if lease.validUntil == nil { effects.append(.acquired(renewal.role, renewal.epoch)) }
+    if lease.validUntil == nil, !renewal.role.isFencedByLog { effects.append(.acquired(renewal.role, renewal.epoch)) }
     lease.validUntil = max(end, lease.validUntil ?? .zero)
     leases[slot(renewal.role)] = lease
   }
@@ -155,7 +161,7 @@ public struct RoleLease: Sendable, Equatable {
     guard let lease = leases[slot(role)] else { return }
     givenBack[slot(role)] = lease.epoch
     if !mutated(.actAfterHandingOver) { leases[slot(role)] = nil }
-    if lease.validUntil != nil { effects.append(.lost(role, lease.epoch)) }
+    if lease.validUntil != nil || role.isFencedByLog { effects.append(.lost(role, lease.epoch)) }
     effects.append(.release(role, lease.epoch))
   }
 
@@ -164,10 +170,10 @@ public struct RoleLease: Sendable, Equatable {
     guard var lease = leases[slot(role)] else { return }
     if let end = lease.validUntil, now >= end, !mutated(.actWithoutLease) {
       lease.validUntil = nil
-      effects.append(.lost(role, lease.epoch))
+      if !role.isFencedByLog { effects.append(.lost(role, lease.epoch)) }
     }
     if now >= lease.nextRenewal {
-      lease.nextRenewal = now + settings.renewalInterval
+      lease.nextRenewal = now + (lease.validUntil == nil ? settings.acquisitionInterval : settings.renewalInterval)
       effects.append(.renew(RoleRenewal(role: role, epoch: lease.epoch, sentAt: now)))
     }
     leases[slot(role)] = lease

@@ -46,6 +46,9 @@ extension Raft {
     if case .leader = position { true } else { false }
   }
 
+  /// Where the next entry comes to stand, on a leader.
+  public var nextIndex: LogIndex { log.last.index.next }
+
   public var status: RaftStatus {
     RaftStatus(
       local: local, duty: duty, term: term, leader: knownLeader, commitIndex: commitIndex, last: log.last,

@@ -257,7 +257,9 @@ extension NodeCluster {
         acting.append(nodes[index].name)
         checker.acts(nodes[index].name, role, epoch)
       }
-      if acting.count > 1 { checker.note("one actor a role", "\(acting) act as \(role) at \(now.nanoseconds)") }
+      if acting.count > 1, !role.isFencedByLog {
+        checker.note("one actor a role", "\(acting) act as \(role) at \(now.nanoseconds)")
+      }
     }
   }
 

@@ -66,7 +66,7 @@ public struct NodeCluster {
     var recent: RecentEntries
     var follower: Follower
     var states = StateServer()
-    var assignment = RoleAssignment()
+    var assignment: RoleAssignment
     var lease: RoleLease
     let voters = VoterSelection(target: 3, patience: .seconds(4))
     var effects: [RaftEffect] = []
@@ -270,7 +270,8 @@ public struct NodeCluster {
         seed: generator.next(), at: clock),
       registry: Registry(owner: node.name, incarnation: incarnation, seed: generator.next(), at: clock),
       raft: raft, control: control, recent: RecentEntries(after: control.head),
-      follower: Follower(local: node.name, seed: generator.next()), lease: RoleLease(local: node.name),
+      follower: Follower(local: node.name, seed: generator.next()),
+      assignment: RoleAssignment(local: node.name), lease: RoleLease(local: node.name),
       snapshotIndex: node.disk.raft.snapshot?.position.index ?? .zero, nextLook: clock, nextHead: clock)
     feed(index, .join(contacts(of: index)))
     publishNode(index)
