@@ -31,6 +31,9 @@ test: libraries lint ## check the format, build, run all tests, the conformance 
 	scripts/conformance $(DEBUG)/mesh-node .build/tests.log
 	$(call say,running the tour of three nodes: routing, faults and failover)
 	scripts/run-tour $(DEBUG)/mesh-node
+	$(call say,breaking a cluster of three hosts for a minute)
+	@if command -v python3 > /dev/null; then python3 Tests/RealProcesses/chaos.py $(DEBUG)/mesh-node --short; \
+	  else echo "skipped: chaos needs python3"; fi
 	$(call say,all passed)
 
 tour: build ## run the scripted check of routing, faults and failover
@@ -57,8 +60,8 @@ bench-actors: libraries ## remote calls beside Erlang over TLS and gRPC: QUICK=1
 	python3 Tests/BenchActors/bench.py $(RELEASE)/bench-actors $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)") \
 	  $(if $(OUTPUT),-o $(OUTPUT)) $(if $(WRITE),--write $(WRITE))
 
-bench-cluster: build ## membership beside serf, consensus beside etcd (root)
-	python3 Tests/RealProcesses/cluster_bench.py $(RELEASE)/mesh-node
+bench-cluster: build ## membership beside serf, consensus beside etcd: MINUTES=n of starvation, ONLY=name (root)
+	python3 Tests/RealProcesses/cluster_bench.py $(RELEASE)/mesh-node $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ONLY),--only $(ONLY))
 
 rolling: build ## restart workloads 1,000 and nodes 30 times under load and count what clients notice
 	swift build -c release --static-swift-stdlib --product rolling

@@ -101,3 +101,32 @@ public final class PlacedProposal: Sendable {
     waiter?.resume(with: result.mapError { $0 as any Error })
   }
 }
+
+extension ClusterCore {
+  /// The revision that holds all that was decided before this call, once a majority has confirmed that this node leads.
+  nonisolated(nonsending) func decidedRevision(deadline: ContinuousClock.Instant) async throws -> LogIndex {
+    let waiting = WaitingRead()
+    return try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<LogIndex, any Error>) in
+      waiting.continuation = continuation
+      raft.readRevision { [loop] result in
+        if let timer = waiting.timer { loop.cancel(timer) }
+        waiting.settle(result)
+      }
+      guard waiting.continuation != nil else { return }
+      waiting.timer = loop.schedule(after: max(.zero, ContinuousClock.now.duration(to: deadline))) {
+        waiting.settle(.failure(MeshError(.timeout, "a majority of the voters did not answer in time")))
+      }
+    }
+  }
+}
+
+/// A read that someone waits for: settled once, by its answer or by its deadline.
+private final class WaitingRead {
+  var continuation: CheckedContinuation<LogIndex, any Error>?
+  var timer: TimerToken?
+
+  func settle(_ result: Result<LogIndex, MeshError>) {
+    continuation?.resume(with: result.mapError { $0 as any Error })
+    continuation = nil
+  }
+}

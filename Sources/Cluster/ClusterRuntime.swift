@@ -10,23 +10,26 @@ import Transport
 public actor ClusterRuntime {
   public nonisolated let local: ClusterLocal
   public nonisolated let links: LinkNetwork
-  /// Opens the Secrets of the configuration. A node that joined with a token and has no join secret opens none.
-  public nonisolated let secrets: SecretSeal
+  /// Seals and opens the Secrets of the configuration. A node that joined with a token opens none until a member has given it the key.
+  public nonisolated var secrets: SecretSeal { seal.withLock { $0 } }
   private nonisolated let loop: EventLoop
   public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
 
+  private nonisolated let seal: Mutex<SecretSeal>
   private nonisolated let publication: ClusterPublication
   private let core: ClusterCore
 
   /// Everything is made, nothing is started. Throws when the gossip port is taken or what is on the disk cannot be used.
   public init(
     loop: EventLoop, local: ClusterLocal, links: LinkNetwork, storage: NodeStorage, joinSecret: JoinSecret?,
-    identity: NodeIdentity, trust: Transport.TrustBundle, rememberedRows: SavedRows?, clock: WallClock, seed: UInt64
+    secretsKey: [UInt8]? = nil, identity: NodeIdentity, trust: Transport.TrustBundle, rememberedRows: SavedRows?,
+    clock: WallClock, seed: UInt64
   ) throws {
     self.loop = loop
     self.local = local
     self.links = links
-    secrets = SecretSeal(joinSecret: joinSecret?.bytes ?? secureRandom(count: 32), cluster: local.cluster)
+    let known = joinSecret.map { SecretSeal(joinSecret: $0.bytes, cluster: local.cluster) }
+    seal = Mutex(known ?? SecretSeal(key: secretsKey, cluster: local.cluster))
     publication = ClusterPublication()
     core = try ClusterCore(
       loop: loop, local: local, links: links, storage: storage, joinSecret: joinSecret, identity: identity, trust: trust,
@@ -81,6 +84,11 @@ public actor ClusterRuntime {
 
   // MARK: Acting
 
+  /// Takes the key of the cluster's Secrets that a member gave.
+  public nonisolated func take(secretsKey: [UInt8]) {
+    seal.withLock { $0 = SecretSeal(key: secretsKey, cluster: local.cluster) }
+  }
+
   /// Puts a command into the log through whoever leads Raft, and returns what it did once it is committed here or there.
   ///
   /// Waits for a leader and a majority for at most `limit`. Throws `noQuorum` when too few voters are alive to decide, and
@@ -98,6 +106,11 @@ public actor ClusterRuntime {
   /// where it stands, before it is decided.
   public func place(_ change: ChangeSet, within limit: Duration = .seconds(10)) throws -> PlacedProposal {
     try core.place(change, deadline: .now + limit)
+  }
+
+  /// The revision that holds all that was decided before this call (Raft thesis 6.4); this node has to be the leader.
+  public func decidedRevision(within limit: Duration = .seconds(10)) async throws -> LogIndex {
+    try await core.decidedRevision(deadline: .now + limit)
   }
 
   public func publish(workload: WorkloadRow) throws { try core.publish(workload: workload) }

@@ -9,6 +9,10 @@ enum ActorTargets {
     MeshTarget("$s10MeshActors11ConfigActorC6submityAA0C5ReplyVAA0C6ChangeVYaKFTE", arguments: 1, order: .concurrent),
     // propose(_:)
     MeshTarget("$s10MeshActors11ConfigActorC7proposeyAA13ProposalReplyVSays5UInt8VGYaKFTE", arguments: 1, order: .concurrent),
+    // decidedRevision(); waits for a majority.
+    MeshTarget("$s10MeshActors11ConfigActorC15decidedRevisions6UInt64VyYaKFTE", arguments: 0, order: .concurrent),
+    // secretsKey()
+    MeshTarget("$s10MeshActors11ConfigActorC10secretsKeySays5UInt8VGyYaKFTE", arguments: 0),
   ]
   static let certificateAuthority = [
     // issueNodeCertificate(request:)

@@ -63,6 +63,10 @@ public distributed actor ConfigActor: MeshActor {
     defer { order.leave() }
     let role = cluster.view.control.roles[.configuration]
     guard role.holder == cluster.local.name else { throw notHolder() }
+    // What it sealed nobody could open, and what others sealed it could not judge.
+    guard cluster.secrets.isShared else {
+      throw MeshError(.unavailable, "\(cluster.local.name) joined just now and has no key of the Secrets yet")
+    }
     let decision = decide(change, on: foresight.base(cluster.view.control))
     guard !change.dryRun, decision.reply.isAccepted else { return .answered(decision.reply) }
     // That nothing changes is decided by the log as well: only so is it known that no other holder has changed it meanwhile.
@@ -140,6 +144,20 @@ public distributed actor ConfigActor: MeshActor {
     return ProposalReply(try await cluster.proposeHere(decoded))
   }
 
+  /// The revision that holds all that was decided before this call; this node has to lead Raft.
+  public distributed func decidedRevision() async throws -> UInt64 { try await cluster.decidedRevision().number }
+
+  /// The key that opens the configuration's Secrets, for a member that joined with a token.
+  public distributed func secretsKey() async throws -> [UInt8] {
+    if let caller = RemoteCall.caller, !isMember(caller) || cluster.view.control.posture(of: caller) == .gone {
+      throw MeshError(.unauthorized, "\(caller) is no member of the cluster")
+    }
+    guard let key = cluster.secrets.sharedKey else {
+      throw MeshError(.unavailable, "\(cluster.local.name) has not been given the key of the Secrets itself")
+    }
+    return key
+  }
+
   /// Waits until this node has applied what the leader has, so that the next change is decided on it.
   private func reach(_ revision: LogIndex) async {
     guard cluster.view.control.revision < revision else { return }
@@ -167,17 +185,16 @@ public distributed actor ConfigActor: MeshActor {
   /// What a node may put into the log is decided by its certificate's name.
   private func authorize(_ command: Command, by caller: NodeName?) throws(MeshError) {
     guard let caller else { return }
-    let roles = cluster.view.control.roles
     let isAllowed =
       switch command {
-      case .configuration: roles[.configuration].holder == caller
-      case .releaseRole(let role, _): roles[role].holder == caller
+      case .configuration: try isHolder(caller, of: .configuration)
+      case .releaseRole(let role, _): try isHolder(caller, of: role)
       case .addTrustAnchor(let node, let certificate):
         node == caller && cluster.mayAnnounceAuthority(node) && isAuthority(certificate)
       // A member vouches that the node proved the token to it, and that this is the authority it offered.
       case .joinByToken(let join): isMember(caller) && isAuthority(join.certificate)
-      case .removeTrustAnchor: roles[.certificateAuthority].holder == caller
-      case .allocateAddresses, .freeAddresses: roles[.discovery].holder == caller
+      case .removeTrustAnchor: try isHolder(caller, of: .certificateAuthority)
+      case .allocateAddresses, .freeAddresses: try isHolder(caller, of: .discovery)
       case .admitNode(let node): node.name == caller
       // What operators ask for, on whichever node they are.
       case .createToken, .revokeToken, .setPosture, .forgetNode, .transferRole, .addGossipKey: isMember(caller)
@@ -185,6 +202,15 @@ public distributed actor ConfigActor: MeshActor {
       case .noop: true
       }
     guard isAllowed else { throw MeshError(.unauthorized, "\(caller) may not propose this command") }
+  }
+
+  /// A member that acts under a role it has lost does nothing forbidden: it, or this node, has not heard the latest.
+  private func isHolder(_ caller: NodeName, of role: Role) throws(MeshError) -> Bool {
+    let holder = cluster.view.control.roles[role].holder
+    if holder == caller { return true }
+    guard isMember(caller) else { return false }
+    let words = holder.map { "\($0) holds the role \(role), not \(caller)" } ?? "nobody holds the role \(role)"
+    throw MeshError(.staleEpoch, words)
   }
 }
 

@@ -49,6 +49,45 @@ public struct ConfigurationClient: Sendable {
     return cluster.view.noQuorum
   }
 
+  /// Returns when this node has applied everything that was decided anywhere before this call.
+  public func reachDecided(deadline: ContinuousClock.Instant) async throws {
+    let started = ContinuousClock.now
+    while ContinuousClock.now < deadline {
+      do {
+        if let leader = cluster.view.raft.leader {
+          let revision = try await RemoteCall.with(timeout: ContinuousClock.now.duration(to: deadline)) {
+            try await ConfigActor.on(leader, using: system).decidedRevision()
+          }
+          return try await reach(LogIndex(revision), deadline: deadline)
+        }
+      } catch let error as MeshError where Self.mayMove(error) {
+        // The leader moved or is gone; its successor is found below.
+      }
+      if let error = await quorumLost(since: started) { throw error }
+      try await Task.sleep(for: .milliseconds(25))
+    }
+    throw MeshError(.timeout, "no leader could say in time what is decided; see: mesh-node status")
+  }
+
+  private func reach(_ revision: LogIndex, deadline: ContinuousClock.Instant) async throws {
+    while cluster.view.control.revision < revision {
+      guard ContinuousClock.now < deadline else {
+        throw MeshError(.timeout, "this node has not received revision \(revision) in time; see: mesh-node status")
+      }
+      try await Task.sleep(for: .milliseconds(2))
+    }
+  }
+
+  /// Asks the leader, then everyone alive, for the key that opens the Secrets; nil when nobody has it or could be asked.
+  public func secretsKey() async -> [UInt8]? {
+    let view = cluster.view
+    for node in [view.raft.leader].compactMap(\.self) + view.aliveNodes where node != cluster.local.name {
+      let key = try? await RemoteCall.with(timeout: .seconds(2)) { try await ConfigActor.on(node, using: system).secretsKey() }
+      if let key, key.count == SecretSeal.keyBytes { return key }
+    }
+    return nil
+  }
+
   /// Waits until every live node serves a revision; who does, and who did not in time.
   public func awaitServing(
     _ revision: UInt64, deadline: ContinuousClock.Instant

@@ -15,6 +15,8 @@ public struct DecodedObjects: Sendable {
   /// Why objects of the state have no effect: this version cannot read them, or does not act on their kind.
   private var reasons: [Consensus.ObjectKey: String] = [:]
   private var revision: LogIndex?
+  /// Whether Secrets could be opened when they were decoded.
+  private var hadKey = false
 
   /// Objects of the state that are kept and not in force, each with the reason.
   public var notEnforced: [String] { reasons.keys.sorted().compactMap { key in reasons[key].map { "\(key): \($0)" } } }
@@ -25,13 +27,15 @@ public struct DecodedObjects: Sendable {
   ///
   /// - Parameter secrets: opens the values of Secrets.
   public mutating func objects(of control: ControlState, secrets: SecretSeal) -> [MeshConfig.StoredObject] {
-    if revision != control.revision { _ = change(to: control, secrets: secrets) }
+    if revision != control.revision || hadKey != secrets.isShared { _ = change(to: control, secrets: secrets) }
     return decoded.keys.sorted().compactMap { decoded[$0]?.object }
   }
 
   /// Takes a state and says what is new in it; what its history tells of is all that is looked at.
   public mutating func change(to control: ControlState, secrets: SecretSeal) -> Change {
     defer { revision = control.revision }
+    if hadKey != secrets.isShared { self = DecodedObjects() }
+    hadKey = secrets.isShared
     if let revision, let keys = Self.keysChanged(since: revision, control) {
       var gone: [MeshConfig.ObjectKey] = []
       var put: [MeshConfig.StoredObject] = []

@@ -19,7 +19,6 @@ struct Admission {
     let known = control.trust.anchors.filter { $0.node == node }
     switch trust {
     case .ownToken: return nil
-    case .bundle where !known.isEmpty: return nil
     case .bundle, .joinSecret:
       guard listed.contains(node) || !known.isEmpty else {
         return """
@@ -30,7 +29,8 @@ struct Admission {
     // Judged with its key.
     case .token: break
     }
-    guard trust != .bundle, !known.isEmpty, !known.contains(where: { authorities.contains($0.certificate) }) else { return nil }
+    // A certificate of an earlier life is still good when the cluster has forgotten that node, and another has its name.
+    guard !known.isEmpty, !known.contains(where: { authorities.contains($0.certificate) }) else { return nil }
     return """
       the cluster knows \(node) with another certificate authority; give it back the pki folder of its data directory, \
       start it under a new name, or, when the other is gone for good: mesh-node forget \(node)

@@ -5,12 +5,15 @@ import Transport
 
 extension ClusterFile {
   /// The cluster file of a node that joins with a token: itself, whom it asks first, and what the token says of the cluster.
-  public static func text(joining token: JoinTokenText, as name: NodeName, address: String, locality: String) -> String {
+  public static func text(
+    joining token: JoinTokenText, as name: NodeName, address: String, locality: String, isGateway: Bool = false
+  ) -> String {
     let contacts = token.contacts.filter { $0.name != name }.map { contact in
       #"    { "name": "\#(contact.name)", "address": "\#(contact.address.host)" }"#
     }
     let place = locality.isEmpty ? "" : #", "locality": "\#(locality)""#
-    let own = #"    { "name": "\#(name)", "address": "\#(address)"\#(place) }"#
+    let gateway = isGateway ? #", "gateway": true"# : ""
+    let own = #"    { "name": "\#(name)", "address": "\#(address)"\#(place)\#(gateway) }"#
     let ports = zip(["link", "mesh", "metrics", "health", "outboundFirst"], token.ports).map { #""\#($0)": \#($1)"# }
     return """
       {

@@ -15,6 +15,8 @@ struct NodeParts {
   let storage: NodeStorage
   /// Nil on a node that joined with a token.
   let joinSecret: JoinSecret?
+  /// What opens the Secrets on a node that joined with a token, once a member has given it.
+  let secretsKey: [UInt8]?
   let token: JoinTokenText?
   let authority: NodeAuthority
   let identity: NodeIdentity
@@ -38,6 +40,7 @@ struct NodeParts {
       try replaceFile(
         "\(directory)/node.json", with: Array("{\"cluster\": \"\(file.cluster)\", \"node\": \"\(node.name)\"}\n".utf8),
         mode: 0o600)
+      secretsKey = SecretsKeyFile(in: pki).key
       authority = try NodeAuthority(
         directory: pki, trustDomain: file.trustDomain, node: node.name, now: clock.seconds,
         lifetime: file.certificates.authority)
@@ -73,6 +76,20 @@ struct NodeParts {
       identity: try TLSIdentity(chain: identity.chain, key: identity.key), authorities: [own] + (issuer.map { [$0] } ?? []),
       bundle: trust, joinSecret: joinSecret?.bytes, token: token?.linkToken)
   }
+}
+
+/// The key of the cluster's Secrets on a node that joined with a token, beside its private keys and as protected as they are.
+struct SecretsKeyFile {
+  private let path: String
+  init(in pki: String) { path = "\(pki)/secrets-key" }
+
+  /// nil when no member has given it yet.
+  var key: [UInt8]? {
+    guard let bytes = try? readFile(path, bytesMax: SecretSeal.keyBytes), bytes.count == SecretSeal.keyBytes else { return nil }
+    return bytes
+  }
+
+  func replace(with key: [UInt8]) throws { try replaceFile(path, with: key, mode: 0o600) }
 }
 
 extension ClusterFile {

@@ -63,8 +63,9 @@ actor NodeRuntime {
       ) { event in linkEventSink.yield(event) }
       system = SocketActorSystem(carrier: links)
       cluster = try ClusterRuntime(
-        loop: loop, local: local, links: links, storage: parts.storage, joinSecret: parts.joinSecret, identity: parts.identity,
-        trust: parts.trust, rememberedRows: parts.rememberedRows, clock: parts.clock, seed: seeds.next())
+        loop: loop, local: local, links: links, storage: parts.storage, joinSecret: parts.joinSecret,
+        secretsKey: parts.secretsKey, identity: parts.identity, trust: parts.trust, rememberedRows: parts.rememberedRows,
+        clock: parts.clock, seed: seeds.next())
       var settings = MeshSettings(
         cluster: file.cluster.string, trustDomain: file.trustDomain, localNode: node.name, localAddress: node.address,
         localLocality: Locality(parsing: node.locality))
@@ -170,6 +171,7 @@ actor NodeRuntime {
     tasks.append(Task { await self.lastKnown.run() })
     tasks.append(Task { await self.watchRegistry() })
     tasks.append(Task { await Self.returnMemory() })
+    if !cluster.secrets.isShared { tasks.append(Task { await self.askForSecretsKey() }) }
     if node.gateway { tasks.append(Task { await self.publishGateway() }) }
     log.info(
       "node \(node.name) of cluster \(file.cluster) runs at \(node.address), admin socket \(file.adminSocketPath(of: node))")
@@ -295,6 +297,20 @@ actor NodeRuntime {
         log.warning("the registry of \(lagging.map(\.string).joined(separator: ", ")) differs from this node's for 15 s")
       }
       outOfStep = lagging
+    }
+  }
+
+  /// A node that joined with a token opens the configuration's Secrets with the key that a member gives it.
+  private func askForSecretsKey() async {
+    while !Task.isCancelled {
+      if let key = await configuration.secretsKey() {
+        cluster.take(secretsKey: key)
+        do { try SecretsKeyFile(in: "\(parts.directory)/pki").replace(with: key) } catch {
+          log.warning("the key of the Secrets cannot be kept, and is asked for again at the next start: \(error)")
+        }
+        return await snapshots.refresh()
+      }
+      try? await Task.sleep(for: .milliseconds(250))
     }
   }
 

@@ -11,6 +11,8 @@ import Transport
     let recorded = try await ConfigActor.recordTargets { actor in
       _ = try? await actor.submit(ConfigChange(namespace: "default", author: "test", requestHigh: 0, requestLow: 0))
       _ = try? await actor.propose([])
+      _ = try? await actor.decidedRevision()
+      _ = try? await actor.secretsKey()
     }
     #expect(Set(recorded) == signatures(ConfigActor.targets))
   }

@@ -30,7 +30,12 @@ import Transport
   }
 
   @Test func `a certificate that the bundle proves is believed`() throws {
-    #expect(try refusal(of: "n1", trust: .bundle, offering: [[2]]) == nil)
+    #expect(try refusal(of: "n1", trust: .bundle, offering: [[3], [1]]) == nil)
+    #expect(try refusal(of: "n2", trust: .bundle, offering: [[2]]) == nil)
+  }
+
+  @Test func `a certificate of an earlier life does not give back a name that another has by now`() throws {
+    #expect(try refusal(of: "n1", trust: .bundle, offering: [[2]])?.contains("another certificate authority") == true)
   }
 
   @Test func `a token lets a node in that no file names, but not under a known name`() throws {

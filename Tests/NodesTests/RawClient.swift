@@ -3,7 +3,7 @@ import Primitives
 
 /// A blocking socket that sends what it is told, well-formed or not.
 final class RawClient {
-  private let descriptor: Int32
+  let descriptor: Int32
 
   /// TCP to a loopback address.
   init(_ address: String, _ port: UInt16, timeout: Duration = .seconds(10)) throws {

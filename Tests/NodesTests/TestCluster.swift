@@ -12,6 +12,9 @@ final class TestCluster {
   let addresses: [String]
   private(set) var processes: [String: RunningProcess] = [:]
   private let lifeline: Int32
+  private let network: String
+  /// Directories of nodes that do not live in the cluster's own.
+  private var homes: [String: String] = [:]
   private var commands = 0
 
   /// Port of the gateway in the test's configuration.
@@ -21,8 +24,9 @@ final class TestCluster {
   /// - Parameter settings: further keys of cluster.json, each followed by a comma.
   init(nodes: Int = 3, settings: String = "") throws {
     directory = try makeTemporaryDirectory()
-    let (a, b) = (Int.random(in: 1...254), Int.random(in: 0...254))
-    addresses = (1...nodes).map { "127.\(a).\(b).\($0)" }
+    let network = "127.\(Int.random(in: 1...254)).\(Int.random(in: 0...254))"
+    self.network = network
+    addresses = (1...nodes).map { "\(network).\($0)" }
     lifeline = try Self.startWatcher(directory)
     let list = addresses.enumerated().map { index, address in
       #"    { "name": "n\#(index + 1)", "address": "\#(address)", "locality": "local/z\#(index + 1)", "gateway": true }"#
@@ -77,7 +81,8 @@ final class TestCluster {
 
   // MARK: Processes
 
-  func address(_ node: String) -> String { addresses[(Int(node.dropFirst()) ?? 1) - 1] }
+  /// Of a node of the cluster file, or of another one by its number.
+  func address(_ node: String) -> String { "\(network).\(node.dropFirst())" }
   var names: [String] { addresses.indices.map { "n\($0 + 1)" } }
 
   func initialize() throws {
@@ -92,6 +97,31 @@ final class TestCluster {
     processes[node] = process
     return process
   }
+
+  /// A directory of its own for a node, as on another host.
+  func home(of node: String) throws -> String {
+    if let home = homes[node] { return home }
+    let home = "\(directory)/\(node)"
+    guard mkdir(home, 0o700) == 0 else { throw Unexpected("mkdir \(home): \(String(cString: strerror(errno)))") }
+    homes[node] = home
+    return home
+  }
+
+  /// Starts a node that no cluster file of the others names, on a host of its own.
+  @discardableResult
+  func join(_ node: String, token: String, options: [String] = []) throws -> RunningProcess {
+    let process = try RunningProcess(
+      [
+        Programs.meshNode, "start", "--node", node, "--workers", "1", "--config", "\(home(of: node))/cluster.json", "--address",
+        address(node), "--token", token,
+      ] + options, log: logPath(node))
+    processes[node] = process
+    return process
+  }
+
+  /// The cluster file of a node.
+  func file(of node: String) -> String { homes[node].map { "\($0)/cluster.json" } ?? clusterFile }
+  func dataDirectory(_ node: String) -> String { "\(homes[node] ?? directory)/.mesh/\(node)" }
 
   /// Starts the nodes that are not running and waits until they agree on members, a leader and the first configuration.
   func startAll() throws {
@@ -173,7 +203,7 @@ final class TestCluster {
 
   /// What a node answers on its admin socket.
   func ask<Value: Decodable>(_ node: String, _ path: String, as type: Value.Type = Value.self) throws -> Value {
-    let answer = try RawClient(path: "\(directory)/.mesh/\(node)/admin.sock").request("GET", path)
+    let answer = try RawClient(path: "\(dataDirectory(node))/admin.sock").request("GET", path)
     guard answer.status == 200 else { throw Unexpected("\(node) \(path): \(answer.status) \(answer.body)") }
     return try JSONDecoder().decode(Value.self, from: Data(answer.body.utf8))
   }

@@ -1,12 +1,19 @@
 #!/usr/bin/env python3
 """Breaks a cluster of real processes, each node in a network namespace of its own, under traffic and configuration writes.
 
-usage: chaos.py MESH_NODE [--minutes N] [--seed X] [--nodes N] [-o table|json]
+usage: chaos.py MESH_NODE [--minutes N] [--seed X] [--nodes N] [--short] [-o table|json]
 
-Faults: partitions (also one-way), isolation, kill -9, pauses, full disks, slow and lossy networks. One seed draws the same faults
-again. After the last fault has healed it is checked that every acknowledged write is there, that the order of revisions agrees
-with the order of time (a write that began after another had ended has the higher revision), that no node ever went back, that
-all nodes agree on revision and registry, and that every failed request falls into a fault. Exits 1 otherwise. Needs root.
+Faults: partitions (also one-way), kill -9 of one and of all nodes, restarts, pauses, full disks, slow and lossy networks where the
+kernel has netem; one at a time, or two on different nodes. One seed draws the same faults again. An operator meanwhile moves roles,
+drains nodes and changes the gossip key. Afterwards it is checked that
+- writes and consistent reads (get --consistent, of any node) are linearizable, key by key (history.py);
+- what a node showed at any moment is a prefix of the log, and no node ever went back, not even over a restart;
+- every acknowledged write is there, and the order of revisions agrees with the order of time;
+- all nodes agree on members, leader, revision and registry, within two minutes after the last fault;
+- every failed request is explained by a fault that was in force: a full disk explains none, and a node that died or stands still
+  explains requests to others only until they have found out.
+Exits 1 otherwise. Needs root. Wall clocks do not jump: the kernel has one for all.
+--short runs a fixed list of faults on three nodes, in less than a minute, and is part of `make test`.
 """
 
 import argparse
@@ -22,15 +29,20 @@ import sys
 import threading
 import time
 
+import history
 from cluster_bench import UnixConnection
 from mesh import Mesh, eventually
 
 INSIDE = "MESH_CHAOS_NAMESPACE"
 NETWORK = "10.77.0"
 GATEWAY_PORT = 8080
+GATEWAYS = ("n1", "n2")
+NAMESPACES = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 # After a fault has healed: time in which consequences are still explained by it.
 GRACE = 5.0
+# Until the others have found out about a node that died or stands still.
+DETECTION = 8.0
 DISK_BYTES = 64 << 20
 KEYS = 6
 
@@ -43,7 +55,7 @@ class ChaosMesh(Mesh):
     """Each node has its own host: a network namespace on one bridge, and a small disk."""
 
     def __init__(self, program, nodes):
-        super().__init__(program, nodes=nodes, gateways=("n1", "n2"), network=NETWORK)
+        super().__init__(program, nodes=nodes, gateways=GATEWAYS, network=NETWORK)
         ip("link", "set", "lo", "up")
         ip("link", "add", "bridge", "type", "bridge")
         ip("addr", "add", f"{NETWORK}.254/24", "dev", "bridge")
@@ -82,27 +94,42 @@ class ChaosMesh(Mesh):
         ip("-n", sender, "route", "del", "blackhole", f"{self.addresses[receiver]}/32", check=False)
 
 
-# Faults: what they do, and how they heal.
+# Faults: what they do, how they heal, and which failed requests they explain.
 
 
 class Fault:
+    """`nodes` is whom it touches; two faults at a time touch different nodes."""
+
     def __init__(self, nodes, words):
         self.nodes, self.words = nodes, words
         self.began = self.healed = None
 
+    def explains(self, gateway, began, ended):
+        """All of its time, and a while after it."""
+        return ended >= self.began and began <= self.healed + GRACE
+
+    def explains_for_others(self, gateway, began, ended):
+        """All of its time where the node itself is asked; else while it is news."""
+        if gateway in self.nodes:
+            return Fault.explains(self, gateway, began, ended)
+        news = min(self.healed, self.began + DETECTION)
+        return (ended >= self.began and began <= news) or (ended >= self.healed and began <= self.healed + GRACE)
+
 
 class Partition(Fault):
-    def __init__(self, mesh, draws):
-        names = list(mesh.addresses)
-        some = draws.sample(names, draws.randint(1, len(names) // 2))
-        rest = [name for name in names if name not in some]
+    def __init__(self, some, rest, kind):
         self.pairs = [(a, b) for a in some for b in rest]
-        kind = draws.choice(["both ways", "out only", "in only"])
         if kind == "both ways":
             self.pairs += [(b, a) for a, b in self.pairs]
         elif kind == "in only":
             self.pairs = [(b, a) for a, b in self.pairs]
-        super().__init__(names, f"partition {'+'.join(some)} | {'+'.join(rest)}, {kind}")
+        super().__init__([*some, *rest], f"partition {'+'.join(some)} | {'+'.join(rest)}, {kind}")
+
+    @classmethod
+    def drawn(cls, mesh, draws):
+        names = list(mesh.addresses)
+        some = draws.sample(names, draws.randint(1, len(names) // 2))
+        return cls(some, [name for name in names if name not in some], draws.choice(["both ways", "out only", "in only"]))
 
     def begin(self, mesh):
         for pair in self.pairs:
@@ -113,10 +140,24 @@ class Partition(Fault):
             mesh.unblock(*pair)
 
 
-class Kill(Fault):
-    def __init__(self, mesh, draws):
-        self.node = draws.choice(list(mesh.addresses))
-        super().__init__([self.node], f"kill -9 {self.node}")
+class NodeFault(Fault):
+    """A fault of one node."""
+
+    words_of = "fault of"
+
+    def __init__(self, node):
+        self.node = node
+        super().__init__([node], f"{self.words_of} {node}")
+
+    @classmethod
+    def drawn(cls, mesh, draws):
+        return cls(draws.choice(list(mesh.addresses)))
+
+    explains = Fault.explains_for_others
+
+
+class Kill(NodeFault):
+    words_of = "kill -9"
 
     def begin(self, mesh):
         mesh.processes[self.node].kill()
@@ -126,10 +167,46 @@ class Kill(Fault):
         mesh.start_node(self.node)
 
 
-class Pause(Fault):
-    def __init__(self, mesh, draws):
-        self.node = draws.choice(list(mesh.addresses))
-        super().__init__([self.node], f"pause {self.node}")
+class KillAll(Fault):
+    def __init__(self, mesh):
+        super().__init__(list(mesh.addresses), "kill -9 all nodes at once")
+
+    @classmethod
+    def drawn(cls, mesh, draws):
+        return cls(mesh)
+
+    def begin(self, mesh):
+        for name in mesh.addresses:
+            mesh.processes[name].kill()
+        for name in mesh.addresses:
+            mesh.processes[name].wait()
+
+    def heal(self, mesh):
+        for name in mesh.addresses:
+            mesh.start_node(name)
+
+
+class Restart(NodeFault):
+    """Stopped in order: only who asks this very node while it is away notices."""
+
+    words_of = "restart"
+
+    def begin(self, mesh):
+        mesh.processes[self.node].send_signal(signal.SIGTERM)
+
+    def heal(self, mesh):
+        try:
+            mesh.processes[self.node].wait(60)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"{self.node} did not stop within 60 s of SIGTERM") from None
+        mesh.start_node(self.node)
+
+    def explains(self, gateway, began, ended):
+        return gateway == self.node and Fault.explains(self, gateway, began, ended)
+
+
+class Pause(NodeFault):
+    words_of = "pause"
 
     def begin(self, mesh):
         mesh.processes[self.node].send_signal(signal.SIGSTOP)
@@ -138,10 +215,8 @@ class Pause(Fault):
         mesh.processes[self.node].send_signal(signal.SIGCONT)
 
 
-class FullDisk(Fault):
-    def __init__(self, mesh, draws):
-        self.node = draws.choice(list(mesh.addresses))
-        super().__init__([self.node], f"full disk on {self.node}")
+class FullDisk(NodeFault):
+    words_of = "full disk on"
 
     def begin(self, mesh):
         try:
@@ -153,16 +228,19 @@ class FullDisk(Fault):
 
     def heal(self, mesh):
         os.unlink(f"{mesh.disk(self.node)}/ballast")
-        # A node whose disk failed may end itself; whoever supervises it starts it again.
-        if mesh.processes[self.node].poll() is not None:
-            mesh.start_node(self.node)
+
+    def explains(self, gateway, began, ended):
+        return False
 
 
 class SlowNetwork(Fault):
-    def __init__(self, mesh, draws):
-        self.node = draws.choice(list(mesh.addresses))
-        self.delay, self.loss = draws.randint(20, 200), draws.randint(0, 10)
-        super().__init__([self.node], f"{self.delay} ms delay and {self.loss} % loss at {self.node}")
+    def __init__(self, node, delay, loss):
+        self.node, self.delay, self.loss = node, delay, loss
+        super().__init__([node], f"{delay} ms delay and {loss} % loss at {node}")
+
+    @classmethod
+    def drawn(cls, mesh, draws):
+        return cls(draws.choice(list(mesh.addresses)), draws.randint(20, 200), draws.randint(0, 10))
 
     def begin(self, mesh):
         subprocess.run(
@@ -174,9 +252,24 @@ class SlowNetwork(Fault):
 
 
 def drawn_faults(mesh, draws):
-    kinds = [Partition, Kill, Pause, FullDisk] + ([SlowNetwork] if shutil.which("tc") and has_netem(mesh) else [])
+    """(faults at one time, seconds they last, seconds of peace after them), without end."""
+    kinds = [Partition, Kill, Pause, FullDisk, Restart]
+    kinds = kinds * 3 + [KillAll] + ([SlowNetwork] * 3 if shutil.which("tc") and has_netem(mesh) else [])
     while True:
-        yield draws.choice(kinds)(mesh, draws)
+        together = [draws.choice(kinds).drawn(mesh, draws)]
+        other = draws.choice(kinds).drawn(mesh, draws)
+        if draws.random() < 0.4 and not set(other.nodes) & set(together[0].nodes):
+            together.append(other)
+        yield together, draws.uniform(0.5, 12), draws.uniform(0.5, 6)
+
+
+def short_faults(mesh):
+    """Each kind once, on three nodes."""
+    n1, n2, n3 = mesh.addresses
+    return [
+        ([Partition([n1], [n2, n3], "both ways")], 4, 2), ([Partition([n2], [n1, n3], "out only")], 4, 2), ([Kill(n3)], 3, 2),
+        ([Pause(n1)], 4, 2), ([FullDisk(n2)], 3, 2),
+    ]
 
 
 def has_netem(mesh):
@@ -191,61 +284,75 @@ def has_netem(mesh):
 # What goes on meanwhile.
 
 
-class Writers:
-    """Writes numbered values; remembers for each when it began, when it was acknowledged, and at which revision."""
+class Clients:
+    """Writers of numbered values, readers who want what is decided, and readers who take what a node has."""
 
     def __init__(self, mesh, seed):
         self.mesh, self.done = mesh, threading.Event()
-        self.history, self.lock, self.number = [], threading.Lock(), 0
-        self.threads = [threading.Thread(target=self.write, args=(random.Random(seed + i),)) for i in range(3)]
-        self.reader = threading.Thread(target=self.read, args=(random.Random(seed + 100),))
-        self.went_back, self.seen = [], {}
-        for thread in [*self.threads, self.reader]:
+        self.lock, self.number = threading.Lock(), 0
+        # Writes and consistent reads; and what nodes showed.
+        self.history, self.views, self.refusals = [], [], {}
+        works = [self.write] * 3 + [self.read_decided] * 2 + [self.read_shown]
+        self.threads = [threading.Thread(target=self.repeat, args=(work, random.Random(seed + i))) for i, work in enumerate(works)]
+        for thread in self.threads:
             thread.start()
 
-    def write(self, draws):
+    def repeat(self, work, draws):
         while not self.done.is_set():
-            with self.lock:
-                self.number += 1
-                number = self.number
-            key, node = f"key-{draws.randrange(KEYS)}", draws.choice(list(self.mesh.addresses))
-            record = {"key": key, "value": str(number), "node": node, "began": time.monotonic(), "revision": None}
-            text = (
-                f"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {key}}}\n"
-                f'spec: {{hosts: [{key}.test], http: [{{name: "{number}", directResponse: {{status: 200}}}}]}}\n'
-            )
-            body = {"sources": [{"name": "chaos.yaml", "text": text}], "dryRun": False, "wait": False,
-                    "timeoutMilliseconds": 2000, "namespace": "default"}
-            try:
-                status, answer = self.mesh.admin(node, "POST", "/v1/apply", body)
-                if status == 200:
-                    record["revision"] = answer["revision"]
-                else:
-                    record["refusal"] = answer.get("code")
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                record["refusal"] = type(error).__name__
-            record["ended"] = time.monotonic()
-            with self.lock:
-                self.history.append(record)
-            time.sleep(0.02)
+            work(f"key-{draws.randrange(KEYS)}", draws.choice(list(self.mesh.addresses)))
 
-    def read(self, draws):
-        """A node's state never goes back, not even over a restart."""
-        while not self.done.is_set():
-            node = draws.choice(list(self.mesh.addresses))
-            try:
-                for name, version in self.objects(node).items():
-                    if version[0] < self.seen.get((node, name), (0,))[0]:
-                        self.went_back.append(f"{node}: {name} was at {self.seen[node, name]}, then at {version}")
-                    self.seen[node, name] = version
-            except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-                pass
-            time.sleep(0.1)
+    def write(self, key, node):
+        with self.lock:
+            self.number += 1
+            number = self.number
+        record = {"kind": "write", "key": key, "value": str(number), "node": node, "began": time.monotonic(), "revision": None}
+        text = (
+            f"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {key}}}\n"
+            f'spec: {{hosts: [{key}.test], http: [{{name: "{number}", directResponse: {{status: 200}}}}]}}\n'
+        )
+        body = {"sources": [{"name": "chaos.yaml", "text": text}], "dryRun": False, "wait": False,
+                "timeoutMilliseconds": 2000, "namespace": "default"}
+        try:
+            status, answer = self.mesh.admin(node, "POST", "/v1/apply", body)
+            if status == 200:
+                record["revision"] = answer["revision"]
+                # A repeated request that found its work done: it was done at that revision or at an earlier one.
+                record["repeated"] = all(change["action"] == "unchanged" for change in answer["changes"])
+            else:
+                record["refusal"] = answer.get("code")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            record["refusal"] = type(error).__name__
+        self.note(record)
+        time.sleep(0.02)
 
-    def objects(self, node):
-        status, objects = self.mesh.admin(node, "GET", "/v1/objects?kind=VirtualService")
+    def read_decided(self, key, node):
+        record = {"kind": "read", "key": key, "node": node, "began": time.monotonic()}
+        try:
+            record["value"] = self.objects(node, f"&name={key}&consistent=true").get(key, (0, None))[1]
+            self.note(record)
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            self.note({**record, "kind": "refused read", "refusal": str(error) if type(error) is ValueError else type(error).__name__})
+        time.sleep(0.02)
+
+    def read_shown(self, _, node):
+        try:
+            self.views.append((node, time.monotonic(), self.objects(node)))
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            pass
+        time.sleep(0.1)
+
+    def note(self, record):
+        record["ended"] = time.monotonic()
+        with self.lock:
+            self.history.append(record)
+            if refusal := record.get("refusal"):
+                key = f"{record['kind'].split()[-1]}: {refusal}"
+                self.refusals[key] = self.refusals.get(key, 0) + 1
+
+    def objects(self, node, more=""):
+        status, objects = self.mesh.admin(node, "GET", f"/v1/objects?kind=VirtualService{more}")
         if status != 200:
-            raise ValueError(status)
+            raise ValueError(objects.get("code"))
         found = {}
         for stored in objects:
             if stored["name"].startswith("key-"):
@@ -255,9 +362,58 @@ class Writers:
 
     def stop(self):
         self.done.set()
-        for thread in [*self.threads, self.reader]:
+        for thread in self.threads:
             if thread.is_alive():
                 thread.join()
+
+
+class Operator:
+    """Moves roles, takes nodes out of service and back, changes the gossip key, on any node that answers."""
+
+    ROLES = ("configuration", "certificate-authority", "discovery")
+
+    def __init__(self, mesh, seed):
+        self.mesh, self.done, self.acts = mesh, threading.Event(), {}
+        self.thread = threading.Thread(target=self.operate, args=(random.Random(seed + 1000),))
+        self.thread.start()
+
+    def operate(self, draws):
+        names = list(self.mesh.addresses)
+        while not self.done.wait(draws.uniform(1, 8)):
+            act, node = draws.choice(["transfer", "transfer", "drain", "rotate"]), draws.choice(names)
+            if act == "transfer":
+                self.ask(act, names, draws, "/v1/roles/transfer", {"role": draws.choice(self.ROLES), "node": node})
+            elif act == "rotate":
+                self.ask(act, names, draws, "/v1/gossip/rotate", [])
+            else:
+                self.ask("drain", names, draws, "/v1/drain", {"name": node})
+                self.done.wait(draws.uniform(0.5, 4))
+                self.undrain(node)
+
+    def undrain(self, node):
+        """Until it is done, whoever does it: a node is not to stay out of service by a fault."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            for name in self.mesh.addresses:
+                try:
+                    if self.mesh.admin(name, "POST", "/v1/undrain", {"name": node}, timeout=20)[0] == 200:
+                        return
+                except (OSError, http.client.HTTPException, ValueError):
+                    pass
+                time.sleep(0.2)
+
+    def ask(self, act, names, draws, path, body):
+        try:
+            status = self.mesh.admin(draws.choice(names), "POST", path, body, timeout=20)[0]
+        except (OSError, http.client.HTTPException, ValueError):
+            status = "no answer"
+        word = f"{act}: {'done' if status == 200 else status}"
+        self.acts[word] = self.acts.get(word, 0) + 1
+
+    def stop(self):
+        self.done.set()
+        if self.thread.is_alive():
+            self.thread.join()
 
 
 class Traffic:
@@ -280,9 +436,9 @@ class Traffic:
                 status = connection.getresponse().status
                 connection.close()
                 if status != 200:
-                    self.failures.append((began, time.monotonic(), gateway, str(status)))
+                    self.failures.append((gateway, began, time.monotonic(), str(status)))
             except (OSError, http.client.HTTPException) as error:
-                self.failures.append((began, time.monotonic(), gateway, type(error).__name__))
+                self.failures.append((gateway, began, time.monotonic(), type(error).__name__))
             time.sleep(max(0, self.pause - (time.monotonic() - began)))
 
     def stop(self):
@@ -317,27 +473,51 @@ spec:
 # Judging.
 
 
-def judge(mesh, writers, traffic, faults):
-    problems = list(writers.went_back)
-    acknowledged = [record for record in writers.history if record["revision"]]
-    unknown = [record for record in writers.history if not record["revision"]]
-    problems += order_problems(acknowledged)
-    views = {name: writers.objects(name) for name in mesh.addresses}
-    first = views[next(iter(views))]
-    problems += [f"{name} has other objects than the rest" for name, view in views.items() if view != first]
+def judge(mesh, clients, traffic, operator, faults):
+    acknowledged = [record for record in clients.history if record["kind"] == "write" and record["revision"]]
+    unknown = [record for record in clients.history if record["kind"] == "write" and not record["revision"]]
+    reads = [record for record in clients.history if record["kind"] == "read"]
+    problems = order_problems(acknowledged)
+    final = {name: clients.objects(name, "&consistent=true") for name in mesh.addresses}
+    first = final[next(iter(final))]
+    problems += [f"{name} has other objects than the rest" for name, view in final.items() if view != first]
     problems += presence_problems(first, acknowledged, unknown)
-    unexplained = [failure for failure in traffic.failures if not any(explains(fault, failure) for fault in faults)]
-    problems += [f"request through {g} failed ({why}) with no fault in force" for _, _, g, why in unexplained[:10]]
+    now = time.monotonic()
+    operations = [
+        history.Operation(r["key"], r["value"], r["began"], r["ended"], r["kind"] == "write", r["kind"] == "read" or bool(r["revision"]),
+                          r["node"])
+        for r in clients.history if r["kind"] in ("write", "read")
+    ] + [history.Operation(key, value, now, now, False) for key, (_, value) in first.items()]
+    problems += history.problems(operations)
+    views = [*clients.views, *((name, now, view) for name, view in final.items())]
+    problems += history.prefix_problems(views, [(record["key"], record["revision"]) for record in acknowledged if not record["repeated"]])[:10]
+    unexplained = [failure for failure in traffic.failures if not any(fault.explains(*failure[:3]) for fault in faults)]
+    start = faults[0].began if faults else now
+    problems += [
+        f"request through {gateway} failed ({why}) at {began - start:.1f} s for {ended - began:.2f} s; no fault explains it"
+        for gateway, began, ended, why in unexplained[:10]
+    ]
     return problems, {
-        "faults": len(faults), "writes_acknowledged": len(acknowledged), "writes_refused_or_unknown": len(unknown),
+        "faults": len(faults), "writes_acknowledged": len(acknowledged),
+        "acknowledged_when_repeated": sum(record["repeated"] for record in acknowledged), "writes_refused_or_unknown": len(unknown),
+        "consistent_reads": len(reads), "views": len(clients.views), "longest_time_without_a_write_s": longest_gap(acknowledged),
         "requests": traffic.total, "requests_failed": len(traffic.failures), "requests_failed_unexplained": len(unexplained),
+        "operator": operator.acts if operator else {}, "refusals": clients.refusals,
+        "failures": {why: sum(f[3] == why for f in traffic.failures) for why in sorted({f[3] for f in traffic.failures})},
     }
+
+
+def longest_gap(acknowledged):
+    ends = sorted(record["ended"] for record in acknowledged)
+    return round(max((later - earlier for earlier, later in zip(ends, ends[1:])), default=0), 3)
 
 
 def order_problems(acknowledged):
     """A write that began after another was acknowledged comes later in the log."""
     problems, by_revision = [], {}
     for record in acknowledged:
+        if record["repeated"]:
+            continue
         other = by_revision.setdefault(record["revision"], record)
         if other is not record:
             problems.append(f"values {other['value']} and {record['value']} were both acknowledged at revision {record['revision']}")
@@ -355,17 +535,12 @@ def order_problems(acknowledged):
 def presence_problems(objects, acknowledged, unknown):
     problems = []
     for key in sorted({record["key"] for record in acknowledged}):
-        last = max((record for record in acknowledged if record["key"] == key), key=lambda record: record["revision"])
+        last = max((record for record in acknowledged if record["key"] == key), key=lambda record: (record["revision"], not record["repeated"]))
         version, value = objects.get(key, (0, None))
         late = {record["value"] for record in unknown if record["key"] == key}
         if value != last["value"] and not (value in late and version > last["revision"]):
             problems.append(f"{key} is {value} at {version}; the last acknowledged write was {last['value']} at {last['revision']}")
     return problems
-
-
-def explains(fault, failure):
-    began, ended, *_ = failure
-    return ended >= fault.began and began <= fault.healed + GRACE
 
 
 def agree(mesh):
@@ -405,47 +580,82 @@ def run(options):
             mesh.run("echo", 9002, [sys.executable, f"{HERE}/origins.py", "echo", address, "9002"], node=name,
                      options=["--name", f"echo-{name}"])
         await_agreement(mesh, "at the start")
-        eventually(lambda: all_serve(mesh), "all applications answer", 60)
-        writers, traffic = Writers(mesh, options.seed), Traffic(mesh, ("n1", "n2"), 20)
+        eventually(lambda: all_serve(mesh), "all applications answer through both gateways", 120)
+        clients, traffic = Clients(mesh, options.seed), Traffic(mesh, GATEWAYS, 20)
+        operator = None if options.short else Operator(mesh, options.seed)
+        parts = [part for part in (operator, clients, traffic) if part]
         try:
-            end = time.monotonic() + options.minutes * 60
-            source = drawn_faults(mesh, draws)
-            while time.monotonic() < end:
-                fault = next(source)
-                length = draws.uniform(0.5, 12)
-                fault.began = time.monotonic()
-                fault.healed = float("inf")
-                faults.append(fault)
-                if options.output == "table":
-                    print(f"{options.minutes * 60 - (end - fault.began):7.1f} s  {fault.words}, {length:.1f} s", flush=True)
-                fault.begin(mesh)
-                time.sleep(length)
-                fault.heal(mesh)
-                fault.healed = time.monotonic()
-                time.sleep(draws.uniform(0.5, 6))
+            started = time.monotonic()
+            plan = short_faults(mesh) if options.short else drawn_faults(mesh, draws)
+            for together, length, peace in plan:
+                if not options.short and time.monotonic() > started + options.minutes * 60:
+                    break
+                inflict(mesh, together, length, faults, started, options)
+                time.sleep(peace)
             # What changes all the time cannot be equal everywhere at one moment.
-            writers.stop()
+            if operator:
+                operator.stop()
+            clients.stop()
             await_agreement(mesh, "after the last fault")
-            settled = time.monotonic()
-            faults[-1].healed = max(faults[-1].healed, settled - GRACE)
-            time.sleep(3)
+            # Until then a fault of consensus or membership may have its consequences.
+            time.sleep(2 * GRACE)
         finally:
-            writers.stop()
-            traffic.stop()
-        problems, numbers = judge(mesh, writers, traffic, faults)
+            for part in parts:
+                part.stop()
+        problems, numbers = judge(mesh, clients, traffic, operator, faults)
+        problems += [f"{name} ended by itself" for name in mesh.addresses if mesh.processes[name].poll() is not None]
         if problems:
             for name in mesh.addresses:
-                print(mesh.log(name, 60), file=sys.stderr)
+                print(mesh.log(name, 400 if options.output == "table" else 60), file=sys.stderr)
         return problems, numbers
 
 
+def inflict(mesh, together, length, faults, started, options):
+    if options.output == "table":
+        words = "; ".join(fault.words for fault in together)
+        print(f"{time.monotonic() - started:7.1f} s  {words}, {length:.1f} s", flush=True)
+    for fault in together:
+        fault.began, fault.healed = time.monotonic(), float("inf")
+        faults.append(fault)
+        fault.begin(mesh)
+    time.sleep(length)
+    for fault in together:
+        fault.heal(mesh)
+        fault.healed = time.monotonic()
+
+
 def all_serve(mesh):
+    """All nodes know all applications as healthy, and the gateways answer."""
     try:
-        status, services = mesh.admin("n1", "GET", "/v1/services")
-        echo = next(service for service in services if service["name"] == "echo")
-        return sum(endpoint["health"] == "healthy" for endpoint in echo["endpoints"]) == len(mesh.addresses)
+        for node in mesh.addresses:
+            status, services = mesh.admin(node, "GET", "/v1/services")
+            echo = next(service for service in services if service["name"] == "echo")
+            if sum(endpoint["health"] == "healthy" for endpoint in echo["endpoints"]) != len(mesh.addresses):
+                return False
+        return all(ask_gateway(mesh, gateway) == 200 for gateway in GATEWAYS)
     except (OSError, http.client.HTTPException, ValueError, StopIteration, KeyError):
         return False
+
+
+def ask_gateway(mesh, gateway):
+    connection = http.client.HTTPConnection(mesh.addresses[gateway], GATEWAY_PORT, timeout=5)
+    try:
+        connection.request("GET", "/", headers={"Host": "echo.test"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def cannot_run():
+    """Why there can be no hosts of its own here; None when there can."""
+    if os.geteuid() != 0:
+        return "it needs root"
+    for program in ("ip", "unshare", "mount"):
+        if not shutil.which(program):
+            return f"it needs {program} (Debian: iproute2 util-linux)"
+    tried = subprocess.run([*NAMESPACES, "sh", "-c", "mount -t tmpfs tmpfs /mnt && ip link add name trial type bridge && ip link add name left type veth peer name right"],
+                           capture_output=True, text=True)
+    return None if tried.returncode == 0 else f"namespaces, tmpfs, bridges and veth pairs cannot be made here: {tried.stderr.strip()}"
 
 
 def main():
@@ -453,20 +663,22 @@ def main():
     parser.add_argument("program", metavar="MESH_NODE")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--nodes", type=int, default=5)
+    parser.add_argument("--nodes", type=int)
+    parser.add_argument("--short", action="store_true", help="a fixed list of faults instead of drawn ones")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args()
     options.program = os.path.abspath(options.program)
+    options.nodes = options.nodes or (3 if options.short else 5)
     if INSIDE not in os.environ:
-        if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("unshare"):
-            print("skipped: chaos needs root, iproute2 and unshare, for hosts of its own")
+        history.check_known_histories()
+        if why := cannot_run():
+            print(f"skipped: chaos needs hosts of its own, and {why}")
             sys.exit(0)
-        namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        os.execvpe("unshare", [*namespaces, sys.executable, *sys.argv, "--seed", str(options.seed)], {**os.environ, INSIDE: "1"})
+        os.execvpe("unshare", [*NAMESPACES, sys.executable, *sys.argv, "--seed", str(options.seed)], {**os.environ, INSIDE: "1"})
     os.makedirs("/run/netns", exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     if options.output == "table":
-        print(f"seed {options.seed}, {options.nodes} nodes, {options.minutes} minutes", flush=True)
+        print(f"{options.nodes} nodes, " + ("fixed faults" if options.short else f"seed {options.seed}, {options.minutes} minutes"), flush=True)
     problems, numbers = run(options)
     if options.output == "json":
         print(json.dumps({"seed": options.seed, "problems": problems, **numbers}, indent=2))

@@ -55,6 +55,24 @@ def network_counters():
 # Membership
 
 
+class NewLines:
+    """The lines that were written to files since the last look, so that looking costs what is new."""
+
+    def __init__(self):
+        self.offsets, self.events = {}, []
+
+    def of(self, path):
+        try:
+            with open(path, "rb") as file:
+                file.seek(self.offsets.get(path, 0))
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data.rfind(b"\n") + 1
+        self.offsets[path] = self.offsets.get(path, 0) + whole
+        return data[:whole].decode(errors="replace").splitlines()
+
+
 class MeshMembers:
     """mesh-node processes; what a node thinks of another is read from its log, which is stamped in milliseconds."""
 
@@ -63,10 +81,12 @@ class MeshMembers:
 
     def __init__(self, program, count):
         self.mesh = Mesh(program, nodes=count, gateways=())
-        self.names = list(self.mesh.addresses)
+        self.names, self.lines = list(self.mesh.addresses), NewLines()
+
+    def prepare(self):
+        self.mesh.command("init")
 
     def start(self):
-        self.mesh.command("init")
         for name in self.names:
             self.start_one(name)
 
@@ -82,11 +102,11 @@ class MeshMembers:
     def events(self):
         """(time, observer, subject, state), in the order of each log."""
         for name in self.names:
-            with open(f"{self.mesh.directory}/{name}.log", errors="replace") as log:
-                for text in log:
-                    if found := self.line.match(text):
-                        when = datetime.strptime(found[1], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
-                        yield when.timestamp(), name, found[3], found[4]
+            for text in self.lines.of(f"{self.mesh.directory}/{name}.log"):
+                if found := self.line.match(text):
+                    when = datetime.strptime(found[1], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
+                    self.lines.events.append((when.timestamp(), name, found[3], found[4]))
+        return self.lines.events
 
     def stop(self):
         self.mesh.__exit__()
@@ -101,12 +121,15 @@ class SerfMembers:
         self.directory = tempfile.mkdtemp(prefix="mesh-serf-")
         self.names = [f"n{i}" for i in range(1, count + 1)]
         self.address = {name: f"127.77.1.{i}" for i, name in enumerate(self.names, 1)}
-        self.processes = {}
+        self.processes, self.lines = {}, NewLines()
         handler = f"{self.directory}/handler"
         with open(handler, "w") as out:
             out.write(f'#!/bin/sh\nnow=$(date +%s.%N)\nwhile read name rest; do echo "$now $name $SERF_EVENT" >> {self.directory}/$SERF_SELF_NAME.events; done\n')
         os.chmod(handler, 0o755)
         self.handler = handler
+
+    def prepare(self):
+        pass
 
     def start(self):
         for name in self.names:
@@ -119,7 +142,8 @@ class SerfMembers:
             join = ["-retry-join", self.address[self.names[1]]]
         log = open(f"{self.directory}/{name}.log", "ab")
         self.processes[name] = subprocess.Popen(
-            ["serf", "agent", "-node", name, "-bind", address, "-rpc-addr", f"{address}:7373", "-event-handler", self.handler, *join],
+            ["serf", "agent", "-node", name, "-bind", address, "-rpc-addr", f"{address}:7373", "-event-handler", self.handler,
+             "-retry-interval", "1s", *join],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def pid(self, name):
@@ -132,11 +156,11 @@ class SerfMembers:
         words = {"member-join": "alive", "member-failed": "dead", "member-leave": "left"}
         for path in glob.glob(f"{self.directory}/*.events"):
             observer = os.path.basename(path).removesuffix(".events")
-            with open(path) as file:
-                for text in file:
-                    when, subject, event = text.split()
-                    if event in words:
-                        yield float(when), observer, subject, words[event]
+            for text in self.lines.of(path):
+                when, subject, event = text.split()
+                if event in words:
+                    self.lines.events.append((float(when), observer, subject, words[event]))
+        return self.lines.events
 
     def stop(self):
         for process in self.processes.values():
@@ -171,6 +195,7 @@ def wait_all(cluster, subject, state, since, seconds=120):
 def bench_detection(make, options):
     cluster = make(options.program, options.nodes)
     try:
+        cluster.prepare()
         began = time.time()
         cluster.start()
         joined = max(max(wait_all(cluster, name, "alive", 0)) for name in cluster.names)
@@ -205,6 +230,7 @@ def bench_detection(make, options):
 def bench_starvation(make, options):
     cluster = make(options.program, options.nodes)
     try:
+        cluster.prepare()
         cluster.start()
         for name in cluster.names:
             wait_all(cluster, name, "alive", 0)
@@ -502,7 +528,11 @@ def main():
             sys.exit("needs root, for a network namespace of its own: run it as root")
         os.execvpe("unshare", ["unshare", "--net", sys.executable, *sys.argv], {**os.environ, INSIDE: "1"})
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    results = {}
+    load, cores = os.getloadavg()[0], os.cpu_count()
+    results, failed = {}, False
+    if options.output == "table":
+        print(f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {cores} cores, load {load:.1f}"
+              + (": the machine is busy, these figures are worth little" if load > cores / 4 else ""), flush=True)
     for name in options.only or BENCHES:
         run, kinds = BENCHES[name]
         for kind in kinds:
@@ -510,12 +540,17 @@ def main():
             if program and not shutil.which(program):
                 print(f"{name}: {program} is not installed, skipped", file=sys.stderr)
                 continue
-            results.setdefault(name, {})[kind.name] = run(kind, options)
+            try:
+                results.setdefault(name, {})[kind.name] = run(kind, options)
+            except (TimeoutError, RuntimeError, OSError) as error:
+                failed = True
+                print(f"{name}: {kind.name} failed: {error}", file=sys.stderr, flush=True)
         progress("")
         if options.output == "table":
             show(name, results.get(name, {}))
     if options.output == "json":
         print(json.dumps(results, indent=2))
+    sys.exit(1 if failed else 0)
 
 
 def show(name, by_kind):

@@ -84,7 +84,7 @@ class Mesh:
         self.command("init")
         for name in self.addresses:
             self.start_node(name)
-        eventually(lambda: all(self.is_ready(name) for name in self.addresses), "nodes are ready", 60)
+        eventually(lambda: all(self.is_ready(name) for name in self.addresses), "nodes are ready", 120)
 
     def is_ready(self, node):
         try:

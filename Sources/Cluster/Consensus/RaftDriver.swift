@@ -47,9 +47,11 @@ final class RaftDriver: TimerHandler, TurnHandler {
   /// Proposals of this turn, and those that came while the disk wrote: they share one write and one message to each follower.
   private var gathered: [Gathered] = []
   private var settled: [(completion: ProposalCompletion, result: Result<AppliedEntry, MeshError>)] = []
+  private var reads: [RequestToken: ReadCompletion] = [:]
   private var snapshotIndex: LogIndex
 
   typealias ProposalCompletion = (Result<AppliedEntry, MeshError>) -> Void
+  typealias ReadCompletion = (Result<LogIndex, MeshError>) -> Void
 
   private struct Gathered {
     let proposal: Proposal
@@ -144,6 +146,14 @@ final class RaftDriver: TimerHandler, TurnHandler {
 
   private static let displaced = MeshError(.conflict, "another entry came first; nothing was changed", retryable: true)
 
+  /// Asks for the revision that holds all that was decided before this call; this node has to lead.
+  func readRevision(completion: @escaping ReadCompletion) {
+    guard !isStopped, !hasFailed else { return completion(.failure(MeshError(.unavailable, "this node decides nothing"))) }
+    let token = makeToken()
+    reads[token] = completion
+    feed(.read(token))
+  }
+
   /// Hands leadership to the follower that is furthest, before this node leaves.
   func transferLeadership() { feed(.transferLeadership(to: nil)) }
 
@@ -231,8 +241,8 @@ final class RaftDriver: TimerHandler, TurnHandler {
     case .becameLeader, .steppedDown, .leaderChanged: outputs.leadershipChanged()
     case .accepted(let token, let position): accept(token, at: position)
     case .rejected(let token, let reason): reject(token, reason)
-    // Nobody asks for reads here: every node serves what it has applied.
-    case .readReady: break
+    // Whatever was decided up to the index of the read has been applied by an effect before this one.
+    case .readReady(let token, _): reads.removeValue(forKey: token)?(.success(state.revision))
     case .configurationChanged: outputs.leadershipChanged()
     case .failed(let failure):
       outputs.failed(failure.description)
@@ -384,14 +394,18 @@ final class RaftDriver: TimerHandler, TurnHandler {
 
   private func reject(_ token: RequestToken, _ reason: RejectionReason) {
     proposals.removeValue(forKey: token)?(.failure(MeshError(reason)))
+    reads.removeValue(forKey: token)?(.failure(MeshError(reason)))
   }
 
   private func fail(everyoneWith error: MeshError) {
     let waiting = proposals.sorted { $0.key.number < $1.key.number }.map(\.value)
+    let reading = reads.sorted { $0.key.number < $1.key.number }.map(\.value)
     proposals = [:]
     accepted = [:]
     gathered = []
+    reads = [:]
     for completion in waiting { completion(.failure(error)) }
+    for completion in reading { completion(.failure(error)) }
   }
 }
 

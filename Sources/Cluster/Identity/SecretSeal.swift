@@ -7,14 +7,29 @@ import Transport
 /// `format u8 · nonce 12 · ciphertext · tag 16`; format and cluster name are authenticated too.
 public struct SecretSeal: Sendable {
   private static let format: UInt8 = 1
+  public static let keyBytes = AEAD.keyBytes
   private let key: [UInt8]
   private let authenticated: [UInt8]
+  /// False where the key is not known yet: what was sealed here could be opened by nobody.
+  public let isShared: Bool
 
   public init(joinSecret: [UInt8], cluster: DNSLabel) {
-    key = HKDF.derive(
-      material: joinSecret, salt: Array(cluster.string.utf8), info: Array("mesh-node secrets 1".utf8), count: AEAD.keyBytes)
+    self.init(
+      key: HKDF.derive(
+        material: joinSecret, salt: Array(cluster.string.utf8), info: Array("mesh-node secrets 1".utf8), count: AEAD.keyBytes),
+      cluster: cluster)
+  }
+
+  /// - Parameter key: of the cluster, as another member gave it; nil while it is not known.
+  public init(key: [UInt8]?, cluster: DNSLabel) {
+    let shared = key.flatMap { $0.count == Self.keyBytes ? $0 : nil }
+    isShared = shared != nil
+    self.key = shared ?? secureRandom(count: Self.keyBytes)
     authenticated = [Self.format] + Array(cluster.string.utf8)
   }
+
+  /// The key, for a member that joined with a token; nil where it is not known. It opens Secrets and lets nobody in.
+  public var sharedKey: [UInt8]? { isShared ? key : nil }
 
   public func seal(_ plain: [UInt8]) -> [UInt8] {
     let nonce = secureRandom(count: AEAD.nonceBytes)

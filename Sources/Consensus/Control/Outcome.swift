@@ -40,7 +40,9 @@ public enum Outcome: Hashable, Sendable {
       case .addressTaken: "the address is another host's"
       case .emptyCertificate: "the certificate is empty"
       case .malformedToken: "the join token has no time or no use"
-      case .tokenUnknown: "the cluster does not know this join token; it was revoked, or is of another cluster"
+      case .tokenUnknown:
+        "the cluster does not know this join token: it was revoked, or is of another cluster; "
+          + "make a new one with: mesh-node token create"
       case .tokenExpired: "the join token has expired; make a new one with: mesh-node token create"
       case .tokenUsed: "the join token was used as often as it may be; make a new one with: mesh-node token create"
       case .nameInUse: "another node has this name; choose another, or let the cluster forget that one: mesh-node forget NAME"

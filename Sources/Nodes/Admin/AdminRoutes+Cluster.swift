@@ -18,7 +18,9 @@ extension AdminRoutes {
     let now = EventLoop.monotonicNow()
     let served = Dictionary(view.registry.nodes.map { ($0.owner, $0.row.revisionServed) }) { first, _ in first }
     let workloads = view.registry.workloads(live: [])
-    return view.members.map { member in
+    // Who left for good is no member any more; who only stopped is shown as left.
+    let staying = view.members.filter { $0.state != .left || view.control.posture(of: $0.name) != .leaving }
+    return staying.map { member in
       MemberInfo(
         name: member.name.string, address: member.address.host, state: "\(member.state)", incarnation: member.incarnation,
         locality: member.locality, since: (now - member.since).inSeconds, consensus: duty(of: member.name, view),
@@ -86,6 +88,9 @@ extension AdminRoutes {
     if view.localHealthScore > 0 {
       notes.append(
         "this node is slow to answer (health score \(view.localHealthScore)); it waits longer before it suspects others")
+    }
+    if !node.cluster.secrets.isShared {
+      notes.append("no member has given this node the key of the Secrets yet: what needs a Secret is not served")
     }
     for finding in serving?.findings ?? [] { notes.append("\(finding.object) \(finding.path): \(finding.reason)") }
     return notes

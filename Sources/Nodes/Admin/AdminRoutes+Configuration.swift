@@ -63,6 +63,7 @@ extension AdminRoutes {
 
   func objects(_ query: QueryParameters) async throws -> [StoredObjectInfo] {
     let filter = try ObjectFilter(query)
+    if query["consistent"] == "true" { try await node.configuration.reachDecided(deadline: .now + .seconds(10)) }
     let status = await gatewayStatus()
     return node.cluster.view.control.sortedObjects.compactMap { key, stored in
       filter.admits(key) ? StoredObjectInfo(stored, status) : nil

@@ -141,7 +141,9 @@ struct TokenStart {
         throw UsageError("the token does not know \(first); it names \(token.contactList)")
       }
     }
-    let file = ClusterFile.text(joining: token, as: name, address: address, locality: arguments.value("locality") ?? "")
+    let file = ClusterFile.text(
+      joining: token, as: name, address: address, locality: arguments.value("locality") ?? "",
+      isGateway: arguments.flag("gateway"))
     do {
       // A mistake in the arguments is told before anything is written.
       _ = try ClusterFile(parsing: Array(file.utf8), path: path)

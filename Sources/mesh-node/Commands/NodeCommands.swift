@@ -32,6 +32,7 @@ extension Command {
       .value("join", "ADDRESS", "which of the nodes that the token names to ask first"),
       .value("address", "ADDRESS", "the address of a node that joins with a token"),
       .value("locality", "REGION/ZONE", "where a node that joins with a token stands"),
+      .flag("gateway", "a node that joins with a token runs a gateway"),
     ]
   ) { arguments in
     let joining = try TokenStart(arguments)
@@ -54,7 +55,7 @@ extension Command {
   static let leave = Command(
     "leave", .other, summary: "end a node for good: its workloads, roles and vote go, the others are told, it stops",
     discussion: """
-      Another node takes its vote first. The other nodes show it as left. It rejoins with: mesh-node start --node NAME
+      Another node takes its vote first. It is no member any more then. It rejoins with: mesh-node start --node NAME
       A node that is only restarted is stopped with SIGTERM instead: it keeps its vote.
       """
   ) { arguments in

@@ -18,6 +18,7 @@ extension Command {
       .flag("all-namespaces", short: "A", "objects of all namespaces"),
       .value("selector", short: "l", "LABELS", "only objects with these labels: a=b,c!=d,e in (f,g)"),
       .flag("watch", short: "w", "go on and show each object that is added, modified or deleted"),
+      .flag("consistent", "everything that was decided before, wherever: asks the leader and a majority of the voters first"),
     ]
   ) { arguments in
     let query = try ObjectQuery(arguments)

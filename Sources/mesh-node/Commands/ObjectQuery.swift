@@ -28,7 +28,8 @@ struct ObjectQuery {
     selector = try arguments.value("selector").map { text throws(UsageError) in try LabelSelector(text) }
     let namespace = arguments.flag("all-namespaces") ? nil : arguments.value("namespace") ?? "default"
     place = namespace.map { "namespace \($0)" } ?? "any namespace"
-    let pairs = [("kind", kind), ("name", name), ("namespace", namespace)]
+    let consistent = arguments.flag("consistent") ? "true" : nil
+    let pairs = [("kind", kind), ("name", name), ("namespace", namespace), ("consistent", consistent)]
     parameters = pairs.compactMap { key, value in value.map { "\(key)=\(queryEscaped($0))" } }.joined(separator: "&")
   }
 
