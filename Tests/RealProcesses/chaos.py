@@ -41,6 +41,8 @@ NAMESPACES = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # After a fault has healed: time in which consequences are still explained by it.
 GRACE = 5.0
+# In which a process that was started again has to serve; how long that takes is a matter of the machine.
+RETURN = 60.0
 # Until the others have found out about a node that died or stands still.
 DETECTION = 8.0
 DISK_BYTES = 64 << 20
@@ -100,13 +102,17 @@ class ChaosMesh(Mesh):
 class Fault:
     """`nodes` is whom it touches; two faults at a time touch different nodes."""
 
+    ends_processes = False
+
     def __init__(self, nodes, words):
         self.nodes, self.words = nodes, words
         self.began = self.healed = None
+        # When gateways whose process it ended served again.
+        self.back = {}
 
     def explains(self, gateway, began, ended):
         """All of its time, and a while after it."""
-        return ended >= self.began and began <= self.healed + GRACE
+        return ended >= self.began and began <= max(self.healed + GRACE, self.back.get(gateway, 0))
 
     def explains_for_others(self, gateway, began, ended):
         """All of its time where the node itself is asked; else while it is news."""
@@ -158,6 +164,7 @@ class NodeFault(Fault):
 
 class Kill(NodeFault):
     words_of = "kill -9"
+    ends_processes = True
 
     def begin(self, mesh):
         mesh.processes[self.node].kill()
@@ -168,6 +175,8 @@ class Kill(NodeFault):
 
 
 class KillAll(Fault):
+    ends_processes = True
+
     def __init__(self, mesh):
         super().__init__(list(mesh.addresses), "kill -9 all nodes at once")
 
@@ -190,6 +199,7 @@ class Restart(NodeFault):
     """Stopped in order: only who asks this very node while it is away notices."""
 
     words_of = "restart"
+    ends_processes = True
 
     def begin(self, mesh):
         mesh.processes[self.node].send_signal(signal.SIGTERM)
@@ -421,7 +431,7 @@ class Traffic:
 
     def __init__(self, mesh, gateways, per_second):
         self.mesh, self.done, self.pause = mesh, threading.Event(), 1 / per_second
-        self.total, self.failures = 0, []
+        self.total, self.failures, self.successes = 0, [], {name: [] for name in gateways}
         self.threads = [threading.Thread(target=self.send, args=(name,)) for name in gateways]
         for thread in self.threads:
             thread.start()
@@ -435,7 +445,9 @@ class Traffic:
                 connection.request("GET", "/", headers={"Host": "echo.test"})
                 status = connection.getresponse().status
                 connection.close()
-                if status != 200:
+                if status == 200:
+                    self.successes[gateway].append(time.monotonic())
+                else:
                     self.failures.append((gateway, began, time.monotonic(), str(status)))
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append((gateway, began, time.monotonic(), type(error).__name__))
@@ -491,6 +503,10 @@ def judge(mesh, clients, traffic, operator, faults):
     problems += history.problems(operations)
     views = [*clients.views, *((name, now, view) for name, view in final.items())]
     problems += history.prefix_problems(views, [(record["key"], record["revision"]) for record in acknowledged if not record["repeated"]])[:10]
+    for fault in (fault for fault in faults if fault.ends_processes):
+        for gateway in set(fault.nodes) & set(GATEWAYS):
+            later = (moment for moment in traffic.successes[gateway] if moment > fault.healed)
+            fault.back[gateway] = min(next(later, now), fault.healed + RETURN)
     unexplained = [failure for failure in traffic.failures if not any(fault.explains(*failure[:3]) for fault in faults)]
     start = faults[0].began if faults else now
     problems += [
