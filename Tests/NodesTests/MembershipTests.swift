@@ -129,6 +129,10 @@ extension ProcessTests {
           }
         }
       }
+      // So does its application.
+      try cluster.end("details-v1@n3", with: SIGTERM)
+      let application = [Programs.bookinfo, "details", "--port", "9080", "--address", cluster.address("n9")]
+      _ = try cluster.launch("details", on: "n3", port: 9080, command: application)
       try eventually("details to be called at the new address") {
         try cluster.endpoints(of: "details", at: "n1").contains { $0.node == "n3" && $0.health == "healthy" }
           && cluster.get("/details/0", through: "n1").status == 200
