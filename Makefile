@@ -87,7 +87,9 @@ simulate: libraries ## whole clusters in virtual time: SEEDS=n [SEED=x]
 
 mutations: libraries ## show that the simulation catches deliberate faults
 	MESH_MUTATIONS=1 swift build -c release --product simulate --scratch-path .build/mutations
-	.build/mutations/release/simulate mutations
+	@# Two at a time: each process has one fault in force.
+	.build/mutations/release/simulate mutations even & even=$$!; \
+	  .build/mutations/release/simulate mutations odd; odd=$$?; wait $$even && exit $$odd
 
 lint: ## check the format
 	$(call say,checking the format)

@@ -112,7 +112,9 @@ let package = Package(
       swiftSettings: strict),
     .executableTarget(name: "fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Runner", swiftSettings: strict),
     .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),
-    .testTarget(name: "MembershipTests", dependencies: ["Membership", "Primitives", "Simulation"], swiftSettings: strict),
+    .testTarget(
+      name: "MembershipTests", dependencies: ["Membership", "Primitives", "Simulation"], exclude: ["Scenarios"],
+      swiftSettings: strict),
     .testTarget(
       name: "ConsensusTests", dependencies: ["Consensus", "Primitives", "Simulation"], exclude: ["Scenarios"],
       swiftSettings: strict),

@@ -161,6 +161,26 @@ struct FollowerTests {
     #expect(bench.state == bench.voter.state && bench.installs == 1)
   }
 
+  @Test func `a whole state that comes late takes back nothing that the node's own log brought meanwhile`() throws {
+    var bench = try bench(3000)
+    let late = bench.voter
+    var states = StateServer()
+    var effects: [Follower.Effect] = []
+    bench.follower.handle(
+      .received(.head(late.state.head), from: name("v")), state: bench.state, voters: [name("v")], believesAnyone: false,
+      at: .zero, into: &effects)
+    try bench.voter.commit(1)
+    let own = bench.voter.state
+    for _ in 0..<100 {
+      guard case .send(.pullState(let index, let offset), _)? = effects.last else { break }
+      effects = []
+      let piece = states.answer(at: index, offset: offset, state: late.state, now: .zero)
+      bench.follower.handle(
+        .received(piece, from: name("v")), state: own, voters: [name("v")], believesAnyone: false, at: .zero, into: &effects)
+    }
+    #expect(effects.isEmpty)
+  }
+
   @Test func `messages cut short or made up are refused`() {
     let head = CatchUpMessage.Head(index: LogIndex(7), digest: .zero)
     let messages: [CatchUpMessage] = [

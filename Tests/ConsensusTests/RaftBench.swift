@@ -89,6 +89,15 @@ struct RaftBench {
     }
   }
 
+  /// Delivers one message after the other until `isDone`, and loses the rest.
+  mutating func deliver(until isDone: (RaftBench) -> Bool) {
+    while !mail.isEmpty, !isDone(self) {
+      let (from, to, message) = mail.removeFirst()
+      feed(to.string, .received(message, from: from))
+    }
+    mail = []
+  }
+
   mutating func elect(_ server: String) {
     timeout(server)
     deliver()
@@ -140,7 +149,11 @@ enum RaftTrace {
 
   private static func words(_ persistence: Persistence) -> String {
     var parts: [String] = []
-    if let hard = persistence.hardState { parts.append("term=\(hard.term) vote=\(hard.vote?.string ?? "-")") }
+    if let hard = persistence.hardState {
+      parts.append("term=\(hard.term) vote=\(hard.vote?.string ?? "-")")
+      if hard.isFounder { parts.append("founder") }
+      if let since = hard.newcomerSince { parts.append("newcomer-since=\(since)") }
+    }
     if let snapshot = persistence.snapshot { parts.append("snapshot=\(snapshot.position)") }
     if persistence.resetsLog { parts.append("resets-log") }
     if let from = persistence.truncateFrom { parts.append("truncate-from=\(from)") }

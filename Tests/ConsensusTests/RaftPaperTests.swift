@@ -31,6 +31,64 @@ struct RaftPaperTests {
     #expect(bench["n1"].isLeader)
   }
 
+  @Test(arguments: [["n1"], ["n1", "n2"]])
+  func `a first leader that dies before a majority holds its first entry is followed by another`(_ holders: [String]) {
+    var bench = RaftBench(voters: ["n1", "n2", "n3", "n4", "n5"])
+    bench.timeout("n1")
+    bench.deliver { $0["n1"].isLeader }
+    if holders.contains("n2") {
+      bench.receive("n2", .append(previous: .zero, entries: bench.log("n1"), commit: .zero), term: 1, from: "n1")
+    }
+    bench.mail = []
+    bench.crash("n1")
+    bench.start(name("n1"))
+    bench.now = bench.now + .seconds(2)
+    bench.elect("n3")
+    #expect(!bench["n3"].isLeader, "it lacks an entry that others hold")
+    bench.now = bench.now + .seconds(2)
+    // With one holder that has to be n1; with two the other does as well, while n1 is down.
+    let next = holders.last ?? ""
+    if next != "n1" { bench.crash("n1") }
+    bench.elect(next)
+    #expect(bench[next].isLeader)
+    #expect(bench[next].commitIndex == LogIndex(2), "the first entry, and the one that begins the term")
+  }
+
+  @Test func `a server that lost its disk votes only once it holds what was decided before`() {
+    var bench = elected()
+    bench.propose("n1", "a")
+    bench.deliver()
+    bench.setDisk("n3", RecoveredState())
+    bench.receive("n3", .append(previous: .zero, entries: Array(bench.log("n1").prefix(1)), commit: .zero), term: 1, from: "n1")
+    bench.crash("n3")
+    bench.start(name("n3"))
+    bench.now = bench.now + .seconds(1)
+    bench.mail = []
+    bench.receive("n3", .vote(last: position(1, 1), forced: true), term: 2, from: "n2")
+    #expect(
+      bench.mail.map(\.message.body) == [.voteReply(granted: false)], "it may have acknowledged more with its earlier disk")
+    bench.mail = []
+    bench.timeout("n3")
+    #expect(bench.mail.isEmpty, "nor does it stand")
+    for _ in 0..<2 {
+      bench.now = bench.now + .seconds(2)
+      bench.elect("n1")
+    }
+    #expect(bench["n1"].isLeader && bench["n3"].commitIndex == bench["n1"].commitIndex)
+    bench.receive("n3", .vote(last: position(9, 9), forced: true), term: 9, from: "n2")
+    #expect(bench.mail.map(\.message.body) == [.voteReply(granted: true)])
+  }
+
+  @Test func `servers that know of a history begin no other, were they all first voters`() {
+    var bench = RaftBench()
+    for server in ["n1", "n2", "n3"] { bench.feed(server, .historyKnown) }
+    bench.elect("n1")
+    #expect(!bench["n1"].isLeader && bench.mail.isEmpty)
+    bench.now = bench.now + .seconds(1)
+    bench.receive("n2", .vote(last: .zero, forced: false), term: 5, from: "n1")
+    #expect(bench.mail.map(\.message.body) == [.voteReply(granted: false)])
+  }
+
   @Test func `without a majority nobody leads`() {  // §3.4
     var bench = RaftBench(voters: ["n1", "n2", "n3", "n4", "n5"])
     for _ in 0..<5 {
@@ -95,7 +153,7 @@ struct RaftPaperTests {
     bench.now = bench.now + .seconds(1)
     bench.receive("n3", .vote(last: .zero, forced: false), term: 5, from: "n1")
     guard case .persist(let vote) = bench.effects("n3").first else { Issue.record("no vote was persisted"); return }
-    #expect(vote.hardState == HardState(term: Term(5), vote: name("n1")))
+    #expect(vote.hardState == HardState(term: Term(5), vote: name("n1"), isFounder: true))
     bench.receive("n2", .append(previous: .zero, entries: [entry(1, 5)], commit: .zero), term: 5, from: "n1")
     guard case .persist(let log) = bench.effects("n2").first(where: { if case .persist = $0 { true } else { false } }) else {
       Issue.record("no entry was persisted")
@@ -273,6 +331,17 @@ struct RaftPaperTests {
     #expect(bench.effects("n1").contains(.rejected(RequestToken(1), .wouldLoseQuorum)))
     bench.feed("n1", .changeConfiguration(RequestToken(2), .remove(name("n3"))))
     #expect(bench["n1"].status.configuration.voters == [name("n1"), name("n2")])
+  }
+
+  @Test func `a server that has not answered this leader does not count as live in a change`() {  // §4.1
+    var bench = elected(["n1", "n2", "n3", "n4", "n5"])
+    bench.crash("n1")
+    bench.crash("n5")
+    bench.now = bench.now + .seconds(2)
+    bench.elect("n2")
+    #expect(bench["n2"].isLeader)
+    bench.feed("n2", .changeConfiguration(RequestToken(5), .remove(name("n3"))))
+    #expect(bench.effects("n2").contains(.rejected(RequestToken(5), .wouldLoseQuorum)), "of n1, n2, n4 and n5 two are down")
   }
 
   @Test func `one membership change at a time`() {  // §4.1

@@ -4,41 +4,61 @@
 
   /// Shows that the checkers bite: with each deliberate fault in force a promise is broken on some seed that passes without it.
   enum Mutations {
-    /// Seeds tried for each fault.
-    private static let seeds: ClosedRange<UInt64> = 1...100
+    /// Which simulation a fault is looked for in.
+    enum Schedule {
+      /// Whole nodes under faults of every kind; with hosts that lose everything instead of other changes.
+      case nodes, lostDisks
+      /// Servers of one log whose leaders come and go.
+      case storm
+    }
 
     static func named(_ name: String) -> Mutation? { Mutation.allCases.first { "\($0)" == name } }
 
-    /// Every fault, or the one named; false when any goes unnoticed.
+    /// Every fault, the one named, or with `even` or `odd` every other one; false when any goes unnoticed.
     static func areCaught(_ only: String?) -> Bool {
-      let chosen = Mutation.allCases.filter { only == nil || "\($0)" == only }
+      let chosen = Mutation.allCases.filter { mutation in
+        switch only {
+        case nil: true
+        case "even"?: mutation.rawValue % 2 == 0
+        case "odd"?: mutation.rawValue % 2 == 1
+        case let name?: "\(mutation)" == name
+        }
+      }
       return chosen.reduce(!chosen.isEmpty) { all, mutation in isCaught(mutation) && all }
     }
 
     private static func isCaught(_ mutation: Mutation) -> Bool {
+      let seeds = [mutation.knownSeed].compactMap { $0 } + Array(1...mutation.seedsMax)
       for seed in seeds {
         Mutation.active = mutation
-        let broken = promises(NodeRun(seed: seed))
+        let broken = promises(violations(mutation, seed))
         Mutation.active = nil
-        guard !broken.isDisjoint(with: mutation.promises), NodeRun(seed: seed).violations.isEmpty else { continue }
-        say("| `\(mutation)` | \(broken.sorted().joined(separator: ", ")) | \(seed) |")
+        guard !broken.isDisjoint(with: mutation.promises), violations(mutation, seed).isEmpty else { continue }
+        say("| `\(mutation)` | \(broken.sorted().joined(separator: ", ")) | \(mutation.schedule) \(seed) |")
         return true
       }
-      say("| `\(mutation)` | NOT CAUGHT | |")
+      say("| `\(mutation)` | NOT CAUGHT in \(seeds.count) seeds | \(mutation.schedule) |")
       return false
     }
 
+    private static func violations(_ mutation: Mutation, _ seed: UInt64) -> [String] {
+      switch mutation.schedule {
+      case .nodes: NodeRun(seed: seed).violations
+      case .lostDisks: NodeRun(seed: seed, losesDisks: true).violations
+      case .storm: RaftRun(seed: seed).violations
+      }
+    }
+
     /// The names of the promises that a run broke.
-    private static func promises(_ run: NodeRun) -> Set<String> {
-      Set(run.violations.map { String($0.prefix { $0 != ":" }) })
+    private static func promises(_ violations: [String]) -> Set<String> {
+      Set(violations.map { String($0.prefix { $0 != ":" }) })
     }
   }
 
   extension Mutation {
     private static let consensus: Set<String> = [
       "election safety", "leader completeness", "state-machine safety", "log matching", "linearizable writes",
-      "linearizable reads",
-      "one holder an epoch",
+      "linearizable reads", "one holder an epoch", "no failure",
     ]
     private static let roles: Set<String> = ["one actor a role", "one holder an epoch"]
 
@@ -56,5 +76,20 @@
       case .neverRefute, .neverPull, .keepVoters: ["convergence"]
       }
     }
+
+    fileprivate var schedule: Mutations.Schedule {
+      switch self {
+      case .voteTwice, .voteForWhoLacksEntries, .commitAlone, .commitEarlierTerms, .appendBlindly, .promiseBeforeWriting,
+        .goOnWithoutRoom, .changeManyAtOnce, .voteBeforeHealing, .readWithoutAsking:
+        .storm
+      case .beginAnew: .lostDisks
+      default: .nodes
+      }
+    }
+
+    fileprivate var seedsMax: UInt64 { schedule == .storm ? 400 : 100 }
+
+    /// A seed that has caught it, tried first.
+    fileprivate var knownSeed: UInt64? { nil }
   }
 #endif

@@ -70,6 +70,7 @@ extension MembershipCluster {
   private mutating func change(
     _ index: Int, _ body: (inout Registry, Instant, inout [Registry.Effect]) throws -> Void
   ) {
+    tellPeers(index)
     var effects: [Registry.Effect] = []
     let now = now
     do {
@@ -80,12 +81,17 @@ extension MembershipCluster {
     carryOut(effects, of: index)
   }
 
+  private mutating func saw(_ changes: [RowChange], by index: Int) {
+    let now = now
+    meter?.saw(changes, by: index, at: now)
+  }
+
   mutating func carryOut(_ effects: [Registry.Effect], of index: Int) {
     for effect in effects {
       switch effect {
       case .send(let message, let name): sendRegistry(message, from: index, to: name)
       case .rejected(let rejection, _): noteRejection(rejection, by: index)
-      case .changed: break
+      case .changed(let changes): saw(changes, by: index)
       case .compactionDue: compact(index)
       }
     }

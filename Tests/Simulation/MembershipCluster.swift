@@ -20,6 +20,7 @@ public struct MembershipCluster {
     public var rowsRejected: [RowRejection] = []
     public var hasLeft = false
     public var starts: UInt64 = 1
+    var arePeersStale = false
   }
 
   public let seed: UInt64
@@ -34,11 +35,14 @@ public struct MembershipCluster {
   private var indexByAddress: [NodeAddress: Int] = [:]
   private var isCut = false
   private var messagesSinceCheck = 0
+  /// Counts bytes and watches for news; steps are then not kept for each node.
+  var meter: ScaleMeter?
 
   public init(
     size: Int, seed: UInt64, conditions: NetworkConditions = NetworkConditions(),
-    configuration: SWIMConfiguration = SWIMConfiguration()
+    configuration: SWIMConfiguration = SWIMConfiguration(), isMeasured: Bool = false
   ) throws {
+    meter = isMeasured ? ScaleMeter(nodes: size) : nil
     self.seed = seed
     self.configuration = configuration
     network = SimulatedNetwork(nodes: size, conditions: conditions, seed: seed)
@@ -49,6 +53,7 @@ public struct MembershipCluster {
       indexByAddress[address] = index
       nodes.append(Self.start(name, address, incarnation: 1_700_000_000_000, seed: seed &+ UInt64(index), configuration, .zero))
     }
+    if isMeasured { return }
     for index in 0..<size { begin(index) }
   }
 
@@ -63,7 +68,7 @@ public struct MembershipCluster {
   }
 
   /// All nodes know the first three as seeds.
-  private mutating func begin(_ index: Int) {
+  mutating func begin(_ index: Int) {
     let seeds = nodes.prefix(3).map { Seed(name: $0.name, address: $0.address) }
     feed(index, .join(seeds))
     publishNode(index)
@@ -105,6 +110,7 @@ public struct MembershipCluster {
     guard !nodes[index].hasLeft else { return }
     if let due = nodes[index].swim.nextDeadline, due <= now { feed(index, .tick) }
     if nodes[index].registry.nextDeadline <= now {
+      tellPeers(index)
       var effects: [Registry.Effect] = []
       nodes[index].registry.tick(at: now, into: &effects)
       carryOut(effects, of: index)
@@ -123,25 +129,38 @@ public struct MembershipCluster {
     nodes[index].swim.handle(input, at: now, into: &effects)
     for effect in effects { carryOut(effect, of: index) }
     if effects.contains(where: { if case .memberChanged = $0 { true } else { false } }) {
-      let live = nodes[index].swim.members.filter(\.state.isLive).map(\.name)
-      nodes[index].registry.peersChanged(live, at: now)
+      nodes[index].arePeersStale = true
+      if meter == nil { tellPeers(index) }
     }
     rearm(index)
+  }
+
+  /// Tells the registry who lives; where many nodes come at once, only before it matters.
+  mutating func tellPeers(_ index: Int) {
+    guard nodes[index].arePeersStale else { return }
+    nodes[index].arePeersStale = false
+    let live = nodes[index].swim.members.filter(\.state.isLive).map(\.name)
+    nodes[index].registry.peersChanged(live, at: now)
   }
 
   private mutating func carryOut(_ effect: SWIM.Effect, of index: Int) {
     switch effect {
     case .sendDatagram(let message, let address):
       check(message)
+      meter?.sent(message.encoded().count, by: index, isDatagram: true)
       if let to = indexByAddress[address] {
         network.sendDatagram(.swim(message), from: index, to: to)
       }
     case .sendStream(let message, let name, _):
+      meter?.sent(message.encoded().count, by: index, isDatagram: false)
       if let to = indexByName[name] { network.sendStream(.swim(message), from: index, to: to) }
     case .memberChanged(let change):
-      nodes[index].history.append((now, change))
+      let now = now
+      if meter == nil { nodes[index].history.append((now, change)) }
+      meter?.saw(change, by: index, at: now)
       judge(change, by: index)
     case .registryDiffers(let name, let digest):
+      tellPeers(index)
       var effects: [Registry.Effect] = []
       nodes[index].registry.heard(digest: digest, from: name, at: now, into: &effects)
       carryOut(effects, of: index)
@@ -171,6 +190,7 @@ public struct MembershipCluster {
   }
 
   mutating func sendRegistry(_ message: RegistryMessage, from: Int, to name: NodeName) {
+    meter?.sent(message.encoded().count, by: from, isDatagram: false)
     if let to = indexByName[name] { network.sendStream(.registry(message), from: from, to: to) }
   }
 

@@ -14,6 +14,7 @@ public struct RaftCluster {
   private var queue = EventQueue<Event>()
   private var generator: SeededGenerator
   private let configuration: ClusterConfiguration
+  private let settings: RaftSettings
   /// Servers on different sides do not hear each other.
   private var sides: [Int]
   private var nextRequest: UInt64 = 0
@@ -46,7 +47,11 @@ public struct RaftCluster {
     case timer(Int, life: Int)
     case written(Int, life: Int, Persistence)
     case restart(Int)
-    case crash, partition, heal, pause
+    case crash, partition, heal, pause, operate
+    /// The leader of a term dies.
+    case dies(Int, life: Int)
+    /// The disk of a server has room again.
+    case room(Int, life: Int)
     case declareDead(Int, life: Int)
     case client
   }
@@ -63,6 +68,9 @@ public struct RaftCluster {
     self.faults = faults
     configuration = ClusterConfiguration(voters: Array(names.prefix(voters)), learners: Array(names.dropFirst(voters)))
     generator = SeededGenerator(seed: seed)
+    var settings = RaftSettings()
+    settings.appendBytesMax = faults.appendBytesMax
+    self.settings = settings
     servers = names.map { Server(name: $0) }
     sides = names.map { _ in 0 }
     for index in names.indices { start(index) }
@@ -172,7 +180,7 @@ public struct RaftCluster {
     if server.disk.snapshot != nil && control.applied == .zero { checker.note("snapshots", "one cannot be restored") }
     let raft = Raft(
       local: server.name, cluster: ClusterTag(clusterName: "simulation"), recovered: server.disk,
-      configuration: configuration, seed: generator.next(), now: now)
+      configuration: configuration, settings: settings, seed: generator.next(), now: now)
     servers[index].pausedUntil = .zero
     servers[index].process = Process(
       raft: raft, control: control, assignment: RoleAssignment(local: server.name),
@@ -208,6 +216,15 @@ public struct RaftCluster {
     case .restart(let index): if servers[index].process == nil { start(index) }
     case .declareDead(let index, let life): if servers[index].life == life { announceMembers() }
     case .client: actAsClient()
+    case .operate: changeMembers()
+    case .dies(let index, let life):
+      guard servers[index].life == life else { break }
+      crash(index)
+      queue.add(.restart(index), at: now + generator.duration(in: faults.outage))
+    case .room(let index, let life):
+      guard servers[index].life == life else { break }
+      crash(index)
+      start(index)
     case .crash, .partition, .heal, .pause: strike(event)
     }
   }
@@ -223,6 +240,7 @@ public struct RaftCluster {
     if let interval = faults.crashInterval { queue.add(.crash, at: after(interval)) }
     if let interval = faults.partitionInterval { queue.add(.partition, at: after(interval)) }
     if let interval = faults.pauseInterval { queue.add(.pause, at: after(interval)) }
+    if let interval = faults.membershipInterval { queue.add(.operate, at: after(interval)) }
   }
 
   private mutating func after(_ mean: Duration) -> Instant { now + generator.duration(in: .zero...(mean * 2)) }
@@ -234,6 +252,7 @@ public struct RaftCluster {
     case .crash:
       guard let interval = faults.crashInterval else { return }
       crash(victim)
+      if generator.chance(faults.rotting) { rot(victim) }
       queue.add(.restart(victim), at: now + outage)
       queue.add(.crash, at: after(interval))
     case .partition:
@@ -242,6 +261,7 @@ public struct RaftCluster {
       queue.add(.heal, at: now + outage)
       queue.add(.partition, at: after(interval))
     case .heal: sides = names.map { _ in 0 }
+    case .dies, .room, .operate: break
     case .pause:
       guard let interval = faults.pauseInterval else { return }
       pause(victim, for: outage)
@@ -335,6 +355,7 @@ public struct RaftCluster {
     case .becameLeader(let term):
       counts.elections += 1
       checker.becameLeader(name, term, disk: servers[index].disk)
+      cutShort(index)
       feedAssignment(.becameLeader, to: index)
     case .steppedDown: feedAssignment(.steppedDown, to: index)
     case .readReady(let token, let read):
@@ -355,10 +376,59 @@ public struct RaftCluster {
       }
       return
     }
+    if generator.chance(faults.fullDisk), checker.lastDecided > .zero { return refuse(index) }
     servers[index].disk.write(persistence)
     servers[index].process?.isWriting = false
     drain(index)
     arm(index)
+  }
+
+  /// The disk has no room: nothing of the write is there, and nothing that was to come after it happens.
+  private mutating func refuse(_ index: Int) {
+    counts.writesRefused += 1
+    servers[index].process?.isWriting = false
+    servers[index].process?.effects = []
+    feedAssignment(.steppedDown, to: index)
+    feed(.storageFull, to: index)
+    queue.add(.room(index, life: servers[index].life), at: now + generator.duration(in: faults.outage))
+  }
+
+  // MARK: Storms
+
+  /// A leader that some hear and others do not, and that dies soon (Raft paper, figure 8).
+  private mutating func cutShort(_ index: Int) {
+    guard generator.chance(faults.churn) else { return }
+    sides = names.indices.map { $0 == index || generator.chance(0.5) ? 0 : 1 }
+    let delay = faults.delay.upperBound * 6
+    queue.add(.heal, at: now + generator.duration(in: delay...(delay * 4)))
+    queue.add(.dies(index, life: servers[index].life), at: now + generator.duration(in: .zero...delay))
+  }
+
+  /// Checksums show that entries have rotted: a server drops them and has to get them back before it may vote.
+  private mutating func rot(_ index: Int) {
+    let disk = servers[index].disk
+    guard servers[index].process == nil, !servers.contains(where: { $0.disk.healUntil != nil }), let last = disk.entries.last
+    else { return }
+    counts.corruptions += 1
+    servers[index].disk.healUntil = last.index
+    servers[index].disk.entries.removeSubrange(generator.index(below: disk.entries.count)...)
+  }
+
+  /// An operator adds, promotes and removes servers, as fast as the leader lets it.
+  private mutating func changeMembers() {
+    guard let interval = faults.membershipInterval else { return }
+    queue.add(.operate, at: after(interval))
+    guard let index = generator.chance(0.5) ? leader : generator.index(below: names.count),
+      let members = servers[index].process?.raft.status.configuration
+    else { return }
+    let name = names[generator.index(below: names.count)]
+    let change: ConfigurationChange =
+      if members.learners.contains(name) { .promote(name) } else if members.contains(name) { .remove(name) } else {
+        .addLearner(name)
+      }
+    if case .remove = change, members.voters.count <= 3 { return }
+    nextRequest += 1
+    feed(.changeConfiguration(RequestToken(nextRequest), change), to: index)
   }
 
   private mutating func apply(_ entries: [LogEntry], on index: Int) {
@@ -473,5 +543,6 @@ extension RecoveredState {
     if let from = persistence.truncateFrom { entries.removeAll { $0.index >= from } }
     entries += persistence.entries
     if let hardState = persistence.hardState { self.hardState = hardState }
+    if let target = healUntil, (entries.last?.index ?? snapshot?.position.index ?? .zero) >= target { healUntil = nil }
   }
 }

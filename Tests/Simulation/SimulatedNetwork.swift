@@ -49,10 +49,16 @@ public struct SimulatedNetwork<Payload> {
   private var isDown: [Bool]
   private var pausedUntil: [Instant?]
   private var waiting: [[Event]]
-  /// Directed: `cuts[from][to]`.
-  private var cuts: [[Bool]]
-  /// Latest arrival on each stream, which keeps it in order.
-  private var lastArrival: [[Instant]]
+  /// Directed.
+  private var cuts: Set<Way> = []
+  /// Latest arrival on each stream, which keeps it in order; those of the past are dropped now and then.
+  private var lastArrival: [Way: Instant] = [:]
+  private var arrivalsKept = 4096
+
+  private struct Way: Hashable {
+    let from: Int
+    let to: Int
+  }
   private var armed: [Instant?]
 
   public init(nodes: Int, conditions: NetworkConditions = NetworkConditions(), seed: UInt64) {
@@ -61,8 +67,6 @@ public struct SimulatedNetwork<Payload> {
     isDown = Array(repeating: false, count: nodes)
     pausedUntil = Array(repeating: nil, count: nodes)
     waiting = Array(repeating: [], count: nodes)
-    cuts = Array(repeating: Array(repeating: false, count: nodes), count: nodes)
-    lastArrival = Array(repeating: Array(repeating: .zero, count: nodes), count: nodes)
     armed = Array(repeating: nil, count: nodes)
   }
 
@@ -70,7 +74,7 @@ public struct SimulatedNetwork<Payload> {
 
   public mutating func sendDatagram(_ payload: Payload, from: Int, to: Int) {
     datagramsSent += 1
-    if cuts[from][to] {
+    if cuts.contains(Way(from: from, to: to)) {
       faults.cut += 1
       return
     }
@@ -86,13 +90,19 @@ public struct SimulatedNetwork<Payload> {
   }
 
   public mutating func sendStream(_ payload: Payload, from: Int, to: Int) {
-    let arrival = max(now + generator.duration(in: conditions.delay), lastArrival[from][to])
-    guard !isDown[to], !cuts[from][to], !cuts[to][from] else {
-      if cuts[from][to] || cuts[to][from] { faults.cut += 1 }
+    let way = Way(from: from, to: to)
+    let isCut = cuts.contains(way) || cuts.contains(Way(from: to, to: from))
+    let arrival = max(now + generator.duration(in: conditions.delay), lastArrival[way] ?? .zero)
+    guard !isDown[to], !isCut else {
+      if isCut { faults.cut += 1 }
       queue.add(.unreachable(to, from: from), at: arrival)
       return
     }
-    lastArrival[from][to] = arrival
+    lastArrival[way] = arrival
+    if lastArrival.count > arrivalsKept {
+      lastArrival = lastArrival.filter { $0.value > now }
+      arrivalsKept = max(4096, 2 * lastArrival.count)
+    }
     queue.add(.stream(payload, from: from, to: to), at: arrival)
   }
 
@@ -125,18 +135,19 @@ public struct SimulatedNetwork<Payload> {
   }
 
   /// Cuts the way in one direction.
-  public mutating func cut(from: Int, to: Int) { cuts[from][to] = true }
+  public mutating func cut(from: Int, to: Int) { cuts.insert(Way(from: from, to: to)) }
 
   /// Lets nodes talk only within their group.
   public mutating func partition(_ groups: [[Int]]) {
-    for from in cuts.indices {
-      for to in cuts.indices { cuts[from][to] = !groups.contains { $0.contains(from) && $0.contains(to) } }
+    cuts = []
+    for from in isDown.indices {
+      for to in isDown.indices where !groups.contains(where: { $0.contains(from) && $0.contains(to) }) {
+        cuts.insert(Way(from: from, to: to))
+      }
     }
   }
 
-  public mutating func heal() {
-    for from in cuts.indices { for to in cuts.indices { cuts[from][to] = false } }
-  }
+  public mutating func heal() { cuts = [] }
 
   // MARK: Time
 
@@ -165,7 +176,7 @@ public struct SimulatedNetwork<Payload> {
       for event in held { queue.add(event, at: now) }
       return event
     case .datagram(_, let from, let to), .stream(_, let from, let to):
-      return cuts[from][to] ? nil : hold(event, for: to)
+      return cuts.contains(Way(from: from, to: to)) ? nil : hold(event, for: to)
     case .unreachable(_, let from): return hold(event, for: from)
     case .timer(let node):
       guard let due = armed[node], due <= now else { return nil }

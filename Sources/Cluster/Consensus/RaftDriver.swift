@@ -86,6 +86,12 @@ final class RaftDriver: TimerHandler, TurnHandler {
     }
     self.makeRaft = makeRaft
     raft = makeRaft(storage.recovered)
+    noteHistory()
+  }
+
+  /// What this node has from others says that there is a history: without a log of its own it begins none.
+  private func noteHistory() {
+    if state.applied.index > .zero { raft.handle(.historyKnown, at: EventLoop.monotonicNow(), into: &effects) }
   }
 
   func start() { arm() }
@@ -168,6 +174,7 @@ final class RaftDriver: TimerHandler, TurnHandler {
     guard !hasFailed else { return }
     for entry in entries { take(entry) }
     tellProposers()
+    noteHistory()
   }
 
   /// Takes a whole state that a voter gave.
@@ -175,6 +182,7 @@ final class RaftDriver: TimerHandler, TurnHandler {
     guard !hasFailed else { return }
     state = whole
     recent = RecentEntries(after: whole.head)
+    noteHistory()
     outputs.restored()
   }
 
@@ -311,6 +319,7 @@ final class RaftDriver: TimerHandler, TurnHandler {
     case .success(let recovered?):
       lacksRoom = false
       raft = makeRaft(recovered)
+      noteHistory()
       snapshotIndex = recovered.snapshot?.position.index ?? .zero
       outputs.recovered()
       arm()

@@ -102,6 +102,8 @@ final class RaftStore {
     var writer = ByteWriter(reserving: 80)
     writer.uint64(hardState.term.number)
     writer.string(hardState.vote?.string ?? "")
+    writer.bool(hardState.isFounder)
+    writer.uint64(hardState.newcomerSince?.number ?? 0)
     try database.execute(
       "INSERT OR REPLACE INTO hard_state(id, body, crc) VALUES(1, ?, ?)", [.blob(writer.bytes), checksum(writer.bytes)])
   }
@@ -164,7 +166,13 @@ final class RaftStore {
     do {
       let term = Term(try reader.uint64())
       let vote = try reader.string(max: NodeName.bytesMax)
-      return HardState(term: term, vote: try? NodeName(vote))
+      var state = HardState(term: term, vote: try? NodeName(vote))
+      // Written since format 1 had only term and vote.
+      guard !reader.isAtEnd else { return state }
+      state.isFounder = try reader.bool()
+      let since = try reader.uint64()
+      if since > 0 { state.newcomerSince = Term(since) }
+      return state
     } catch { throw .corrupt(file: file, detail: "the term and vote cannot be read") }
   }
 

@@ -213,10 +213,12 @@ public struct Follower: Sendable, Equatable {
     guard let arrived = try? ControlState(restoring: transfer.bytes) else {
       return effects.append(.distrusted(peer))
     }
-    if arrived.applied.index == state.applied.index, arrived.history == state.history { return }
-    // Behind this node's own state only when histories have parted, as after a recovery without quorum.
-    let isBehind = arrived.applied.index <= state.applied.index
-    effects.append(.install(arrived, diverged: isBehind))
+    // The log that this node takes part in may have been quicker: nothing that it has decided is taken back.
+    guard arrived.applied.index >= state.applied.index else { return }
+    let isSamePlace = arrived.applied.index == state.applied.index
+    if isSamePlace, arrived.history == state.history { return }
+    // Histories that part at one place: as after a recovery without quorum.
+    effects.append(.install(arrived, diverged: isSamePlace))
   }
 }
 

@@ -17,6 +17,7 @@ extension Raft {
   mutating func startElection(forced: Bool, at now: Instant, into effects: inout [RaftEffect]) {
     guard isPromotable, let next = term.next else { return follow(nil, at: now, into: &effects) }
     leavePosition(into: &effects)
+    if log.last.index == .zero { isFounder = true }
     setTerm(next, vote: local)
     let campaign = Campaign(answers: [local: true], electionDeadline: electionDeadline(after: now))
     position = .candidate(campaign)
@@ -69,10 +70,14 @@ extension Raft {
   }
 
   /// Whether a candidate's log holds everything that this server may have promised to keep. One without a log may have lost its disk,
-  /// and its earlier promises with it: it votes only where there is nothing to lose, for the first leader of a cluster.
+  /// and its earlier promises with it: it votes for the first leader of a cluster, as long as it knows of no history. All first voters
+  /// have to, so one that did has shown that it began with the cluster, and votes by the usual rule from then on: else a first leader
+  /// that dies before its first entry has arrived anywhere would leave nobody that may be elected.
   private func isWorthy(_ last: LogPosition) -> Bool {
     if mutated(.voteForWhoLacksEntries) { return true }
-    return log.isNotAhead(of: last) && (log.last.index > .zero || last.index == .zero || mutated(.beginAnew))
+    guard log.isNotAhead(of: last) else { return false }
+    if log.last.index > .zero || mutated(.beginAnew) { return true }
+    return last.index == .zero ? !knowsHistory : isFounder
   }
 
   mutating func receiveVote(last: LogPosition, from peer: NodeName, at now: Instant, into effects: inout [RaftEffect]) {
@@ -80,7 +85,10 @@ extension Raft {
     guard isFree && isWorthy(last) && isWhole else {
       return send(.voteReply(granted: false), to: peer, into: &effects)
     }
-    if vote == nil { setTerm(term, vote: peer) }
+    if vote == nil {
+      if last.index == .zero { isFounder = true }
+      setTerm(term, vote: peer)
+    }
     if case .follower(var follower) = position {
       follower.electionDeadline = electionDeadline(after: now)
       position = .follower(follower)

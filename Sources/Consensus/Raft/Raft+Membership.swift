@@ -34,7 +34,10 @@ extension Raft {
       let lag = log.last.index.distance(from: progress.match)
       guard progress.isActive, lag <= settings.promotionLag else { return .notCaughtUp }
     }
-    let live = next.voters.count { $0 == local || leader.progress[$0]?.isActive == true }
+    // A leader that is new takes everybody for active until it has heard otherwise: who acknowledged something is.
+    let live = next.voters.count { voter in
+      voter == local || leader.progress[voter].map { $0.isActive && $0.match > .zero } == true
+    }
     return live >= next.quorum ? nil : .wouldLoseQuorum
   }
 }

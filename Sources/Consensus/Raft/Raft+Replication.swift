@@ -113,6 +113,7 @@ extension Raft {
 
   private mutating func takeEntries(_ new: [LogEntry], from first: LogIndex, into effects: inout [RaftEffect]) {
     let before = log.configuration
+    noteArrival()
     if first <= log.last.index {
       log.truncate(from: first)
       pending.truncateFrom = first

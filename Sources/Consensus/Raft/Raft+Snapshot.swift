@@ -119,8 +119,10 @@ extension Raft {
       advanceCommit(to: snapshot.position.index, into: &effects)
     } else {
       flush(into: &effects)
+      noteArrival()
       log.reset(to: snapshot)
       commitIndex = snapshot.position.index
+      admit(decided: snapshot.position.term)
       heal()
       pending.snapshot = snapshot
       pending.resetsLog = true

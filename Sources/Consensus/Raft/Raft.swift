@@ -17,6 +17,11 @@ public struct Raft: Sendable, Equatable {
   var log: RaftLog
   var position: Position
   var generator: SeededGenerator
+  /// See `HardState`.
+  var isFounder: Bool
+  var newcomerSince: Term?
+  /// The cluster has a history, of which this node knows from outside of the log: without a log it begins no other.
+  var knowsHistory = false
   /// Until the log reaches this entry again this server neither votes nor stands: its disk lost entries that it had promised to
   /// keep, and a majority may have counted on them.
   public internal(set) var healUntil: LogIndex?
@@ -58,6 +63,8 @@ public struct Raft: Sendable, Equatable {
     self.settings = settings
     term = recovered.hardState.term
     vote = recovered.hardState.vote
+    isFounder = recovered.hardState.isFounder
+    newcomerSince = recovered.hardState.newcomerSince
     commitIndex = recovered.snapshot?.position.index ?? .zero
     log = RaftLog(recovered: recovered, configuration: configuration)
     generator = SeededGenerator(seed: seed)
@@ -80,6 +87,7 @@ public struct Raft: Sendable, Equatable {
     case .transferLeadership(let target): transferLeadership(to: target, at: now, into: &effects)
     case .compact(let index, let state): compact(through: index, state: state, into: &effects)
     case .peerUnreachable(let peer): peerUnreachable(peer, at: now)
+    case .historyKnown: knowsHistory = true
     case .storageFailed: fail(.storage, into: &effects)
     case .storageFull: if !mutated(.goOnWithoutRoom) { leaveConsensus(into: &effects) }
     }
@@ -115,9 +123,11 @@ public struct Raft: Sendable, Equatable {
   }
 
   /// Whether this server may stand for election.
-  var isPromotable: Bool { configuration.isVoter(local) && term.next != nil && isWhole }
+  var isPromotable: Bool {
+    configuration.isVoter(local) && term.next != nil && isWhole && (log.last.index > .zero || !knowsHistory)
+  }
   /// Whether the log holds everything that this server ever promised to keep.
-  var isWhole: Bool { healUntil == nil || mutated(.voteBeforeHealing) }
+  var isWhole: Bool { (healUntil == nil && newcomerSince == nil) || mutated(.voteBeforeHealing) }
   var configuration: ClusterConfiguration { log.configuration.configuration }
   /// The voters whose majority decides, but this server.
   var otherVoters: [NodeName] { configuration.voters.filter { $0 != local } }
@@ -160,7 +170,27 @@ public struct Raft: Sendable, Equatable {
   mutating func setTerm(_ term: Term, vote: NodeName?) {
     self.term = term
     self.vote = vote
-    pending.hardState = HardState(term: term, vote: vote)
+    keepHardState()
+  }
+
+  private mutating func keepHardState() {
+    pending.hardState = HardState(term: term, vote: vote, isFounder: isFounder, newcomerSince: newcomerSince)
+  }
+
+  /// Before the first entry: a server without a log that did not found the cluster may have lost a disk, and with it votes and
+  /// acknowledgements that others count on. A leader's first decided entry comes after all that was decided before it, so from
+  /// then on this server holds what it may have helped to decide, and votes like one that has never been away.
+  mutating func noteArrival() {
+    guard log.last.index == .zero, !isFounder, newcomerSince == nil else { return }
+    newcomerSince = term
+    keepHardState()
+  }
+
+  /// An entry of this term was decided: a newcomer may vote if its time has come.
+  mutating func admit(decided: Term?) {
+    guard let since = newcomerSince, let decided, decided >= since else { return }
+    newcomerSince = nil
+    keepHardState()
   }
 
   mutating func fail(_ failure: RaftFailure, into effects: inout [RaftEffect]) {
@@ -181,6 +211,7 @@ public struct Raft: Sendable, Equatable {
     guard end > commitIndex else { return }
     let entries = log.entries(after: commitIndex, through: end)
     commitIndex = end
+    admit(decided: log.term(at: end))
     flush(into: &effects)
     effects.append(.apply(entries))
   }

@@ -35,6 +35,8 @@ public enum RaftInput: Sendable, Equatable {
   case compact(through: LogIndex, state: [UInt8])
   /// The link to a peer broke. A hint only: no safety depends on it.
   case peerUnreachable(NodeName)
+  /// This node has followed the cluster's decisions from outside of the log.
+  case historyKnown
   /// A `persist` failed. The server stops for good: what it promised may be lost.
   case storageFailed
   /// A `persist` was refused whole because the disk is full: nothing of it is there, and all before it is. The server takes no

@@ -24,14 +24,21 @@ public struct Snapshot: Hashable, Sendable {
   public var isIntact: Bool { SHA256.digest(of: state) == digest }
 }
 
-/// What a server must never forget: its term and whom it voted for in it (Raft thesis §3.4).
+/// What a server must never forget: its term and whom it voted for in it (Raft thesis §3.4), and what its disk can vouch for.
 public struct HardState: Hashable, Sendable {
   public var term: Term
   public var vote: NodeName?
+  /// Voted, without a log, for the first leader of its cluster: the disk is as old as the cluster, and lost nothing.
+  public var isFounder: Bool
+  /// Set while a server that came without a log to a cluster that had one may not vote: until an entry of this term or a later
+  /// one is decided.
+  public var newcomerSince: Term?
 
-  public init(term: Term = .zero, vote: NodeName? = nil) {
+  public init(term: Term = .zero, vote: NodeName? = nil, isFounder: Bool = false, newcomerSince: Term? = nil) {
     self.term = term
     self.vote = vote
+    self.isFounder = isFounder
+    self.newcomerSince = newcomerSince
   }
 }
 

@@ -7,10 +7,9 @@ extension NodeCluster {
   // MARK: Raft
 
   mutating func feedRaft(_ index: Int, _ input: RaftInput) {
-    guard isRunning(index), var process = nodes[index].process else { return }
+    guard isRunning(index), let process = nodes[index].process else { return }
     process.raft.handle(input, at: clock(index), into: &process.effects)
     checker.bounded(nodes[index].name, "Raft effects", process.effects.count, 5_000)
-    nodes[index].process = process
     drain(index)
     rearm(index)
   }
@@ -52,6 +51,7 @@ extension NodeCluster {
       nodes[index].process?.ledSince = clock
       nodes[index].process?.ledTerm = term
       checker.becameLeader(nodes[index].name, term, disk: nodes[index].disk.raft)
+      cutShort(index)
       feedAssignment(index, .becameLeader)
     case .steppedDown(let term):
       narrate("\(nodes[index].name) leads term \(term) no more")
@@ -67,6 +67,22 @@ extension NodeCluster {
     case .failed(let failure): checker.note("no failure", "\(nodes[index].name): \(failure)")
     case .leaderChanged, .configurationChanged: break
     }
+  }
+
+  /// The first leader of a cluster often dies before anybody has heard of its first entry.
+  private mutating func cutShort(_ index: Int) {
+    guard checker.raft.lastDecided == .zero, !isQuiet, generator.chance(faults.firstLeaderDies) else { return }
+    counts.firstLeadersLost += 1
+    let heard = nodes.indices.filter { $0 != index && generator.chance(0.3) }
+    let ways = nodes.indices.filter { $0 != index && !heard.contains($0) }.map { Way(from: index, to: $0) }
+    cuts.formUnion(ways)
+    queue.add(.heal(ways), at: now + .milliseconds(100))
+    queue.add(.dies(index, life: nodes[index].life), at: now + generator.duration(in: .zero ... .milliseconds(100)))
+  }
+
+  /// What a node has from others says that there is a history.
+  mutating func noteHistory(_ index: Int) {
+    if nodes[index].process?.control.applied.index ?? .zero > .zero { feedRaft(index, .historyKnown) }
   }
 
   mutating func written(_ index: Int, life: Int, _ persistence: Persistence) {
@@ -116,26 +132,26 @@ extension NodeCluster {
     nodes[index].process?.raft = raft
     nodes[index].process?.snapshotIndex = snapshotIndex
     nodes[index].process?.lacksRoom = false
+    noteHistory(index)
     narrate("\(nodes[index].name) has room again")
     stateChanged(index)
     rearm(index)
   }
 
   private mutating func compact(_ index: Int) {
-    guard var process = nodes[index].process else { return }
+    guard let process = nodes[index].process else { return }
     let applied = process.control.applied.index
     guard applied <= process.raft.commitIndex, applied >= process.snapshotIndex.advanced(by: faults.entriesPerSnapshot) else {
       return
     }
     process.snapshotIndex = applied
     process.raft.handle(.compact(through: applied, state: process.control.snapshot()), at: clock(index), into: &process.effects)
-    nodes[index].process = process
   }
 
   // MARK: The state
 
   private mutating func take(_ entry: LogEntry, on index: Int) {
-    guard var process = nodes[index].process else { return }
+    guard let process = nodes[index].process else { return }
     let result: AppliedEntry
     do { result = try process.control.apply(entry) } catch { return checker.note("applying", "\(nodes[index].name): \(error)") }
     process.recent.append(entry, history: process.control.history)
@@ -146,7 +162,6 @@ extension NodeCluster {
     }
     let accepted = process.accepted.removeValue(forKey: entry.index)
     let operation = accepted.flatMap { process.waiting.removeValue(forKey: $0.token) }
-    nodes[index].process = process
     if let operation, accepted?.term == entry.term, case .applied? = result.outcome {
       answer(operation, at: entry.index, by: index)
     }
@@ -219,12 +234,11 @@ extension NodeCluster {
   // MARK: Following
 
   mutating func feedFollower(_ index: Int, _ input: Follower.Input) {
-    guard isRunning(index), var process = nodes[index].process else { return }
+    guard isRunning(index), let process = nodes[index].process else { return }
     var effects: [Follower.Effect] = []
     let voters = process.control.configuration.voters
     process.follower.handle(
       input, state: process.control, voters: voters, believesAnyone: voters.isEmpty, at: clock(index), into: &effects)
-    nodes[index].process = process
     for effect in effects {
       switch effect {
       case .send(let message, let peer): send(.catchUp(message.encoded()), from: index, to: peer)
@@ -234,9 +248,11 @@ extension NodeCluster {
           checker.applied(nodes[index].name, entry)
           take(entry, on: index)
         }
+        noteHistory(index)
       case .install(let state, let diverged):
         if diverged { checker.note("one history", "\(nodes[index].name) had parted from the voters") }
         install(state, on: index)
+        noteHistory(index)
       case .distrusted(let peer): checker.note("one history", "\(nodes[index].name) got wrong entries from \(peer)")
       }
     }
@@ -299,10 +315,9 @@ extension NodeCluster {
   // MARK: Roles
 
   mutating func feedAssignment(_ index: Int, _ input: RoleAssignmentInput) {
-    guard isRunning(index), var process = nodes[index].process else { return }
+    guard isRunning(index), let process = nodes[index].process else { return }
     var effects: [RoleAssignmentEffect] = []
     process.assignment.handle(input, at: clock(index), into: &effects)
-    nodes[index].process = process
     for effect in effects {
       switch effect {
       case .assign(let role, let holder, let epoch, let reason):
@@ -329,10 +344,9 @@ extension NodeCluster {
   }
 
   mutating func feedLease(_ index: Int, _ input: RoleLeaseInput) {
-    guard isRunning(index), var process = nodes[index].process else { return }
+    guard isRunning(index), let process = nodes[index].process else { return }
     var effects: [RoleLeaseEffect] = []
     process.lease.handle(input, at: clock(index), into: &effects)
-    nodes[index].process = process
     for effect in effects {
       switch effect {
       case .renew(let renewal):

@@ -90,8 +90,9 @@ extension NodeCluster {
 
   /// A log heals from the others while a majority of them is whole.
   private func canRot(_ victim: Int) -> Bool {
-    // With fewer voters the others cannot elect a leader that gives the rest back.
-    !nodes.contains { $0.disk.healUntil != nil } && beingForgotten == 0 && nodes[victim].disk.voters.count >= 3
+    // With fewer voters the others cannot elect a leader that gives the rest back, nor before anything was decided.
+    checker.raft.lastDecided > .zero && !nodes.contains { $0.disk.healUntil != nil } && beingForgotten == 0
+      && nodes[victim].disk.voters.count >= 3
   }
 
   /// Cuts the cluster in two, one node's ways in one direction, or single ways.
@@ -121,7 +122,7 @@ extension NodeCluster {
 
   private mutating func beginStory(_ victim: Int) {
     let going = nodes.contains { $0.process.map { $0.control.postures.isEmpty == false } ?? false }
-    switch generator.below(6) {
+    switch faults.wipesOnly ? 4 : generator.below(6) {
     case 0, 1: if nodes.count < 8 { join() }
     case 2: if !going, up.count > 3, isRunning(victim) { queue.add(.story(.depart(victim, tries: 0)), at: now) }
     case 3:
@@ -362,11 +363,16 @@ public struct NodeRun: Sendable {
   public let story: [String]
 
   public init(
-    seed: UInt64, safety: Duration = .seconds(20), liveness: Duration = .seconds(60), tellsStory: Bool = false
+    seed: UInt64, losesDisks: Bool = false, safety: Duration = .seconds(20), liveness: Duration = .seconds(60),
+    tellsStory: Bool = false
   ) {
     self.seed = seed
     var generator = SeededGenerator(seed: seed)
-    let faults = NodeFaults.drawn(from: &generator)
+    var faults = NodeFaults.drawn(from: &generator)
+    if losesDisks {
+      faults.wipesOnly = true
+      faults.changeInterval = .milliseconds(1200)
+    }
     var cluster = NodeCluster(nodes: [3, 4, 5, 5][generator.index(below: 4)], seed: seed, faults: faults)
     cluster.tellsStory = tellsStory
     cluster.run(for: safety)

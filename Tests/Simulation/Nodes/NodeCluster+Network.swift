@@ -121,14 +121,13 @@ extension NodeCluster {
   }
 
   private mutating func receiveCatchUp(_ bytes: [UInt8], from sender: Int, at receiver: Int) {
-    guard let message = try? CatchUpMessage(decoding: bytes), var process = nodes[receiver].process else { return }
+    guard let message = try? CatchUpMessage(decoding: bytes), let process = nodes[receiver].process else { return }
     let peer = nodes[sender].name
     switch message {
     case .pull(let after, let through):
       send(.catchUp(process.recent.answer(after: after, through: through).encoded()), from: receiver, to: peer)
     case .pullState(let place, let offset):
       let answer = process.states.answer(at: place, offset: offset, state: process.control, now: clock(receiver))
-      nodes[receiver].process = process
       send(.catchUp(answer.encoded()), from: receiver, to: peer)
     case .askHead: send(.catchUp(CatchUpMessage.reached(process.control.head).encoded()), from: receiver, to: peer)
     case .head:

@@ -58,7 +58,8 @@ public struct NodeCluster {
     var hasLeft = false
   }
 
-  struct Process {
+  /// Ends with the process's life; in place, because it is far too large to be copied at every step.
+  final class Process {
     var swim: SWIM
     var registry: Registry
     var raft: Raft
@@ -88,6 +89,23 @@ public struct NodeCluster {
     var accepted: [LogIndex: (term: Term, token: RequestToken)] = [:]
     /// Reads that are confirmed, and wait for the state to be there.
     var reads: [(index: LogIndex, floor: LogIndex)] = []
+
+    init(
+      swim: SWIM, registry: Registry, raft: Raft, control: ControlState, follower: Follower, lease: RoleLease,
+      snapshotIndex: LogIndex, at clock: Instant
+    ) {
+      self.swim = swim
+      self.registry = registry
+      self.raft = raft
+      self.control = control
+      recent = RecentEntries(after: control.head)
+      self.follower = follower
+      assignment = RoleAssignment(local: registry.owner)
+      self.lease = lease
+      self.snapshotIndex = snapshotIndex
+      nextLook = clock
+      nextHead = clock
+    }
   }
 
   enum Operation {
@@ -116,6 +134,7 @@ public struct NodeCluster {
     case written(Int, life: Int, Persistence)
     case lookForRoom(Int, life: Int)
     case start(Int)
+    case dies(Int, life: Int)
     case fault(Fault)
     case heal([Way])
     case client, workloads
@@ -230,6 +249,10 @@ public struct NodeCluster {
     case .written(let index, let life, let persistence): written(index, life: life, persistence)
     case .lookForRoom(let index, let life): lookForRoom(index, life: life)
     case .start(let index): if nodes[index].process == nil, !nodes[index].hasLeft { start(index) }
+    case .dies(let index, let life):
+      guard nodes[index].life == life else { break }
+      crash(index)
+      queue.add(.start(index), at: now + generator.duration(in: faults.outage))
     case .fault(let fault): strike(fault)
     case .heal(let ways): cuts.subtract(ways)
     case .client: actAsClient()
@@ -269,11 +292,10 @@ public struct NodeCluster {
         local: MemberRecord(name: node.name, address: node.address, incarnation: incarnation, locality: zone),
         seed: generator.next(), at: clock),
       registry: Registry(owner: node.name, incarnation: incarnation, seed: generator.next(), at: clock),
-      raft: raft, control: control, recent: RecentEntries(after: control.head),
-      follower: Follower(local: node.name, seed: generator.next()),
-      assignment: RoleAssignment(local: node.name), lease: RoleLease(local: node.name),
-      snapshotIndex: node.disk.raft.snapshot?.position.index ?? .zero, nextLook: clock, nextHead: clock)
+      raft: raft, control: control, follower: Follower(local: node.name, seed: generator.next()),
+      lease: RoleLease(local: node.name), snapshotIndex: node.disk.raft.snapshot?.position.index ?? .zero, at: clock)
     feed(index, .join(contacts(of: index)))
+    noteHistory(index)
     publishNode(index)
     stateChanged(index)
     rearm(index)

@@ -22,6 +22,10 @@ public struct NodeFaults: Sendable {
   /// Nodes whose messages take this much longer, at most.
   public var slowness: Duration = .zero
   public var entriesPerSnapshot = 60
+  /// Of what operators do, only this: a host loses everything, and its node is forgotten and comes back.
+  public var wipesOnly = false
+  /// Chance that a leader dies before anything is decided.
+  public var firstLeaderDies = 0.0
 
   public init() {}
 
@@ -42,6 +46,7 @@ public struct NodeFaults: Sendable {
     faults.corruption = generator.unit() * 0.3
     faults.slowness = .milliseconds(Int(generator.below(40)))
     faults.entriesPerSnapshot = Int(10 + generator.below(80))
+    faults.firstLeaderDies = 0.4
     return faults
   }
 }
@@ -73,6 +78,7 @@ public struct NodeFaultCounts: Sendable, Equatable {
   public var statesInstalled = 0
   public var entriesPulled = 0
   public var voterChanges = 0
+  public var firstLeadersLost = 0
 
   public init() {}
 }
@@ -89,6 +95,7 @@ extension NodeFaultCounts {
     ("role transfers asked", \.transfers), ("writes acknowledged", \.writesAcknowledged), ("reads answered", \.readsAnswered),
     ("elections", \.elections), ("role moves", \.roleMoves), ("states installed", \.statesInstalled),
     ("entries pulled", \.entriesPulled), ("voter changes", \.voterChanges),
+    ("first leaders lost", \.firstLeadersLost),
   ]
 
   /// Each with its name, in a fixed order.

@@ -24,12 +24,7 @@ public struct SimulatedDisk: Sendable {
 
   public init(authority: [UInt8]) { self.authority = authority }
 
-  public mutating func write(_ persistence: Persistence) {
-    raft.write(persistence)
-    if let target = healUntil, (raft.entries.last?.index ?? raft.snapshot?.position.index ?? .zero) >= target {
-      raft.healUntil = nil
-    }
-  }
+  public mutating func write(_ persistence: Persistence) { raft.write(persistence) }
 
   /// Checksums show that an entry has rotted: it and what follows are dropped, and this node has to get them back from the
   /// others before it may vote. Returns false when there is nothing to rot.
