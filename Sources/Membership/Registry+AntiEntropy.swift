@@ -23,7 +23,7 @@ extension Registry {
       if let pull = pulls[peer], now >= pull.until { pulls[peer] = nil }
     }
     if now >= nextCompareAt {
-      let base = configuration.compareInterval
+      let base = configuration.compareInterval * scale(above: 32)
       nextCompareAt = now + generator.duration(in: (base * 3 / 4)...(base * 5 / 4))
       if !peers.isEmpty { compare(with: peers[generator.index(below: peers.count)], at: now, into: &effects) }
       announceCompaction(at: now, into: &effects)
@@ -40,8 +40,12 @@ extension Registry {
     effects.append(.compactionDue)
   }
 
+  /// Comparing costs in proportion to the owners: it is done as much more seldom, so that what it costs in a second does not grow
+  /// with the cluster. Differences show themselves by gossip meanwhile.
+  private func scale(above owners: Int) -> Int { max(1, ownerNames.count / owners) }
+
   private mutating func compare(with peer: NodeName, at now: Instant, into effects: inout [Effect]) {
-    let gap = configuration.compareGap * (1 << min(idleComparisons, 6))
+    let gap = configuration.compareGap * scale(above: 64) * (1 << min(idleComparisons, 6))
     compareAllowedAt = now + min(gap, configuration.compareInterval)
     pulls[peer] = Pull(until: now + configuration.pullTimeout)
     sendDigest(to: peer, wantsReply: true, into: &effects)

@@ -61,6 +61,21 @@ import Testing
     #expect(distrustful.rowCount == 0)
   }
 
+  @Test(arguments: [(8, 1), (320, 10)])
+  func `registries are compared as much more seldom as comparing costs`(owners: Int, factor: Int) throws {
+    var registry = try Self.empty()
+    for number in 0..<owners { _ = registry.merge(try Self.owner("o\(number)").1, verify: Cluster.verify, at: .zero) }
+    registry.peersChanged([try NodeName("o1")], at: .zero)
+    var effects: [Registry.Effect] = []
+    var now = Instant.zero + .seconds(20)
+    registry.tick(at: now, into: &effects)
+    #expect(effects.contains { if case .send(.digest, _) = $0 { true } else { false } })
+    now = now + registry.configuration.pullTimeout
+    registry.tick(at: now, into: &effects)
+    let base = registry.configuration.compareInterval * factor
+    #expect(registry.nextDeadline - now >= base / 2 && registry.nextDeadline - now <= base * 5 / 4)
+  }
+
   @Test func `a node's own rows are not saved, and bytes cut short restore what came before`() throws {
     let (registry, rows) = try Self.owner("a", workloads: ["details", "reviews"])
     var same = Registry(owner: try NodeName("a"), incarnation: 9, seed: 3, at: .zero)

@@ -6,8 +6,8 @@
   enum Mutations {
     /// Which simulation a fault is looked for in.
     enum Schedule {
-      /// Whole nodes under faults of every kind; with hosts that lose everything instead of other changes.
-      case nodes, lostDisks
+      /// Whole nodes under faults of every kind; with operators that only replace hosts, or only move roles.
+      case nodes, lostDisks, handovers
       /// Servers of one log whose leaders come and go.
       case storm
     }
@@ -44,7 +44,8 @@
     private static func violations(_ mutation: Mutation, _ seed: UInt64) -> [String] {
       switch mutation.schedule {
       case .nodes: NodeRun(seed: seed).violations
-      case .lostDisks: NodeRun(seed: seed, losesDisks: true).violations
+      case .lostDisks: NodeRun(seed: seed, operators: .lostDisks).violations
+      case .handovers: NodeRun(seed: seed, operators: .handovers).violations
       case .storm: RaftRun(seed: seed).violations
       }
     }
@@ -80,9 +81,10 @@
     fileprivate var schedule: Mutations.Schedule {
       switch self {
       case .voteTwice, .voteForWhoLacksEntries, .commitAlone, .commitEarlierTerms, .appendBlindly, .promiseBeforeWriting,
-        .goOnWithoutRoom, .changeManyAtOnce, .voteBeforeHealing, .readWithoutAsking:
+        .goOnWithoutRoom, .changeManyAtOnce, .voteBeforeHealing:
         .storm
       case .beginAnew: .lostDisks
+      case .actAfterHandingOver: .handovers
       default: .nodes
       }
     }
@@ -90,6 +92,18 @@
     fileprivate var seedsMax: UInt64 { schedule == .storm ? 400 : 100 }
 
     /// A seed that has caught it, tried first.
-    fileprivate var knownSeed: UInt64? { nil }
+    fileprivate var knownSeed: UInt64? {
+      switch self {
+      case .voteTwice, .goOnWithoutRoom: 10
+      case .commitEarlierTerms: 50
+      case .appendBlindly: 8
+      case .promiseBeforeWriting: 12
+      case .changeManyAtOnce: 92
+      case .voteBeforeHealing, .assignEarly, .neverRefute: 4
+      case .forgetFences: 7
+      case .keepVoters: 13
+      default: nil
+      }
+    }
   }
 #endif

@@ -128,7 +128,7 @@ public struct RoleLease: Sendable, Equatable {
   private mutating func follow(_ table: RoleTable, at now: Instant, into effects: inout [RoleLeaseEffect]) {
     for role in Role.allCases {
       let state = table[role]
-      let isOurs = state.holder == local && !isLeaving
+      let isOurs = state.holder == local && (!isLeaving || mutated(.actAfterHandingOver))
       if let lease = leases[slot(role)], !isOurs || state.epoch != lease.epoch {
         leases[slot(role)] = nil
         if lease.validUntil != nil || role.isFencedByLog { effects.append(.lost(role, lease.epoch)) }

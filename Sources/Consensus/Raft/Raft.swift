@@ -124,7 +124,8 @@ public struct Raft: Sendable, Equatable {
 
   /// Whether this server may stand for election.
   var isPromotable: Bool {
-    configuration.isVoter(local) && term.next != nil && isWhole && (log.last.index > .zero || !knowsHistory)
+    guard configuration.isVoter(local), term.next != nil, isWhole else { return false }
+    return log.last.index > .zero || !knowsHistory || mutated(.beginAnew)
   }
   /// Whether the log holds everything that this server ever promised to keep.
   var isWhole: Bool { (healUntil == nil && newcomerSince == nil) || mutated(.voteBeforeHealing) }

@@ -18,7 +18,9 @@ extension NodeCluster {
         queue.add(.act(index, life: nodes[index].life, epoch: epoch, floor: checker.answered), at: now + delay)
       }
     }
-    guard let index = leader, isRunning(index) else { return }
+    // Whoever takes itself for the leader, were it the last one to learn that it is none.
+    let leading = up.filter { isRunning($0) && nodes[$0].process?.raft.isLeader == true }
+    guard let index = leading.count > 1 ? leading[generator.index(below: leading.count)] : leading.first else { return }
     nextRequest += 1
     let token = RequestToken(nextRequest)
     nodes[index].process?.waiting[token] = .read(floor: checker.answered)
@@ -122,7 +124,13 @@ extension NodeCluster {
 
   private mutating func beginStory(_ victim: Int) {
     let going = nodes.contains { $0.process.map { $0.control.postures.isEmpty == false } ?? false }
-    switch faults.wipesOnly ? 4 : generator.below(6) {
+    let story: UInt64 =
+      switch faults.operators {
+      case .everything: generator.below(6)
+      case .lostDisks: 4
+      case .handovers: generator.chance(0.5) ? 3 : 5
+      }
+    switch story {
     case 0, 1: if nodes.count < 8 { join() }
     case 2: if !going, up.count > 3, isRunning(victim) { queue.add(.story(.depart(victim, tries: 0)), at: now) }
     case 3:
@@ -363,15 +371,16 @@ public struct NodeRun: Sendable {
   public let story: [String]
 
   public init(
-    seed: UInt64, losesDisks: Bool = false, safety: Duration = .seconds(20), liveness: Duration = .seconds(60),
+    seed: UInt64, operators: NodeFaults.Operators = .everything, safety: Duration = .seconds(20),
+    liveness: Duration = .seconds(60),
     tellsStory: Bool = false
   ) {
     self.seed = seed
     var generator = SeededGenerator(seed: seed)
     var faults = NodeFaults.drawn(from: &generator)
-    if losesDisks {
-      faults.wipesOnly = true
-      faults.changeInterval = .milliseconds(1200)
+    if operators != .everything {
+      faults.operators = operators
+      faults.changeInterval = .milliseconds(operators == .lostDisks ? 1200 : 400)
     }
     var cluster = NodeCluster(nodes: [3, 4, 5, 5][generator.index(below: 4)], seed: seed, faults: faults)
     cluster.tellsStory = tellsStory

@@ -22,10 +22,18 @@ public struct NodeFaults: Sendable {
   /// Nodes whose messages take this much longer, at most.
   public var slowness: Duration = .zero
   public var entriesPerSnapshot = 60
-  /// Of what operators do, only this: a host loses everything, and its node is forgotten and comes back.
-  public var wipesOnly = false
+  public var operators = Operators.everything
   /// Chance that a leader dies before anything is decided.
   public var firstLeaderDies = 0.0
+
+  /// What operators do.
+  public enum Operators: Sendable {
+    case everything
+    /// Hosts lose everything, and their nodes are forgotten and come back.
+    case lostDisks
+    /// Nodes are drained, and roles moved.
+    case handovers
+  }
 
   public init() {}
 
