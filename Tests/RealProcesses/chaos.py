@@ -320,7 +320,7 @@ class Clients:
             f"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {key}}}\n"
             f'spec: {{hosts: [{key}.test], http: [{{name: "{number}", directResponse: {{status: 200}}}}]}}\n'
         )
-        body = {"sources": [{"name": "chaos.yaml", "text": text}], "dryRun": False, "wait": False,
+        body = {"sources": [{"name": "chaos.yaml", "text": text}], "dryRun": False, "strict": False, "wait": False,
                 "timeoutMilliseconds": 2000, "namespace": "default"}
         try:
             status, answer = self.mesh.admin(node, "POST", "/v1/apply", body)
@@ -490,6 +490,9 @@ def judge(mesh, clients, traffic, operator, faults):
     unknown = [record for record in clients.history if record["kind"] == "write" and not record["revision"]]
     reads = [record for record in clients.history if record["kind"] == "read"]
     problems = order_problems(acknowledged)
+    # A run in which nothing was done has shown nothing.
+    done = {"write": len(acknowledged), "consistent read": len(reads), "request": traffic.total - len(traffic.failures)}
+    problems += [f"no {what} succeeded in the whole run" for what, count in done.items() if count == 0]
     final = {name: clients.objects(name, "&consistent=true") for name in mesh.addresses}
     first = final[next(iter(final))]
     problems += [f"{name} has other objects than the rest" for name, view in final.items() if view != first]

@@ -300,7 +300,7 @@ class MeshWrites:
             "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: bench}\n"
             f'spec: {{hosts: [bench.test], http: [{{name: "{number}", directResponse: {{status: 200}}}}]}}\n'
         )
-        body = {"sources": [{"name": "bench.yaml", "text": text}], "dryRun": False, "wait": wait, "timeoutMilliseconds": 5000, "namespace": "default"}
+        body = {"sources": [{"name": "bench.yaml", "text": text}], "dryRun": False, "strict": False, "wait": wait, "timeoutMilliseconds": 5000, "namespace": "default"}
         connection.request("POST", "/v1/apply", json.dumps(body))
         response = connection.getresponse()
         answer = response.read()
