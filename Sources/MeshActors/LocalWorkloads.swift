@@ -220,7 +220,8 @@ public actor LocalWorkloads {
       workload: WorkloadRow(
         name: registration.name, namespace: registration.namespace, service: registration.service,
         serviceAccount: registration.serviceAccount, labels: registration.labels, address: registration.address,
-        ports: [registration.port], locality: cluster.local.locality, weight: registration.weight, health: entry.health,
+        ports: [registration.port] + registration.otherPorts,
+        locality: registration.locality ?? cluster.local.locality, weight: registration.weight, health: entry.health,
         createdAtMilliseconds: entry.createdAt))
   }
 

@@ -177,11 +177,15 @@ public actor SnapshotKeeper {
     let control = controlToServe(view)
     feed(control)
     feed(view)
+    compiler.use(names: runtime.addresses(ofNamesSeenFrom: IPAddress(layout.settings.localAddress)))
     let (snapshot, findings) = compiler.compile(revision: control.revision.number, registryVersion: view.registryVersion)
     let result = await runtime.publish(
       ProxyState(
         snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot),
         options: layout.options(for: snapshot.settings)))
+    runtime.watch(names: compiler.namesToResolve) { [weak self] in
+      Task { await self?.refresh() }
+    }
     serving = Serving(snapshot: snapshot, listeners: result.listeners, findings: findings, notEnforced: decoded.notEnforced)
     await cluster.report(revisionServed: snapshot.revision)
     servedRegistry = view.registry
@@ -203,6 +207,7 @@ public actor SnapshotKeeper {
 
   /// Gives the compiler the objects that have changed.
   private func feed(_ control: ControlState) {
+    compiler.use(allocated: control.addresses.mapValues { "\($0)" })
     switch decoded.change(to: control, secrets: cluster.secrets) {
     case .everything(let objects): compiler.replace(objects: objects)
     case .some(let gone, let put):
@@ -241,6 +246,11 @@ public actor SnapshotKeeper {
     for workload in snapshot.localWorkloads {
       let facts = snapshot.workloads[workload.workload]
       if let port = workload.outboundPort { add(.outbound(workload: facts.key), port) }
+      for own in workload.listeners {
+        let kind = ProxyListener.Kind.sidecar(workload: facts.key, bind: own.bind, port: own.port)
+        guard let address = SocketAddress(endpoint: own.bind, port: own.port) else { continue }
+        listeners.append(ProxyListener(kind, on: address))
+      }
       guard let namespace = try? DNSLabel(facts.namespace), let name = try? DNSLabel(facts.name) else { continue }
       for forward in forwards[WorkloadKey(namespace: namespace, name: name)] ?? [] {
         add(.forward(workload: facts.key, host: forward.host, port: forward.target), forward.port)

@@ -17,6 +17,10 @@ public struct WorkloadRegistration: Sendable, Hashable {
   public var outboundPort: UInt16?
   /// Ports of this node that lead to hosts of the mesh, whatever is spoken on them.
   public var forwards: [PortForward]
+  /// `region/zone/subzone`; nil: the node's.
+  public var locality: String?
+  /// Further ports on which it listens, each with a name of its own.
+  public var otherPorts: [WorkloadRow.Port] = []
 
   public init(
     name: DNSLabel, namespace: DNSLabel, service: DNSLabel, serviceAccount: DNSLabel, labels: [WorkloadRow.Label],

@@ -30,6 +30,10 @@ public enum ConfigLimits {
   public static let directResponseBytesWarning = 100_000
   /// Names in Kubernetes' DNS-subdomain form.
   public static let subdomainBytesMax = 253
+  /// Bytes of the path of a Unix socket (`sun_path`, with room for the NUL).
+  public static let socketPathBytesMax = 107
+  /// Names outside the mesh whose addresses are endpoints, and are kept known.
+  public static let resolvedNamesMax = 4_096
   /// Destinations whose answers are remembered for one kind of client: beyond it they are looked up anew.
   static let answersMax = 65_536
 }

@@ -284,7 +284,7 @@ actor NodeRuntime {
   private func allocateAddresses() async {
     for await _ in cluster.changes(of: [.objects, .registry, .roles]) {
       guard let snapshot = await snapshots.serving?.snapshot else { continue }
-      let hosts = snapshot.services.filter(\.addresses.isEmpty).map(\.host)
+      let hosts = snapshot.services.filter { $0.addresses.isEmpty && $0.blocks.isEmpty && $0.allocatesAddress }.map(\.host)
       do { try await discovery.allocateAddresses(for: hosts) } catch { log.warning("allocating service addresses: \(error)") }
     }
   }

@@ -116,6 +116,10 @@ public struct ProxyOptions: Sendable {
   public var accessLog: (@Sendable ([UInt8]) -> Void)?
   /// How those lines look.
   public var accessLogFormat = AccessLogFormat.text
+  /// `address:port,…` of name servers; nil: those of the system's resolver.
+  public var nameServers: String?
+  /// Whether endpoints that are Unix sockets of this very process are refused: whoever connects there acts as its owner.
+  public var refusesOwnSockets = true
 
   public init() {}
 }

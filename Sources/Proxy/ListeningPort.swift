@@ -7,6 +7,8 @@ final class ListeningPort: EventHandler, TimerHandler {
   let listener: ProxyListener
   let isGateway: Bool
   let isMeshInbound: Bool
+  /// A Sidecar opens it.
+  let isOwn: Bool
   /// Where it really listens.
   let address: SocketAddress
   /// Connections have to be asked where they came to.
@@ -16,12 +18,15 @@ final class ListeningPort: EventHandler, TimerHandler {
   private(set) var localWorkload = -1
   /// Index into the snapshot's gateways; −1 when this is no gateway port or the gateway is gone.
   private(set) var gateway = -1
+  /// What a port that a Sidecar opens is for; nil for other ports, and while the state names none.
+  private(set) var own: WorkloadListener?
 
   /// Whoever connects speaks as the port's workload.
   var lendsIdentity: Bool {
     switch listener.kind {
     case .outbound, .forward: true
     case .gateway, .meshInbound: false
+    case .sidecar: own?.table != nil
     }
   }
   /// HTTP from the first byte, as far as is known before one has come.
@@ -41,6 +46,7 @@ final class ListeningPort: EventHandler, TimerHandler {
     self.listener = listener
     if case .gateway = listener.kind { isGateway = true } else { isGateway = false }
     isMeshInbound = listener.kind == .meshInbound
+    if case .sidecar = listener.kind { isOwn = true } else { isOwn = false }
     self.worker = worker
   }
 
@@ -54,12 +60,18 @@ final class ListeningPort: EventHandler, TimerHandler {
   func resolve(in state: ServingState) {
     localWorkload = -1
     gateway = -1
+    own = nil
     isPlainHTTP = false
     switch listener.kind {
     case .outbound(let key):
       localWorkload = state.localWorkload(key: key) ?? -1
       isPlainHTTP = true
     case .forward(let key, _, _): localWorkload = state.localWorkload(key: key) ?? -1
+    case .sidecar(let key, let bind, let port):
+      localWorkload = state.localWorkload(key: key) ?? -1
+      guard localWorkload >= 0 else { return }
+      own = state.snapshot.localWorkloads[localWorkload].listeners.first { $0.bind == bind && $0.port == port }
+      isPlainHTTP = own?.isPlainHTTP ?? false
     case .gateway(let port):
       guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else { return }
       gateway = index

@@ -11,6 +11,7 @@ import Transport
 public final class ProxyRuntime: Sendable {
   private let workers: [LoopBound<Worker>]
   private let resolver: Resolver
+  private let names: NameWatch
   private let overload: OverloadGuard
   private let book = Mutex(Book())
 
@@ -25,7 +26,8 @@ public final class ProxyRuntime: Sendable {
     throws(SystemError)
   {
     ProcessSettings.ignoreBrokenPipe()
-    resolver = try Resolver()
+    resolver = try Resolver(servers: state.options.nameServers)
+    names = NameWatch(resolver)
     overload = OverloadGuard(state.options.overload)
     let first = ServingState(state, generation: 0)
     book.withLock { $0.serving = first }
@@ -79,11 +81,12 @@ public final class ProxyRuntime: Sendable {
       revision: state.snapshot.revision, registryVersion: state.snapshot.registryVersion, listeners: statuses)
   }
 
-  /// Binds one socket a worker, all to the port that the first one got.
+  /// Binds one socket a worker, all to the port that the first one got; a Unix socket on the first worker alone.
   private func open(_ listener: ProxyListener) async -> ListenerStatus {
     var address = listener.address
-    let balance = AcceptBalance(workers: workers.count)
-    for worker in workers {
+    let isUnix = listener.address.ip == nil
+    let balance = AcceptBalance(workers: isUnix ? 1 : workers.count)
+    for worker in workers.prefix(isUnix ? 1 : workers.count) {
       let wanted = address
       let result = await Self.on(worker) { worker in
         Result { () throws(SystemError) in try worker.open(listener, at: wanted, balance: balance) }
@@ -117,6 +120,20 @@ public final class ProxyRuntime: Sendable {
     await onEachWorker { $0.shutDown() }
     for worker in workers { worker.loop.stop() }
     resolver.stop()
+  }
+
+  // MARK: Names outside the mesh
+
+  /// Keeps the addresses of these names known, and of no others. `changed` is called, on any thread, when one has others.
+  public func watch(names wanted: [String], changed: @escaping @Sendable () -> Void) { names.watch(wanted, changed: changed) }
+
+  /// The addresses of watched names, as far as they are known. Where a name has some of the family of `own`, only those: the
+  /// others may not be reachable from here.
+  public func addresses(ofNamesSeenFrom own: IPAddress?) -> [String: [String]] {
+    names.addresses.mapValues { found in
+      let fitting = found.filter { $0.isV6 == (own?.isV6 ?? false) }
+      return (fitting.isEmpty ? found : fitting).map(\.description)
+    }
   }
 
   /// Requests that a local workload, by `WorkloadFacts.key`, has not answered yet, and opaque connections that it has.

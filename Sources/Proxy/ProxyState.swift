@@ -34,6 +34,8 @@ public struct ProxyListener: Sendable, Hashable {
     case meshInbound
     /// A port of one local workload whose connections are for a host and port of the mesh, whatever they speak.
     case forward(workload: String, host: String, port: UInt16)
+    /// A port that a Sidecar opens for one local workload (`LocalWorkload.listeners`).
+    case sidecar(workload: String, bind: String, port: UInt16)
   }
   public var kind: Kind
   /// Port 0 lets the kernel choose; the result tells.
@@ -174,6 +176,21 @@ final class ServingState: Sendable {
   }
 
   func inboundTarget(serverName: [UInt8]) -> InboundTarget? { inboundByName[serverName] }
+
+  /// Where a port leads that a Sidecar opens for others to reach the workload; nil when it is none, or gone.
+  func ownTarget(of port: ListeningPort) -> InboundTarget? {
+    guard let listener = port.own, snapshot.localWorkloads.indices.contains(port.localWorkload) else { return nil }
+    return ownTarget(of: listener, localWorkload: port.localWorkload)
+  }
+
+  func ownTarget(of listener: WorkloadListener, localWorkload: Int) -> InboundTarget? {
+    guard case .inbound(let speaks, let cluster, _) = listener.role, snapshot.inbound.indices.contains(cluster),
+      let endpoint = snapshot.inbound[cluster].endpoints.first
+    else { return nil }
+    return InboundTarget(
+      localWorkload: localWorkload, port: listener.port, service: snapshot.inbound[cluster].service, protocol: speaks,
+      endpoint: UpstreamKey.endpoint(endpoint.address, endpoint.port), cluster: cluster)
+  }
   func gateway(port: UInt16) -> GatewayListener? { snapshot.gateways.first { $0.port == port } }
 }
 

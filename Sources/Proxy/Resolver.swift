@@ -49,6 +49,22 @@ final class Resolver: Sendable {
     return known
   }
 
+  /// Looks a name up now. `answer` is called on the resolver's thread with what is good then, and for how long.
+  func ask(_ name: String, answer: @escaping @Sendable ([IPAddress], _ life: Duration) -> Void) {
+    loop.post {
+      self.channel.value.ask(name) { found in
+        self.take(found, for: name)
+        answer(found.addresses, Self.life(of: found))
+      }
+    }
+  }
+
+  /// Calls `body` on the resolver's thread after a time.
+  func after(_ time: Duration, _ body: @escaping @Sendable () -> Void) {
+    let loop = loop
+    loop.post { loop.schedule(after: time, body) }
+  }
+
   /// Drops a quarter of the names: those that expire first and that nobody waits for.
   private static func makeRoom(_ entries: inout [String: Entry]) {
     let idle = entries.filter { !$0.value.isAsking }.sorted { ($0.value.expires, $0.key) < ($1.value.expires, $1.key) }

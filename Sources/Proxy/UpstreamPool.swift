@@ -6,13 +6,14 @@ import Transport
 /// What connections are shared by: never across source identities, endpoints or kinds of security.
 struct UpstreamKey: Hashable {
   enum Security: Hashable {
-    case plain, mesh
+    case plain, mesh, unavailable
     /// With all that it was opened with: what one cluster's settings admit, another's may not.
     case origination(serverName: String, tls: UpstreamTLS)
 
     init(_ security: UpstreamSecurity) {
       switch security {
       case .plain: self = .plain
+      case .unavailable: self = .unavailable
       case .mesh: self = .mesh
       case .origination(let serverName, let tls): self = .origination(serverName: serverName, tls: tls)
       }

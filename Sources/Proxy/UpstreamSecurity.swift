@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import MeshConfig
 import Primitives
 import Traffic
@@ -11,11 +12,14 @@ enum UpstreamSecurity: Equatable {
   case mesh(Endpoint.MeshRoute, source: Int?)
   /// TLS to a server outside the mesh, which has to prove the name.
   case origination(serverName: String, tls: UpstreamTLS)
+  /// The workload's identity is demanded, and the endpoint is no workload of the mesh that could prove its own.
+  case unavailable
 
   /// What a DestinationRule asks for towards an endpoint outside the mesh.
   init(_ tls: UpstreamTLS, host: String) {
     switch tls {
-    case .automatic, .disabled, .istioMutual: self = .plain
+    case .automatic, .disabled: self = .plain
+    case .istioMutual: self = .unavailable
     case .simple(let serverName, _, _, _, _), .mutual(let serverName, _, _, _, _, _, _):
       self = .origination(serverName: serverName ?? host, tls: tls)
     }
@@ -38,6 +42,9 @@ extension UpstreamTLS {
     case .simple, .mutual: true
     }
   }
+
+  /// Whether endpoints outside the mesh are called without TLS.
+  var isPlainOutside: Bool { !originates && self != .istioMutual }
 
   /// Files that certificates and keys are read from.
   var files: [String] {
@@ -71,6 +78,10 @@ extension Worker {
     } catch {
       throw connectFailure(error.code)
     }
+    // What configuration names must not reach this process's own sockets: whoever connects there is its owner.
+    if case .unix = address, state.options.refusesOwnSockets, (try? socket.peerCredentials())?.process == getpid() {
+      throw .unreachable
+    }
     if let keepAlive {
       _ = cl_set_keep_alive(
         socket.descriptor, keepAlive.time.wholeSeconds, keepAlive.interval.wholeSeconds, Int32(clamping: keepAlive.probes ?? 0))
@@ -78,6 +89,7 @@ extension Worker {
     do throws(TLSError) {
       switch security {
       case .plain: return ByteStream(socket)
+      case .unavailable: throw TLSError.configuration("ISTIO_MUTUAL is demanded towards an endpoint outside the mesh")
       case .mesh(let route, let source):
         guard let source, state.tls.clients.indices.contains(source), let context = state.tls.clients[source] else {
           throw TLSError.configuration("the workload has no certificate yet")

@@ -161,9 +161,9 @@ final class Worker: TurnHandler {
     connection.open(received: received)
   }
 
-  /// Whether a peer is a program of this host: it has a loopback address, or the one it connected to.
+  /// Whether a peer is a program of this host: it has a loopback address, or the one it connected to, or a Unix socket.
   static func isOfThisHost(_ peer: SocketAddress, connectedTo local: SocketAddress?) -> Bool {
-    guard let address = peer.ip else { return false }
+    guard let address = peer.ip else { return true }
     return address.isLoopback || address == local?.ip
   }
 

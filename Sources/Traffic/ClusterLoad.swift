@@ -6,6 +6,8 @@ public struct ClusterLoad: Hashable, Sendable {
   public var pendingRequests: Int
   public var connections: Int
   public var activeRetries: Int
+  /// Requests that began within the interval of the retry budget; 0 where it has none.
+  public var recentRequests = 0
 
   public init(activeRequests: Int = 0, pendingRequests: Int = 0, connections: Int = 0, activeRetries: Int = 0) {
     self.activeRequests = activeRequests
@@ -21,7 +23,8 @@ public struct ClusterLoad: Hashable, Sendable {
     isUnsent: Bool, maxRetries: Int?, budget: ConnectionPoolPolicy.RetryBudget? = nil
   ) -> Bool {
     if let budget {
-      let share = Double(activeRequests + pendingRequests) * budget.percent / 100
+      let considered = max(recentRequests, activeRequests + pendingRequests)
+      let share = Double(considered) * budget.percent / 100
       return activeRetries < max(budget.minConcurrency, Int(share))
     }
     if let maxRetries { return activeRetries < maxRetries }

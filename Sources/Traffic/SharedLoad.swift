@@ -10,6 +10,8 @@ public final class SharedLoad: Sendable {
   private let connections = Atomic<Int>(0)
   private let retries = Atomic<Int>(0)
   private let ejected = Atomic<Int>(0)
+  /// Made when a retry budget first looks back.
+  private let window = Mutex<RequestWindow?>(nil)
   private let nextSweep: Atomic<UInt64>
   /// Counts changes of who may be chosen; a balancer that has seen less looks again.
   private let changes = Atomic<UInt64>(0)
@@ -23,6 +25,28 @@ public final class SharedLoad: Sendable {
     ClusterLoad(
       activeRequests: requests.load(ordering: .relaxed), pendingRequests: pending.load(ordering: .relaxed),
       connections: connections.load(ordering: .relaxed), activeRetries: retries.load(ordering: .relaxed))
+  }
+
+  // MARK: Retry budget
+
+  /// Notes a request where the budget for retries is a share of all that began within an interval.
+  public func note(_ budget: ConnectionPoolPolicy.RetryBudget?, at now: Instant) {
+    guard let interval = budget?.interval else { return }
+    let window = window.withLock { known in
+      let made = known ?? RequestWindow()
+      known = made
+      return made
+    }
+    window.began(at: now, interval: interval)
+  }
+
+  /// The counts now, with the requests that the budget looks back at.
+  public func current(for budget: ConnectionPoolPolicy.RetryBudget?, at now: Instant) -> ClusterLoad {
+    var load = current
+    if let interval = budget?.interval {
+      load.recentRequests = window.withLock { $0 }?.requests(at: now, interval: interval) ?? 0
+    }
+    return load
   }
 
   // MARK: Circuit breakers

@@ -36,9 +36,7 @@ public enum TCPRouter {
   /// Whether the way depends on the server name that a TLS client will ask for.
   public static func needsServerName(_ request: TCPRequest, in table: TCPRouteTable) -> Bool {
     guard let port = table.port(request.port) else { return false }
-    guard let service = port.hosts[request.host], port.services.indices.contains(service) else {
-      return !port.serverNames.isEmpty
-    }
+    guard let service = port.service(host: request.host, address: request.address) else { return !port.serverNames.isEmpty }
     if !port.services[service].serverNames.isEmpty { return true }
     if port.serverNames.isEmpty { return false }
     // A declared protocol in which the server may speak first is never waited for.
@@ -47,7 +45,8 @@ public enum TCPRouter {
 
   /// Whether the service asked for may speak HTTP, by declaration or for want of one.
   public static func mayCarryHTTP(_ request: TCPRequest, in table: TCPRouteTable) -> Bool {
-    guard let port = table.port(request.port), let service = port.hosts[request.host] else { return false }
+    guard let port = table.port(request.port), let service = port.service(host: request.host, address: request.address)
+    else { return false }
     return port.services[service].protocol.isHTTP
   }
 
@@ -56,14 +55,15 @@ public enum TCPRouter {
     _ request: TCPRequest, in table: TCPRouteTable, fallback: RouteTable.Fallback, draws: inout SeededGenerator
   ) -> TCPPlan {
     guard let port = table.port(request.port) else { return stranger(fallback) }
+    let found = port.service(host: request.host, address: request.address)
     if let name = request.serverName {
-      let own = port.hosts[request.host].flatMap { port.services.indices.contains($0) ? port.services[$0].serverNames : nil }
+      let own = found.map { port.services[$0].serverNames }
       if let route = first(own ?? [], name, request.address) ?? first(port.serverNames, name, request.address) {
         return plan(route, &draws)
       }
     }
-    guard let index = port.hosts[request.host], port.services.indices.contains(index) else { return stranger(fallback) }
-    let service = port.services[index]
+    guard let found else { return stranger(fallback) }
+    let service = port.services[found]
     let address = request.address.isEmpty ? service.address : request.address
     guard let route = service.routes.first(where: { $0.admits(address) }) else { return stranger(fallback) }
     return plan(route, &draws)

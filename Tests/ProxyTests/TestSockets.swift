@@ -2,6 +2,7 @@ import Dispatch
 import Glibc
 import HTTPCodec
 import Synchronization
+import Transport
 
 /// A blocking socket with a time limit on every call, for scripted peers.
 final class Wire: Sendable {
@@ -29,6 +30,14 @@ final class Wire: Sendable {
         Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
       }
     }
+    return Wire(descriptor)
+  }
+
+  /// Nil when nobody listens there.
+  static func connect(path: String) -> Wire? {
+    guard let socket = try? Socket.connect(to: .unix(path: path)), socket.pendingError == 0 else { return nil }
+    let descriptor = socket.release()
+    _ = fcntl(descriptor, F_SETFL, 0)
     return Wire(descriptor)
   }
 
@@ -107,6 +116,12 @@ final class TestClient {
   init(port: UInt16, answering method: HTTPMethod = .get, bodyMax: Int = 64 << 20) {
     wire = Wire.connect(port: port)
     reader = ResponseReader(answering: method, bodyBytesMax: bodyMax)
+  }
+
+  /// On a connection that is there.
+  init(_ wire: Wire) {
+    self.wire = wire
+    reader = ResponseReader(answering: .get, bodyBytesMax: 64 << 20)
   }
 
   func request(_ text: String) -> HTTPResponse? {
@@ -210,7 +225,7 @@ final class Origin: Sendable {
 
   static func text(_ text: String) -> Origin { serving { _ in HTTPResponse(status: 200, text: text) } }
 
-  fileprivate static func thread(_ body: @escaping @Sendable () -> Void) {
+  static func thread(_ body: @escaping @Sendable () -> Void) {
     let box = Unmanaged.passRetained(Box(body))
     var thread = pthread_t()
     let code = pthread_create(

@@ -173,6 +173,23 @@ struct ClusterPool {
     return (result, found)
   }
 
+  // MARK: Names outside the mesh
+
+  /// Names whose addresses are endpoints of clusters that are built, in their order.
+  var namesToResolve: [String] {
+    let wanted = catalog.byResolvedName.filter { $0.value.contains { byService[$0] != nil } }.keys.sorted()
+    return Array(wanted.prefix(ConfigLimits.resolvedNamesMax))
+  }
+
+  /// Takes the addresses of names. Returns the services whose endpoints they are.
+  mutating func use(names: [String: [String]]) -> Set<ServiceID> {
+    let old = endpoints.names
+    if names == old { return [] }
+    endpoints.names = names
+    let changed = Set(names.keys).union(old.keys).filter { names[$0] != old[$0] }
+    return Set(changed.flatMap { catalog.byResolvedName[$0] ?? [] })
+  }
+
   // MARK: Over snapshots
 
   mutating func use(catalog: ServiceCatalog) {
@@ -268,7 +285,7 @@ struct ClusterPool {
       name: name, service: service, host: entry.service.host, port: servicePort.number, subset: subset?.name,
       protocol: servicePort.protocol, discovery: endpoints.discovery(of: entry),
       endpoints: outlier == nil && entry.distribution == nil ? members.map(\.endpoint) : locality.apply(to: members),
-      loadBalancer: policies.loadBalancer(blocks.loadBalancer),
+      loadBalancer: policies.loadBalancer(blocks.loadBalancer, isSticky: entry.isSticky),
       connectionPool: policies.connectionPool(
         blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? slot.rule?.trafficPolicy?.retryBudget),
       outlierDetection: outlier,

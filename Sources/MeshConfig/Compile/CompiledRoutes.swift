@@ -8,9 +8,19 @@ struct LocalClient {
   let ports: [WorkloadRecord.Port]
   /// Index into the tables; set when routes are compiled.
   var table = 0
+  /// The listeners of its own that its Sidecar opens, each with a table.
+  var egress: [Egress] = []
+
+  struct Egress {
+    /// Index into the Sidecar's.
+    let egress: Int
+    let scope: ClientScope
+    var table = 0
+  }
 
   func routesAlike(_ other: LocalClient) -> Bool {
     key == other.key && scope == other.scope && isGateway == other.isGateway
+      && egress.elementsEqual(other.egress) { $0.egress == $1.egress && $0.scope == $1.scope }
       && (!isGateway || labels == other.labels && ports == other.ports)
   }
 }
@@ -54,13 +64,15 @@ struct CompiledRoutes {
     clients = []
     claimFindings = []
     var tableByClient: [ClientScope: Int] = [:]
+    func table(of client: ClientScope) -> Int {
+      if let known = tableByClient[client] { return known }
+      tableByClient[client] = tables.count
+      add(client, sources, &pool)
+      return tables.count - 1
+    }
     for index in local.indices {
-      let client = local[index].scope
-      if tableByClient[client] == nil {
-        tableByClient[client] = tables.count
-        add(client, sources, &pool)
-      }
-      local[index].table = tableByClient[client] ?? 0
+      local[index].table = table(of: local[index].scope)
+      for own in local[index].egress.indices { local[index].egress[own].table = table(of: local[index].egress[own].scope) }
     }
     units = units.filter { tableByClient[$0.key] != nil }
     compileGateways(local, sources, &pool)

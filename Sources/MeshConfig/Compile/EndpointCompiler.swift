@@ -4,6 +4,8 @@ import Primitives
 struct EndpointCompiler {
   let settings: MeshSettings
   var book: WorkloadBook
+  /// Addresses of names outside the mesh, as far as they are known.
+  var names: [String: [String]] = [:]
 
   /// An endpoint with the labels that subsets filter by.
   struct Labelled {
@@ -19,18 +21,26 @@ struct EndpointCompiler {
       found =
         written.workloadSelector.map { meshEndpoints(entry, selector: $0, port: index) }
         ?? externalEndpoints(entry, written, port: index)
+    case .alias(let host):
+      found = endpoints(
+        at: host, Self.targetPort(of: entry, port: index), of: entry, labels: [:], locality: Locality(parsing: ""), weight: 1)
     }
-    return (found + writtenEndpoints(entry, port: index)).sorted {
+    let sorted = (found + writtenEndpoints(entry, port: index)).sorted {
       ($0.endpoint.key, $0.endpoint.address) < ($1.endpoint.key, $1.endpoint.address)
     }
+    guard discovery(of: entry) == .dns else { return sorted }
+    // Several names may lead to one address.
+    return sorted.indices.filter { $0 == 0 || sorted[$0].endpoint.key != sorted[$0 - 1].endpoint.key }.map { sorted[$0] }
   }
 
   func discovery(of entry: ServiceCatalog.Entry) -> Cluster.Discovery {
+    if case .alias = entry.source { return .dns }
     guard case .entry(let written) = entry.source else { return .listed }
     switch written.resolution {
     case .none, .dynamicDNS: return written.workloadSelector == nil ? .originalDestination : .listed
     case .fixed: return .listed
-    case .dns, .dnsRoundRobin: return .dns
+    case .dns: return .dns
+    case .dnsRoundRobin: return .logicalDNS
     }
   }
 
@@ -63,6 +73,7 @@ struct EndpointCompiler {
     switch entry.source {
     case .workloads(let selector): return !selector.isEmpty && Labels.match(selector, record.labels)
     case .entry(let written): return written.workloadSelector.map { !$0.isEmpty && Labels.match($0, record.labels) } ?? false
+    case .alias: return false
     }
   }
 
@@ -79,26 +90,64 @@ struct EndpointCompiler {
     return entry.service.ports.count == 1 && record.ports.count == 1 ? 0 : nil
   }
 
-  // MARK: ServiceEntry endpoints
+  // MARK: Endpoints that are written
 
   private func externalEndpoints(_ entry: ServiceCatalog.Entry, _ written: ServiceEntry, port index: Int) -> [Labelled] {
     let port = entry.service.ports[index]
-    let byDefault: UInt16
-    if case .int(let number)? = entry.targets[index] { byDefault = UInt16(clamping: number) } else { byDefault = port.number }
+    let byDefault = Self.targetPort(of: entry, port: index)
     if written.endpoints.isEmpty {
       let isDNS = written.resolution == .dns || written.resolution == .dnsRoundRobin
-      let addresses = isDNS ? [entry.service.host] : written.resolution == .fixed ? entry.service.addresses : []
-      return addresses.map {
-        Labelled(endpoint: Self.external($0, byDefault, locality: Locality(parsing: ""), weight: 1), labels: [:])
+      let addresses = isDNS ? [entry.service.host] : written.resolution == .fixed ? written.singleAddresses : []
+      return addresses.flatMap {
+        endpoints(at: $0, byDefault, of: entry, labels: [:], locality: Locality(parsing: ""), weight: 1)
       }
     }
-    return written.endpoints.filter { !$0.address.hasPrefix("unix://") && !$0.address.isEmpty }.map { endpoint in
+    return written.endpoints.flatMap { endpoint -> [Labelled] in
+      if endpoint.address.isEmpty { return [] }
       let mapped = endpoint.ports.first { $0.key == port.name }.map { UInt16(clamping: $0.value) }
-      return Labelled(
-        endpoint: Self.external(
-          endpoint.address, mapped ?? byDefault, locality: Locality(parsing: endpoint.locality),
-          weight: UInt32(clamping: max(1, endpoint.weight))), labels: endpoint.labels)
+      return endpoints(
+        at: endpoint.address, mapped ?? byDefault, of: entry, labels: endpoint.endpointLabels,
+        locality: Locality(parsing: endpoint.locality), weight: UInt32(clamping: max(1, endpoint.weight)),
+        serviceAccount: endpoint.serviceAccount)
     }
+  }
+
+  private static func targetPort(of entry: ServiceCatalog.Entry, port index: Int) -> UInt16 {
+    if case .int(let number)? = entry.targets[index] { return UInt16(clamping: number) }
+    return entry.service.ports[index].number
+  }
+
+  /// What stands at a written address: a workload of the mesh with the identity that is written, a Unix socket of the
+  /// caller's host, each address of a name, or the address itself.
+  func endpoints(
+    at address: String, _ port: UInt16, of entry: ServiceCatalog.Entry, labels: [String: String], locality: Locality,
+    weight: UInt32, serviceAccount: String = ""
+  ) -> [Labelled] {
+    let mode = EntryTLSMode(labels, serviceAccount: serviceAccount)
+    if mode != .plain, let member = member(at: address, port) {
+      // Without an identity that can be one, nothing may be sent.
+      let namespace = entry.service.namespace
+      guard let place = book.place(member.place, serviceAccount: serviceAccount, namespace: namespace) else { return [] }
+      let record = book.entries[member.workload].record
+      let isPlaced = !locality.region.isEmpty
+      let own = Endpoint.Place(
+        key: place.key, address: place.address, port: place.port, workload: place.workload, isLocal: place.isLocal,
+        mesh: place.mesh, locality: isPlaced ? locality : place.locality)
+      return [Labelled(endpoint: Endpoint(own, weight: weight, health: record.health), labels: labels)]
+    }
+    // Mutual TLS is asked for and nobody of the mesh is there: it is not called without.
+    if mode == .mutual { return [] }
+    let resolved = discovery(of: entry) == .dns ? names[address.lowercased()] ?? [address] : [address]
+    return resolved.map {
+      Labelled(endpoint: Self.external($0, port, locality: locality, weight: weight), labels: labels)
+    }
+  }
+
+  private func member(at address: String, _ port: UInt16) -> (workload: WorkloadIndex, place: Endpoint.Place)? {
+    for index in book.workloads(at: address) {
+      if let place = book.entries[index].places.first(where: { $0.port == port }) { return (index, place) }
+    }
+    return nil
   }
 
   static func external(_ address: String, _ port: UInt16, locality: Locality, weight: UInt32) -> Endpoint {

@@ -16,13 +16,37 @@ struct InboundCompiler {
     let limits = ingress?.connectionPool ?? sidecar?.inboundConnectionPool ?? rule(workload, port: index, client)
     let address = ingress?.address(of: record)
     if limits == nil && address == nil { return nil }
-    let key = "inbound/\(record.key):\(port.port)"
+    return made(workload, record, port.port, port.protocol, position: index, address, limits)
+  }
+
+  /// A destination for a port that a Sidecar opens, whether or not the application was registered with it.
+  func cluster(_ workload: LocalWorkload, _ record: WorkloadRecord, ingress: Sidecar.Ingress, client: ClientScope) -> Cluster {
+    let address = ingress.address(of: record)
+    let position =
+      record.ports.firstIndex { $0.port == ingress.port.number } ?? record.ports.firstIndex { $0.port == address?.port }
+    let sidecar = sidecars.scope(of: client)?.sidecar
+    let limits =
+      ingress.connectionPool ?? sidecar?.inboundConnectionPool ?? position.flatMap { rule(workload, port: $0, client) }
+    let written = ingress.port.protocol.isEmpty ? nil : ingress.port.protocol
+    var spoken = ProtocolSelection.select(
+      appProtocol: written, name: ingress.port.name, number: ingress.port.number)
+    // Inside TLS that ends here are requests.
+    if ingress.tls != nil, spoken == .https { spoken = .http }
+    return made(workload, record, ingress.port.number, spoken, position: position, address, limits)
+  }
+
+  private func made(
+    _ workload: LocalWorkload, _ record: WorkloadRecord, _ port: UInt16, _ spoken: PortProtocol, position: Int?,
+    _ address: (host: String, port: UInt16)?, _ limits: DestinationRule.ConnectionPool?
+  ) -> Cluster {
+    let key = "inbound/\(record.key):\(port)"
     let place = Endpoint.Place(
-      key: EndpointCompiler.key(key), address: address?.host ?? record.address, port: address?.port ?? port.port,
+      key: EndpointCompiler.key(key), address: address?.host ?? record.address, port: address?.port ?? port,
       workload: workload.workload, isLocal: true, mesh: nil, locality: record.locality)
+    let service = position.flatMap { workload.services.indices.contains($0) ? workload.services[$0] : nil }
     return Cluster(
-      name: "inbound|\(port.port)||", service: workload.services.indices.contains(index) ? workload.services[index] : nil,
-      host: record.address, port: port.port, subset: nil, protocol: port.protocol, discovery: .listed,
+      name: "inbound|\(port)||", service: service,
+      host: record.address, port: port, subset: nil, protocol: spoken, discovery: .listed,
       endpoints: [Endpoint(place, weight: 1, health: .healthy)], loadBalancer: LoadBalancerPolicy(),
       connectionPool: TrafficPolicyCompiler(settings: settings).connectionPool(limits), outlierDetection: nil, tls: .disabled,
       destinationRule: nil)
@@ -40,8 +64,20 @@ struct InboundCompiler {
 }
 
 extension Sidecar.Ingress {
+  /// The port that is opened beside the mesh port.
+  func listener(
+    of record: WorkloadRecord, speaks: PortProtocol, cluster: Int, _ settings: MeshSettings
+  ) -> WorkloadListener {
+    let tls = tls.map {
+      ServerTLSCompiler($0, credentials: CredentialIndex([], namespace: ""), cipherSuites: settings.cipherSuites).settings
+    }
+    return WorkloadListener(
+      bind: bind ?? record.address, port: port.number, role: .inbound(speaks: speaks, cluster: cluster, tls: tls))
+  }
+
   /// Where the application listens: `127.0.0.1:8080`, or the workload's own address and a port of it.
   fileprivate func address(of record: WorkloadRecord) -> (host: String, port: UInt16)? {
+    if let defaultEndpoint, defaultEndpoint.hasPrefix("unix://") { return (defaultEndpoint, 0) }
     guard let defaultEndpoint, let colon = defaultEndpoint.lastIndex(of: ":"),
       let port = UInt16(defaultEndpoint[defaultEndpoint.index(after: colon)...])
     else { return nil }

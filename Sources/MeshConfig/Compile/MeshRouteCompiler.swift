@@ -89,6 +89,10 @@ struct MeshRouteCompiler {
     return scope?.admits(service.host, namespace: service.namespace) ?? true
   }
 
+  private func isVisible(_ service: Service, on port: UInt16) -> Bool {
+    scope?.admits(service.host, namespace: service.namespace, port: port) ?? true
+  }
+
   private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
 
   /// The virtual hosts of a service, one for each port that speaks HTTP.
@@ -98,8 +102,9 @@ struct MeshRouteCompiler {
     let target = catalog.entries[service].service
     let compiler = RouteCompiler(settings: settings)
     let claim = claims.value(covering: target.host)
-    let domains = Self.domains(of: target, client: client, domain: settings.domain)
-    return target.ports.enumerated().filter { $0.element.protocol.isHTTP }.map { index, port in
+    let domains = Self.domains(of: target, client: client, domain: settings.domain, catalog)
+    let seen = target.ports.enumerated().filter { $0.element.protocol.isHTTP && isVisible(target, on: $0.element.number) }
+    return seen.map { index, port in
       if let unit = gatewayAPIHost(target, port.number, domains, &pool) { return (port.number, unit) }
       let unit = units.unit(
         "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool
@@ -131,7 +136,12 @@ struct MeshRouteCompiler {
   }
 
   /// Names a client may write for a service (Istio, general rules).
-  static func domains(of service: Service, client: ClientScope, domain: String) -> [String] {
+  static func domains(of service: Service, client: ClientScope, domain: String, _ catalog: ServiceCatalog) -> [String] {
+    let aliases = catalog.aliases(ofHost: service.host, seenFrom: client.namespace)
+    return ([service] + aliases).flatMap { domains(of: $0, client: client, domain: domain) }
+  }
+
+  private static func domains(of service: Service, client: ClientScope, domain: String) -> [String] {
     var names = [service.host]
     let suffix = ".\(service.namespace).svc.\(domain)"
     if service.host.hasSuffix(suffix) {
@@ -149,7 +159,9 @@ struct MeshRouteCompiler {
     let known = Set(visible.map { catalog.entries[$0].service.host })
     let covering = claims.hasWildcards ? Set(known.flatMap(HostName.wildcards)) : []
     for host in claims.patterns where !known.contains(host) && !covering.contains(host) {
-      guard let entry = claims[host] else { continue }
+      guard let entry = claims[host],
+        scope?.admits(host, namespace: entry.key.namespace, port: Self.unregisteredPort) ?? true
+      else { continue }
       let unit = units.unit("\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client, pool: &pool) {
         pool in compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool)
       }

@@ -1,3 +1,10 @@
+extension PortProtocol {
+  /// What a port speaks by its name, else by its number (Istio, protocol selection).
+  public init(portName: String, number: UInt16) {
+    self = ProtocolSelection.select(appProtocol: nil, name: portName, number: number)
+  }
+}
+
 /// What a port speaks, from its declaration (Istio, protocol selection).
 enum ProtocolSelection {
   static func select(appProtocol: String?, name: String, number: UInt16) -> PortProtocol {

@@ -178,6 +178,8 @@ struct ClientScope: Hashable {
   var labels: [String: String]
   /// Gateways see everything, whatever a Sidecar says.
   var isGateway = false
+  /// The `egress` of the client's Sidecar whose own listener this is about; nil: all that the client sees.
+  var egress: Int?
 }
 
 enum Labels {

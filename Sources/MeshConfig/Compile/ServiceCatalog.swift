@@ -17,10 +17,13 @@ struct ServiceCatalog {
     let written: [WrittenEndpoint]
     /// Which endpoints the service wants to be preferred.
     let distribution: TrafficDistribution?
+    /// One client always goes to one endpoint where no rule says how to choose (`sessionAffinity: ClientIP`).
+    let isSticky: Bool
 
     init(
       service: Service, targets: [IntOrString?], source: Source, exportTo: Set<String>, created: UInt64,
-      subjectAltNames: [String], written: [WrittenEndpoint] = [], distribution: TrafficDistribution? = nil
+      subjectAltNames: [String], written: [WrittenEndpoint] = [], distribution: TrafficDistribution? = nil,
+      isSticky: Bool = false
     ) {
       self.service = service
       self.targets = targets
@@ -30,6 +33,7 @@ struct ServiceCatalog {
       self.subjectAltNames = subjectAltNames
       self.written = written
       self.distribution = distribution
+      self.isSticky = isSticky
     }
 
     var id: ServiceID { ServiceID(host: service.host, namespace: service.namespace) }
@@ -38,6 +42,8 @@ struct ServiceCatalog {
     /// Workloads of the namespace with these labels, and those registered under the service's name.
     case workloads(selector: [String: String])
     case entry(ServiceEntry)
+    /// Another name for a host (`externalName`): of the mesh, or outside of it.
+    case alias(of: String)
   }
 
   /// Sorted by host, then namespace; one entry a pair.
@@ -46,6 +52,12 @@ struct ServiceCatalog {
   private let byName: [WorkloadBook.ServiceName: [Int]]
   /// By the first label of the selector.
   private let bySelector: [WorkloadBook.LabelValue: [Int]]
+  /// Services whose endpoints are the addresses of a name.
+  let byResolvedName: [String: [ServiceID]]
+  /// Services with written endpoints that may be workloads of the mesh, by address.
+  let byMemberAddress: [String: [ServiceID]]
+  /// Services that are another name for one of the mesh, by the host of that one.
+  private let aliases: [String: [Int]]
 
   init(_ all: [Entry]) {
     var found = all
@@ -82,7 +94,39 @@ struct ServiceCatalog {
     }
     byName = names
     bySelector = selectors
+    var resolved: [String: [ServiceID]] = [:]
+    var members: [String: [ServiceID]] = [:]
+    var aliases: [String: [Int]] = [:]
+    for (index, entry) in kept.enumerated() {
+      if case .alias(let host) = entry.source, ranges[host] != nil {
+        aliases[host, default: []].append(index)
+        continue
+      }
+      for name in entry.resolvedNames { resolved[name, default: []].append(entry.id) }
+      for address in entry.memberAddresses { members[address, default: []].append(entry.id) }
+    }
+    byMemberAddress = members
+    byResolvedName = resolved
+    self.aliases = aliases
   }
+
+  /// Whether an entry is only another name for a service of the mesh.
+  func isAlias(_ index: Int) -> Bool {
+    guard case .alias(let host) = entries[index].source else { return false }
+    return byHost[host] != nil
+  }
+
+  /// Other names for the service of a host that a client in `namespace` may use.
+  func aliases(ofHost host: String, seenFrom namespace: String, depth: Int = 0) -> [Service] {
+    guard depth < Self.aliasDepthMax, let found = aliases[host] else { return [] }
+    return found.filter { isVisible($0, from: namespace) }.flatMap { index in
+      let alias = entries[index].service
+      return [alias] + aliases(ofHost: alias.host, seenFrom: namespace, depth: depth + 1)
+    }
+  }
+
+  /// A name may stand for one that stands for another; how far that is followed (Istio).
+  private static let aliasDepthMax = 10
 
   /// Services that a workload stands behind, in their order.
   func services(of record: WorkloadRecord) -> [Int] {
@@ -105,13 +149,19 @@ struct ServiceCatalog {
 
   /// The service that a client in `namespace` means by `host`: its own namespace's, then by origin and age.
   func index(ofHost host: String, seenFrom namespace: String) -> Int? {
-    guard let range = byHost[host] else { return nil }
-    return range.filter { isVisible($0, from: namespace) }.min { a, b in
-      let own = (entries[a].service.namespace == namespace, entries[b].service.namespace == namespace)
-      if own.0 != own.1 { return own.0 }
-      let left = (entries[a].service.origin.rank, entries[a].created, a)
-      return left < (entries[b].service.origin.rank, entries[b].created, b)
+    var host = host
+    for _ in 0..<Self.aliasDepthMax {
+      guard let range = byHost[host] else { return nil }
+      let found = range.filter { isVisible($0, from: namespace) }.min { a, b in
+        let own = (entries[a].service.namespace == namespace, entries[b].service.namespace == namespace)
+        if own.0 != own.1 { return own.0 }
+        let left = (entries[a].service.origin.rank, entries[a].created, a)
+        return left < (entries[b].service.origin.rank, entries[b].created, b)
+      }
+      guard let found, isAlias(found), case .alias(let target) = entries[found].source else { return found }
+      host = target
     }
+    return nil
   }
 
   /// One service for each host that a client in `namespace` sees, in the order of hosts.
@@ -120,7 +170,8 @@ struct ServiceCatalog {
     var start = 0
     while start < entries.count {
       let host = entries[start].service.host
-      if let index = index(ofHost: host, seenFrom: namespace) { result.append(index) }
+      // What an alias stands for is met under its own name.
+      if let index = index(ofHost: host, seenFrom: namespace), entries[index].service.host == host { result.append(index) }
       start = byHost[host]?.upperBound ?? entries.count
     }
     return result
@@ -137,18 +188,21 @@ struct ServiceCatalog {
       let exported = stored.object.meta.annotations["networking.istio.io/exportTo"] ?? ""
       let names = exported.split(separator: ",").map { String($0.filter { $0 != " " }) }
       let ports = service.ports.filter { !$0.isUDP }
-      let compiled = Service(
+      var compiled = Service(
         host: "\(stored.key.name).\(namespace).svc.\(settings.domain)", name: stored.key.name, namespace: namespace,
         origin: .kubernetesService,
         ports: ports.map {
           let spoken = ProtocolSelection.select(appProtocol: $0.appProtocol, name: $0.name, number: $0.port)
           return Service.Port(number: $0.port, name: $0.name, protocol: spoken)
         }, addresses: service.clusterIPs)
+      compiled.isExternal = service.externalName != nil
       return [
         Entry(
-          service: compiled, targets: ports.map(\.targetPort), source: .workloads(selector: service.selector),
+          service: compiled, targets: ports.map(\.targetPort),
+          source: service.externalName.map { .alias(of: $0.lowercased()) } ?? .workloads(selector: service.selector),
           exportTo: Visibility.resolve(names, own: namespace, byDefault: settings.exportTo.services), created: stored.created,
-          subjectAltNames: [], distribution: TrafficDistribution(stored.object.meta, service.trafficDistribution))
+          subjectAltNames: [], distribution: TrafficDistribution(stored.object.meta, service.trafficDistribution),
+          isSticky: service.isSticky)
       ]
     case .serviceEntry(let entry): return entry.hosts.map { Self.entry(host: $0.lowercased(), entry, stored, settings) }
     default: return []
@@ -159,7 +213,7 @@ struct ServiceCatalog {
     host: String, _ entry: ServiceEntry, _ stored: StoredObject, _ settings: MeshSettings
   ) -> Entry {
     let ports = entry.ports.filter { $0.protocol != "UDP" }
-    let service = Service(
+    var service = Service(
       host: host, name: host, namespace: stored.key.namespace, origin: .serviceEntry,
       ports: ports.map {
         let named: String? = $0.protocol.isEmpty ? nil : $0.protocol
@@ -167,6 +221,8 @@ struct ServiceCatalog {
           number: $0.number, name: $0.name,
           protocol: ProtocolSelection.select(appProtocol: named, name: $0.name, number: $0.number))
       }, addresses: entry.addresses.filter { !$0.utf8.contains(0x2F) }, isExternal: entry.location == .meshExternal)
+    service.blocks = entry.addresses.filter { $0.utf8.contains(0x2F) }.compactMap { AddressBlock($0) }
+    service.allocatesAddress = VirtualAddress.isAllocated(to: entry, host: host, stored.object.meta)
     return Entry(
       service: service, targets: ports.map { port in port.targetPort.map { .int(Int($0)) } }, source: .entry(entry),
       exportTo: Visibility.resolve(entry.exportTo, own: stored.key.namespace, byDefault: settings.exportTo.services),
@@ -222,7 +278,50 @@ extension ServiceCatalog.Entry {
     switch source {
     case .workloads(let selector): selector
     case .entry(let written): written.workloadSelector ?? [:]
+    case .alias: [:]
     }
+  }
+
+  /// Names whose addresses are its endpoints, each in lower case.
+  var resolvedNames: Set<String> {
+    switch source {
+    case .workloads: return []
+    case .alias(let host): return AddressForm.isAddress(host) ? [] : [host]
+    case .entry(let entry):
+      guard entry.resolution == .dns else { return [] }
+      var names = entry.endpoints.isEmpty && entry.workloadSelector == nil ? [service.host] : []
+      names += entry.endpoints.map { $0.address.lowercased() } + written.map { $0.address.lowercased() }
+      return Set(names.filter { NameForm.isHost($0) && !AddressForm.isAddress($0) })
+    }
+  }
+
+  /// Addresses of endpoints that mutual TLS is written for.
+  var memberAddresses: Set<String> {
+    var found = written.filter { EntryTLSMode($0.labels, serviceAccount: $0.serviceAccount) != .plain }.map(\.address)
+    if case .entry(let entry) = source {
+      found += entry.endpoints.filter { EntryTLSMode($0.labels, serviceAccount: $0.serviceAccount) != .plain }.map(\.address)
+    }
+    return Set(found)
+  }
+
+  /// The same entry with a virtual address that was allocated to its host.
+  func withAddress(_ address: String?) -> ServiceCatalog.Entry {
+    guard let address, service.addresses.isEmpty, service.blocks.isEmpty, service.allocatesAddress else { return self }
+    var service = service
+    service.addresses = [address]
+    return ServiceCatalog.Entry(
+      service: service, targets: targets, source: source, exportTo: exportTo, created: created,
+      subjectAltNames: subjectAltNames, written: written, distribution: distribution, isSticky: isSticky)
+  }
+}
+
+/// Virtual addresses of ServiceEntries (Istio, ServiceEntry `addresses`).
+enum VirtualAddress {
+  static let label = "networking.istio.io/enable-autoallocate-ip"
+
+  /// Not for wildcards, not where the client's own destination is called, and not where the label says `false`.
+  static func isAllocated(to entry: ServiceEntry, host: String, _ meta: ObjectMeta) -> Bool {
+    !host.hasPrefix("*") && entry.addresses.isEmpty && entry.resolution != .none && meta.labels[label] != "false"
   }
 }
 

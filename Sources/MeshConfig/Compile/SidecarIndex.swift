@@ -4,17 +4,38 @@ struct SidecarIndex: Sendable {
   struct Scope: Sendable {
     let sidecar: Sidecar
     private let clientNamespace: String
-    private let hosts: [Sidecar.Host]
+    /// The hosts of each `egress`; of one alone, for the table of its own listener.
+    private let hosts: [[Sidecar.Host]]
+    /// Those of an `egress` with a port, which are all that the port carries.
+    private var byPort: [UInt16: [[Sidecar.Host]]] = [:]
+    /// What all other ports carry.
+    private var others: [[Sidecar.Host]] = []
 
-    fileprivate init(_ sidecar: Sidecar, clientNamespace: String) {
+    fileprivate init(_ sidecar: Sidecar, clientNamespace: String, egress: Int?) {
       self.sidecar = sidecar
       self.clientNamespace = clientNamespace
-      hosts = sidecar.egress.flatMap(\.hosts)
+      let own = egress.flatMap { sidecar.egress.indices.contains($0) ? [sidecar.egress[$0]] : nil }
+      hosts = (own ?? sidecar.egress).map(\.hosts)
+      for item in own ?? sidecar.egress {
+        if !item.isForEveryPort, let port = item.port {
+          byPort[port.number, default: []].append(item.hosts)
+        } else if own != nil || item.port == nil {
+          others.append(item.hosts)
+        }
+      }
     }
 
     /// Whether a host of a namespace is visible. Without `egress` everything is.
     func admits(_ host: String, namespace: String) -> Bool {
-      if hosts.isEmpty { return true }
+      hosts.isEmpty || hosts.contains { admits($0, host, namespace) }
+    }
+
+    /// Whether it is on a port.
+    func admits(_ host: String, namespace: String, port: UInt16) -> Bool {
+      hosts.isEmpty || (byPort[port] ?? others).contains { admits($0, host, namespace) }
+    }
+
+    private func admits(_ hosts: [Sidecar.Host], _ host: String, _ namespace: String) -> Bool {
       if hosts.contains(where: { $0.isExcluded && matches($0, host, namespace) }) { return false }
       return hosts.contains { !$0.isExcluded && matches($0, host, namespace) }
     }
@@ -60,7 +81,7 @@ struct SidecarIndex: Sendable {
       own.first { $0.sidecar.selects(client.labels) ?? false }
       ?? own.first { $0.sidecar.selects(client.labels) == nil }
       ?? items.first { $0.namespace == rootNamespace && $0.sidecar.selects(client.labels) == nil }
-    return chosen.map { Scope($0.sidecar, clientNamespace: client.namespace) }
+    return chosen.map { Scope($0.sidecar, clientNamespace: client.namespace, egress: client.egress) }
   }
 }
 

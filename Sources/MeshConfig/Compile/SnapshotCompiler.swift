@@ -38,6 +38,8 @@ public struct SnapshotCompiler: Sendable {
 
   private var entriesByObject: [ObjectKey: (stamp: UInt64, entries: [ServiceCatalog.Entry])] = [:]
   private var implied: [WorkloadBook.ServiceName: ServiceCatalog.Entry] = [:]
+  /// Virtual addresses that were allocated, by host.
+  private var allocated: [String: String] = [:]
   private var book: RuleBook
   private var rules: RuleIndex
   private var sidecars: SidecarIndex
@@ -104,6 +106,8 @@ public struct SnapshotCompiler: Sendable {
     // What follows is no sequence to what went before.
     fresh.number = number + 1
     fresh.pool.endpoints.book = pool.endpoints.book
+    fresh.pool.endpoints.names = pool.endpoints.names
+    fresh.allocated = allocated
     fresh.touch(pool.endpoints.book.entries.map(\.record))
     self = fresh
   }
@@ -147,9 +151,25 @@ public struct SnapshotCompiler: Sendable {
     for workload in new.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) { put(workload) }
   }
 
+  // MARK: What others find out
+
+  /// Names outside the mesh whose addresses are endpoints of what is compiled.
+  public var namesToResolve: [String] { pool.namesToResolve }
+
+  /// Takes the addresses of such names. One that is not known stands for itself: whoever connects looks it up.
+  public mutating func use(names: [String: [String]]) { touchedServices.formUnion(pool.use(names: names)) }
+
+  /// Takes the virtual addresses that were allocated, by host.
+  public mutating func use(allocated: [String: String]) {
+    if allocated == self.allocated { return }
+    self.allocated = allocated
+    changed.insert(.catalog)
+  }
+
   private mutating func touch(_ records: [WorkloadRecord]) {
     for record in records {
       for index in pool.catalog.services(of: record) { touchedServices.insert(pool.catalog.entries[index].id) }
+      touchedServices.formUnion(pool.catalog.byMemberAddress[record.address] ?? [])
       if let name = record.service { touchedNames.insert(WorkloadBook.ServiceName(namespace: record.namespace, name: name)) }
     }
   }
@@ -168,7 +188,10 @@ public struct SnapshotCompiler: Sendable {
     let sameClients = local.elementsEqual(wereLocal) { $0.routesAlike($1) }
     let onlyEndpoints = changed.isEmpty && edited.isEmpty && sameClients
     if changed.isEmpty && sameClients {
-      for index in local.indices { local[index].table = wereLocal[index].table }
+      for index in local.indices {
+        local[index].table = wereLocal[index].table
+        local[index].egress = wereLocal[index].egress
+      }
     }
     if !onlyEndpoints { updateRoutes(edited, keepsAllElse: changed.isEmpty && sameClients) }
     changed = []
@@ -177,7 +200,7 @@ public struct SnapshotCompiler: Sendable {
       clustersBuilt: pool.built - before.built, hostsCompiled: max(0, routes.hostsCompiled - before.hosts),
       destinationsAsked: pool.destinationsAsked - before.asked)
     let workloads = pool.endpoints.book
-    let (own, inbound) = localWorkloads()
+    let (own, inbound, conflicts) = localWorkloads()
     let snapshot = MeshSnapshot(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services, clusters: pool.clusters,
       workloads: workloads.table, outbound: routes.tables, localWorkloads: own, gateways: routes.gateways,
@@ -185,7 +208,7 @@ public struct SnapshotCompiler: Sendable {
       changes: SnapshotChanges(
         compiler: id, number: number, clusters: pool.takeTouched(), onlyEndpoints: onlyEndpoints && number > 1))
     let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0] }
-    return (snapshot, Self.unique(settingsFindings + refused + book.findings + rules.findings + routes.findings))
+    return (snapshot, Self.unique(settingsFindings + refused + book.findings + rules.findings + routes.findings + conflicts))
   }
 
   /// - Parameter keepsAllElse: nothing but the edited rules is other than it was.
@@ -202,7 +225,8 @@ public struct SnapshotCompiler: Sendable {
   private mutating func updateImplied() {
     for name in touchedNames {
       let records = pool.endpoints.book.workloads(named: name).map { pool.endpoints.book.entries[$0].record }
-      let entry = ServiceCatalog.implied(name, by: records, settings)
+      let found = ServiceCatalog.implied(name, by: records, settings)
+      let entry = found.map { $0.withAddress(allocated[$0.service.host]) }
       if entry?.service == implied[name]?.service { continue }
       implied[name] = entry
       changed.insert(.catalog)
@@ -242,13 +266,12 @@ public struct SnapshotCompiler: Sendable {
     var next: [ObjectKey: (stamp: UInt64, entries: [ServiceCatalog.Entry])] = [:]
     for held in objects.oldestFirst([.service, .serviceEntry]) {
       let key = held.stored.key
-      if let known = entriesByObject[key], known.stamp == held.stamp {
-        next[key] = known
-      } else {
-        next[key] = (held.stamp, ServiceCatalog.entries(of: held.stored, settings))
-      }
+      let known = entriesByObject[key].flatMap { $0.stamp == held.stamp ? $0.entries : nil }
+      let entries = known ?? ServiceCatalog.entries(of: held.stored, settings)
+      next[key] = (held.stamp, entries.map { $0.withAddress(allocated[$0.service.host]) })
     }
     entriesByObject = next
+    for (name, entry) in implied { implied[name] = entry.withAddress(allocated[entry.service.host]) }
     let written = WrittenEndpoints(objects.oldestFirst([.workloadEntry, .endpoints, .endpointSlice]))
     let entries = (next.values.flatMap(\.entries) + implied.values).map(written.adding)
     pool.use(catalog: ServiceCatalog(entries))
@@ -267,14 +290,22 @@ public struct SnapshotCompiler: Sendable {
       let scope = ClientScope(
         namespace: record.namespace, labels: record.labels.filter { labelKeys.contains($0.key) },
         isGateway: record.isGateway)
-      return LocalClient(key: key, scope: scope, isGateway: record.isGateway, labels: record.labels, ports: record.ports)
+      var client = LocalClient(
+        key: key, scope: scope, isGateway: record.isGateway, labels: record.labels, ports: record.ports)
+      for (index, egress) in (sidecars.scope(of: scope)?.sidecar.egress ?? []).enumerated() where egress.opensListener {
+        var own = scope
+        own.egress = index
+        client.egress.append(LocalClient.Egress(egress: index, scope: own))
+      }
+      return client
     }
   }
 
-  private func localWorkloads() -> ([LocalWorkload], inbound: [Cluster]) {
+  private func localWorkloads() -> ([LocalWorkload], inbound: [Cluster], findings: [Finding]) {
     let workloads = pool.endpoints.book
     let compiler = InboundCompiler(sidecars: sidecars, rules: rules, services: services, settings: settings)
     var inbound: [Cluster] = []
+    var listeners = WorkloadListeners(settings: settings)
     let own: [LocalWorkload] = local.compactMap { item in
       guard let index = workloads.local[item.key] else { return nil }
       let entry = workloads.entries[index]
@@ -291,9 +322,17 @@ public struct SnapshotCompiler: Sendable {
         inbound.append(cluster)
         return inbound.count - 1
       }
+      let sidecar = sidecars.scope(of: item.scope)?.sidecar
+      var opened = listeners.egress(of: item, sidecar: sidecar, tables: routes.tables, tcp: routes.tcp)
+      for ingress in sidecar?.ingress ?? [] where ingress.opensListener {
+        let cluster = compiler.cluster(workload, record, ingress: ingress, client: item.scope)
+        opened.append(ingress.listener(of: record, speaks: cluster.protocol, cluster: inbound.count, settings))
+        inbound.append(cluster)
+      }
+      workload.listeners = listeners.claim(opened, for: item.key)
       return workload
     }
-    return (own, inbound)
+    return (own, inbound, listeners.findings)
   }
 
   /// The first service, and port of it, that each port of a workload stands behind.

@@ -47,8 +47,8 @@ struct TCPRouteCompiler {
   ) {
     let target = catalog.entries[service].service
     let claim = claims[target.host]
-    let names = MeshRouteCompiler.domains(of: target, client: client, domain: settings.domain)
-    for port in target.ports {
+    let names = MeshRouteCompiler.domains(of: target, client: client, domain: settings.domain, catalog)
+    for port in target.ports where scope?.admits(target.host, namespace: target.namespace, port: port.number) ?? true {
       if let unit = gatewayAPIUnit(target, port, names, &pool) {
         ports[port.number, default: Port()].units.append(unit)
         continue
@@ -74,9 +74,10 @@ struct TCPRouteCompiler {
       return (answer.cluster, answer.name)
     }
     guard let found else { return nil }
-    let service = TCPService(
+    var service = TCPService(
       host: target.host, protocol: port.protocol, address: target.addresses.first.flatMap { AddressForm.parse($0) } ?? [],
       routes: found.routes + [defaultRoute(target, port.number, &pool)], serverNames: Self.sorted(found.serverNames))
+    service.blocks = target.blocks
     return TCPUnit(service, names: names, rules: nil, asked: [])
   }
 

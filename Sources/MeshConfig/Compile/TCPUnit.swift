@@ -60,6 +60,7 @@ struct TCPUnits {
     let key = Key(host: service.host, port: port.number)
     for unit in [known[key], rules?.dependsOnClient == true ? nil : peers[key]] {
       guard let unit, unit.rules === rules, unit.names == names, unit.service.protocol == port.protocol,
+        unit.service.blocks == service.blocks,
         unit.holds(for: client, &pool)
       else { continue }
       next[key] = unit
@@ -67,7 +68,8 @@ struct TCPUnits {
     }
     let (routes, queries) = pool.recording(body)
     let address = service.addresses.first.flatMap { AddressForm.parse($0) } ?? []
-    let made = TCPService(host: service.host, protocol: port.protocol, address: address, routes: routes)
+    var made = TCPService(host: service.host, protocol: port.protocol, address: address, routes: routes)
+    made.blocks = service.blocks
     let asked = queries.map { (query: $0, answer: pool.destination($0, client: client)) }
     let unit = TCPUnit(made, names: names, rules: rules, asked: asked)
     next[key] = unit

@@ -20,8 +20,13 @@ struct TrafficPolicyCompiler {
     policy?.portLevelSettings.first { $0.port == port }?.blocks ?? policy?.blocks
   }
 
-  func loadBalancer(_ written: DestinationRule.LoadBalancer?) -> LoadBalancerPolicy {
+  /// - Parameter isSticky: the service wants each client to stay with one endpoint, unless a rule says how to choose.
+  func loadBalancer(_ written: DestinationRule.LoadBalancer?, isSticky: Bool = false) -> LoadBalancerPolicy {
     var policy = LoadBalancerPolicy(algorithm: .leastRequest, warmup: written?.warmup)
+    if isSticky, written?.simple == nil, written?.consistentHash == nil {
+      policy.algorithm = .consistentHash(.sourceAddress, .ring(minimumSize: 1024))
+      return policy
+    }
     switch written?.simple {
     case .random: policy.algorithm = .random
     case .roundRobin: policy.algorithm = .roundRobin
@@ -60,7 +65,8 @@ struct TrafficPolicyCompiler {
     if written?.upgradesHTTP1 ?? settings.upgradesHTTP1 { policy.http2 = .always }
     if written?.useClientProtocol == true { policy.http2 = .likeClient }
     policy.retryBudget = budget.map {
-      ConnectionPoolPolicy.RetryBudget(percent: $0.percent, minConcurrency: $0.minRetryConcurrency)
+      ConnectionPoolPolicy.RetryBudget(
+        percent: $0.percent, minConcurrency: $0.minRetryConcurrency, interval: $0.interval)
     }
     return policy
   }

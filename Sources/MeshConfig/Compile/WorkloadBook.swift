@@ -41,6 +41,7 @@ struct WorkloadBook {
   private(set) var refused: [String: Finding] = [:]
   private var byService: [ServiceName: [WorkloadIndex]] = [:]
   private var byLabel: [LabelValue: [WorkloadIndex]] = [:]
+  private var byAddress: [String: [WorkloadIndex]] = [:]
   /// Equal values are kept once: replicas have the same labels and account.
   private var labels: [[String: String]: [String: String]] = [:]
   private var identities: [String: SPIFFEID] = [:]
@@ -60,6 +61,22 @@ struct WorkloadBook {
     let lists = selector.map { byLabel[LabelValue(namespace: namespace, key: $0.key, value: $0.value)] ?? [] }
     guard let shortest = lists.min(by: { $0.count < $1.count }) else { return [] }
     return shortest.filter { Labels.match(selector, entries[$0].record.labels) }
+  }
+
+  /// Workloads whose applications listen on an address.
+  func workloads(at address: String) -> [WorkloadIndex] { byAddress[address] ?? [] }
+
+  /// A workload's place under the identity that somebody else says it has; nil when that is no identity.
+  func place(_ place: Endpoint.Place, serviceAccount: String, namespace: String) -> Endpoint.Place? {
+    guard !serviceAccount.isEmpty, var mesh = place.mesh else { return place }
+    let identity = try? SPIFFEID.workload(
+      trustDomain: settings.trustDomain, namespace: namespace, serviceAccount: serviceAccount)
+    guard let identity else { return nil }
+    if identity == mesh.identity { return place }
+    mesh.identity = identity
+    return Endpoint.Place(
+      key: place.key, address: place.address, port: place.port, workload: place.workload, isLocal: false, mesh: mesh,
+      locality: place.locality)
   }
 
   // MARK: Changing
@@ -125,6 +142,7 @@ struct WorkloadBook {
     for (key, value) in record.labels {
       byLabel[LabelValue(namespace: record.namespace, key: key, value: value), default: []].append(index)
     }
+    byAddress[record.address, default: []].append(index)
   }
 
   private mutating func unfile(_ record: WorkloadRecord, _ index: WorkloadIndex) {
@@ -134,6 +152,7 @@ struct WorkloadBook {
     }
     if let service = record.service { take(&byService[ServiceName(namespace: record.namespace, name: service)]) }
     for (key, value) in record.labels { take(&byLabel[LabelValue(namespace: record.namespace, key: key, value: value)]) }
+    take(&byAddress[record.address])
   }
 
   // MARK: Shared values

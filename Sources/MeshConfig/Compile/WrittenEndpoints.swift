@@ -11,6 +11,8 @@ struct WrittenEndpoint: Sendable, Hashable {
   let locality: Locality
   let weight: UInt32
   let isReady: Bool
+  /// Of a WorkloadEntry; empty: it names none.
+  var serviceAccount = ""
 }
 
 /// WorkloadEntries, Endpoints and EndpointSlices of a configuration, by the services they stand behind.
@@ -35,12 +37,13 @@ struct WrittenEndpoints {
   }
 
   private mutating func add(_ entry: WorkloadEntry, namespace: String) {
-    guard !entry.address.isEmpty, !entry.address.hasPrefix("unix://") else { return }
+    guard !entry.address.isEmpty else { return }
     var ports: [String: UInt16] = [:]
     for port in entry.ports { ports[port.key] = UInt16(clamping: port.value) }
     let endpoint = WrittenEndpoint(
-      address: entry.address, ports: ports, usesTargetPorts: true, labels: entry.labels,
-      locality: Locality(parsing: entry.locality), weight: UInt32(clamping: max(1, entry.weight)), isReady: true)
+      address: entry.address, ports: ports, usesTargetPorts: true, labels: entry.endpointLabels,
+      locality: Locality(parsing: entry.locality), weight: UInt32(clamping: max(1, entry.weight)), isReady: true,
+      serviceAccount: entry.serviceAccount)
     entries[namespace, default: []].append((entry.labels, endpoint))
   }
 
@@ -65,7 +68,7 @@ struct WrittenEndpoints {
     if found.isEmpty { return entry }
     return ServiceCatalog.Entry(
       service: service, targets: entry.targets, source: entry.source, exportTo: entry.exportTo, created: entry.created,
-      subjectAltNames: entry.subjectAltNames, written: found, distribution: entry.distribution)
+      subjectAltNames: entry.subjectAltNames, written: found, distribution: entry.distribution, isSticky: entry.isSticky)
   }
 }
 
@@ -75,11 +78,13 @@ extension EndpointCompiler {
     let port = entry.service.ports[index]
     var target = port.number
     if case .int(let number)? = entry.targets[index] { target = UInt16(clamping: number) }
-    return entry.written.compactMap { item in
-      guard let number = item.ports[port.name] ?? (item.usesTargetPorts ? target : nil) else { return nil }
-      var endpoint = Self.external(item.address, number, locality: item.locality, weight: item.weight)
-      if !item.isReady { endpoint.health = .unhealthy }
-      return Labelled(endpoint: endpoint, labels: item.labels)
+    return entry.written.flatMap { item -> [Labelled] in
+      guard let number = item.ports[port.name] ?? (item.usesTargetPorts ? target : nil) else { return [] }
+      var found = endpoints(
+        at: item.address, number, of: entry, labels: item.labels, locality: item.locality, weight: item.weight,
+        serviceAccount: item.serviceAccount)
+      if !item.isReady { for index in found.indices { found[index].endpoint.health = .unhealthy } }
+      return found
     }
   }
 }

@@ -54,9 +54,7 @@ extension DestinationRule.RetryBudget: FieldDecodable {
   init(_ fields: inout Fields) {
     percent = fields.number("percent", in: 0...100) ?? 20
     minRetryConcurrency = fields.int("minRetryConcurrency", in: 0...Int(UInt32.max)) ?? 3
-    if let interval = fields.duration("budgetInterval", min: .zero), interval > .zero {
-      fields.report.notEnforced(fields.path / "budgetInterval", "the share is taken of the requests under way")
-    }
+    interval = fields.duration("budgetInterval", min: .zero).flatMap { $0 > .zero ? $0 : nil }
   }
 }
 

@@ -134,5 +134,7 @@ public struct DestinationRule: Hashable, Sendable {
   public struct RetryBudget: Hashable, Sendable {
     public var percent: Double
     public var minRetryConcurrency: Int
+    /// How long ago requests began that count; nil: those under way.
+    public var interval: Duration?
   }
 }

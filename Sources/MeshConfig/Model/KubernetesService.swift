@@ -5,7 +5,10 @@ public struct KubernetesService: Hashable, Sendable {
   public var selector: [String: String]
   /// Virtual addresses; `None` is left out.
   public var clusterIPs: [String]
+  /// The name it stands for, of the mesh or outside of it.
   public var externalName: String?
+  /// `sessionAffinity: ClientIP`: one client's connections and requests go to one endpoint.
+  public var isSticky: Bool
   /// `PreferClose`, `PreferSameZone` or `PreferSameNode`.
   public var trafficDistribution: String?
 
@@ -27,16 +30,37 @@ extension KubernetesService: FieldDecodable {
     let type = fields.string("type") ?? "ClusterIP"
     let external = fields.string("externalName")
     externalName = type == "ExternalName" ? external : nil
-    if externalName != nil {
-      fields.report.notEnforced(fields.path / "externalName", "the name is not resolved: write a ServiceEntry")
+    if let externalName, !NameForm.isHost(externalName.lowercased()) {
+      fields.error("externalName", "'\(externalName.prefix(80))' is not a host name")
     }
     trafficDistribution = fields.text("trafficDistribution")
-    if fields.text("sessionAffinity") == "ClientIP" {
-      fields.report.notEnforced(
-        fields.path / "sessionAffinity", "each request picks its endpoint: write a DestinationRule with useSourceIp")
+    isSticky = (fields.name("sessionAffinity") as SessionAffinity?) == .clientIP
+    let config: SessionAffinityConfig? = fields.object("sessionAffinityConfig")
+    if config?.hasTimeout == true && !isSticky {
+      fields.error("sessionAffinityConfig", "belongs to sessionAffinity: ClientIP")
     }
     // Kubernetes owns this schema and adds to it; what is not read here does not describe the mesh.
     fields.ignoreOthers()
+  }
+}
+
+private enum SessionAffinity: String, CaseIterable {
+  case none = "None"
+  case clientIP = "ClientIP"
+}
+
+/// How long a client without traffic is remembered. The choice here follows from the client's address alone, so that it holds
+/// longer than any such time, for as long as the endpoints are the same.
+private struct SessionAffinityConfig: FieldDecodable {
+  var hasTimeout = false
+  init(_ fields: inout Fields) {
+    let client: ClientIP? = fields.object("clientIP")
+    hasTimeout = client?.timeout != nil
+    fields.ignoreOthers()
+  }
+  private struct ClientIP: FieldDecodable {
+    let timeout: Int?
+    init(_ fields: inout Fields) { timeout = fields.int("timeoutSeconds", in: 1...86_400) }
   }
 }
 

@@ -46,23 +46,17 @@ extension WorkloadEntry: FieldDecodable {
     locality = fields.string("locality") ?? ""
     weight = fields.int("weight", in: 0...Int(UInt32.max)) ?? 1
     serviceAccount = fields.string("serviceAccount") ?? ""
-    let network = fields.text("network")
-    if network != nil && needsAddress {
-      fields.report.notEnforced(fields.path / "network", "the endpoint is called directly")
-    }
-    if needsAddress && !serviceAccount.isEmpty {
-      fields.report.notEnforced(
-        fields.path / "serviceAccount",
-        "an endpoint written by hand is called without mTLS: workloads register with mesh-node run")
-    }
-    if needsAddress && address.isEmpty && network == nil { fields.error("address", "required") }
+    network = fields.string("network") ?? ""
+    if needsAddress && address.isEmpty && network.isEmpty { fields.error("address", "required") }
     if address.utf8.count > 256 { fields.error("address", "at most 256 bytes") }
     if address.hasPrefix("unix://") {
       let path = address.dropFirst("unix://".count)
       if path.first != "/" && path.first != "@" { fields.error("address", "a Unix socket path starts with '/' or '@'") }
       if path.last == "/" { fields.error("address", "a Unix socket path does not end with '/'") }
+      if path.utf8.count > ConfigLimits.socketPathBytesMax {
+        fields.error("address", "the path of a Unix socket has at most \(ConfigLimits.socketPathBytesMax) bytes")
+      }
       if !ports.isEmpty { fields.error("ports", "a Unix socket has no ports") }
-      fields.report.notEnforced(fields.path / "address", "Unix sockets are not called")
     }
     for entry in ports where !NameForm.isLabel(entry.key.lowercased()) {
       fields.error("ports", "'\(entry.key.prefix(80))' is not a port name")

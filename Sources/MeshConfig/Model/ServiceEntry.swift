@@ -39,6 +39,9 @@ public struct WorkloadEntry: Hashable, Sendable {
   public var locality: String
   public var weight: Int
   public var serviceAccount: String
+  /// The network that the address is part of; empty: the caller's.
+  public var network: String
 
-  static let empty = WorkloadEntry(address: "", ports: [], labels: [:], locality: "", weight: 1, serviceAccount: "")
+  static let empty = WorkloadEntry(
+    address: "", ports: [], labels: [:], locality: "", weight: 1, serviceAccount: "", network: "")
 }

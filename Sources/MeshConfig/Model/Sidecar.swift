@@ -10,12 +10,22 @@ public struct Sidecar: Hashable, Sendable {
   public struct Port: Hashable, Sendable {
     public var number: UInt16
     public var name: String
+    /// `HTTP_PROXY` here, too: the listener is a proxy for all ports of its hosts.
     public var `protocol`: String
+
+    static let proxy = "HTTP_PROXY"
+  }
+  /// How connections come to a listener. Nothing is captured here, so that only `none` opens a port without `bind`.
+  public enum CaptureMode: String, CaseIterable, Hashable, Sendable {
+    case byDefault = "DEFAULT"
+    case iptables = "IPTABLES"
+    case none = "NONE"
   }
   public struct Egress: Hashable, Sendable {
     /// nil: the hosts that no other entry's port takes.
     public var port: Port?
     public var bind: String?
+    public var captureMode: CaptureMode
     public var hosts: [Host]
   }
   /// `namespace/host`; a leading `~` of the namespace excludes.
@@ -28,6 +38,7 @@ public struct Sidecar: Hashable, Sendable {
   public struct Ingress: Hashable, Sendable {
     public var port: Port
     public var bind: String?
+    public var captureMode: CaptureMode
     /// `127.0.0.1:8080`, or a `unix://` path; nil: the workload's address and the same port.
     public var defaultEndpoint: String?
     public var tls: Gateway.TLS?
@@ -73,21 +84,13 @@ extension Sidecar.Port: FieldDecodable {
   init(_ fields: inout Fields) {
     number = UInt16(truncatingIfNeeded: fields.int("number", in: 0...65535) ?? 0)
     name = fields.string("name") ?? ""
-    `protocol` = (fields.protocolName("protocol") as Gateway.PortProtocol?)?.rawValue ?? ""
+    let written = fields.text("protocol")
+    if written?.uppercased() == Self.proxy {
+      `protocol` = Self.proxy
+    } else {
+      `protocol` = (fields.protocolName("protocol") as Gateway.PortProtocol?)?.rawValue ?? ""
+    }
     _ = fields.int("targetPort", in: 0...65535)
-  }
-}
-
-private enum CaptureMode: String, CaseIterable {
-  case byDefault = "DEFAULT"
-  case iptables = "IPTABLES"
-  case none = "NONE"
-}
-
-extension Fields {
-  fileprivate mutating func checkCaptureMode() {
-    let mode = name("captureMode") as CaptureMode?
-    if let mode, mode != .byDefault { report.notEnforced(path / "captureMode", "connections are not captured") }
   }
 }
 
@@ -95,7 +98,7 @@ extension Sidecar.Egress: FieldDecodable {
   init(_ fields: inout Fields) {
     port = fields.object("port")
     bind = fields.text("bind")
-    fields.checkCaptureMode()
+    captureMode = fields.name("captureMode") ?? .byDefault
     let written = fields.strings("hosts")
     if written.isEmpty && !fields.report.hasErrors { fields.error("hosts", "sidecar: missing hosts: required") }
     let path = fields.path / "hosts"
@@ -116,9 +119,6 @@ extension Sidecar.Egress: FieldDecodable {
     }
     if bind != nil && port == nil { fields.error("bind", "sidecar: egress listener without port cannot have bind") }
     if port?.number == 0 && !(bind?.hasPrefix("unix://") ?? false) { fields.error("port", "port must be between 1-65535") }
-    if port != nil || bind != nil {
-      fields.report.notEnforced(fields.path / "port", "the hosts are visible, but no further listener is opened")
-    }
   }
 }
 
@@ -141,7 +141,7 @@ extension Sidecar.Ingress: FieldDecodable {
   init(_ fields: inout Fields) {
     port = fields.required("port") ?? Sidecar.Port(number: 0, name: "", protocol: "")
     bind = fields.text("bind")
-    fields.checkCaptureMode()
+    captureMode = fields.name("captureMode") ?? .byDefault
     defaultEndpoint = fields.text("defaultEndpoint")
     tls = fields.object("tls")
     connectionPool = fields.object("connectionPool")
@@ -153,22 +153,18 @@ extension Sidecar.Ingress: FieldDecodable {
         "sidecar: defaultEndpoint must be of form 127.0.0.1:<port>, 0.0.0.0:<port>, [::1]:<port>, "
           + "[::]:<port> or unix://filepath")
     }
-    if defaultEndpoint?.hasPrefix("unix://") == true {
-      fields.report.notEnforced(fields.path / "defaultEndpoint", "the application is called at its registered address")
-    }
-    if bind != nil {
-      fields.report.notEnforced(fields.path / "bind", "other nodes reach the port through this node's mesh port")
-    }
     if let tls {
       if tls.httpsRedirect { fields.error("tls", "sidecar: ingress listener does not support httpsRedirect") }
       if tls.credentialName != nil { fields.error("tls", "sidecar: ingress listener does not support credentialName") }
       if !tls.subjectAltNames.isEmpty { fields.error("tls", "sidecar: ingress listener does not support subjectAltNames") }
-      fields.report.notEnforced(fields.path / "tls", "inbound TLS is the mesh's own")
     }
   }
 
   private static func isEndpoint(_ text: String) -> Bool {
-    if text.hasPrefix("unix://") { return text.hasPrefix("unix:///") || text.hasPrefix("unix://@") }
+    if text.hasPrefix("unix://") {
+      let isPath = text.hasPrefix("unix:///") || text.hasPrefix("unix://@")
+      return isPath && text.utf8.count - "unix://".utf8.count <= ConfigLimits.socketPathBytesMax
+    }
     for host in ["127.0.0.1:", "0.0.0.0:", "[::1]:", "[::]:"] where text.hasPrefix(host) {
       return AuthorizationPolicy.port(String(text.dropFirst(host.count))) != nil
     }

@@ -120,7 +120,11 @@ public struct Service: Sendable, Hashable {
   public var ports: [Port]
   /// Virtual addresses, when allocated or written.
   public var addresses: [String]
+  /// Blocks of addresses that stand for it: connections meant for one of them are its own.
+  public var blocks: [AddressBlock] = []
   public var isExternal: Bool
+  /// Whether it gets a virtual address when none is written.
+  public var allocatesAddress = true
 
   public enum Origin: Sendable, Hashable {
     case kubernetesService, serviceEntry
@@ -176,8 +180,11 @@ public struct Cluster: Sendable {
   public enum Discovery: Sendable, Hashable {
     /// Endpoints are the ones listed.
     case listed
-    /// `endpoints[].address` are names to resolve.
+    /// Each address that a name of an endpoint has is an endpoint; a name that is not resolved yet stands for all of its own
+    /// (Envoy's STRICT_DNS).
     case dns
+    /// `endpoints[].address` is a name: new connections go to the first address of its latest answer (LOGICAL_DNS).
+    case logicalDNS
     /// The request's own host and port (`PassthroughCluster`, ServiceEntry resolution NONE).
     case originalDestination
   }
@@ -323,6 +330,8 @@ public struct LocalWorkload: Sendable, Hashable {
   public var health: EndpointHealth
   /// Of requests to it; of a gateway, of requests through it.
   public var rateLimit: LocalRateLimit?
+  /// Further ports that its Sidecar opens.
+  public var listeners: [WorkloadListener] = []
 
   public init(
     workload: WorkloadIndex, identity: SPIFFEID, address: String, ports: [WorkloadRecord.Port], services: [Int?] = [],

@@ -433,9 +433,12 @@ public struct ConnectionPoolPolicy: Sendable, Hashable {
   public struct RetryBudget: Sendable, Hashable {
     public var percent: Double
     public var minConcurrency: Int
-    public init(percent: Double = 20, minConcurrency: Int = 3) {
+    /// How long ago requests began that count; nil: those under way.
+    public var interval: Duration?
+    public init(percent: Double = 20, minConcurrency: Int = 3, interval: Duration? = nil) {
       self.percent = percent
       self.minConcurrency = minConcurrency
+      self.interval = interval
     }
   }
 

@@ -14,12 +14,23 @@ public struct TCPRouteTable: Sendable {
     public var hosts: ByteTable<Int>
     /// Rules by the server name of a TLS client on this port, most specific first.
     public var serverNames: [ServerNameRoute]
+    /// Blocks of addresses that stand for services, the longest prefix first.
+    private let blocks: [(block: AddressBlock, service: Int)]
 
     public init(port: UInt16, services: [TCPService], hosts: ByteTable<Int>, serverNames: [ServerNameRoute]) {
       self.port = port
       self.services = services
       self.hosts = hosts
       self.serverNames = serverNames
+      let written = services.indices.flatMap { index in services[index].blocks.map { (block: $0, service: index) } }
+      blocks = written.sorted { ($1.block.bits, $0.service) < ($0.block.bits, $1.service) }
+    }
+
+    /// The service that a connection for a name or an address is meant for: its own name or address, else the narrowest block.
+    public func service(host: [UInt8], address: [UInt8]) -> Int? {
+      if let index = hosts[host], services.indices.contains(index) { return index }
+      if blocks.isEmpty || address.isEmpty { return nil }
+      return blocks.first { $0.block.contains(address) }?.service
     }
   }
 
@@ -36,6 +47,8 @@ public struct TCPService: Sendable {
   public var routes: [TCPRoute]
   /// Rules of this service by the server name of a TLS client, most specific first.
   public var serverNames: [ServerNameRoute]
+  /// Blocks of addresses that stand for the service.
+  public var blocks: [AddressBlock] = []
 
   public init(
     host: String, protocol: PortProtocol, address: [UInt8], routes: [TCPRoute], serverNames: [ServerNameRoute] = []

@@ -44,8 +44,6 @@ enum ServiceEntryRules {
         report.error(path[index], "'\(address.prefix(80))' is not an IP address or CIDR block")
       } else if address.utf8.contains(0x2F) && entry.resolution != .none && entry.resolution != .fixed {
         report.error(path[index], "CIDR addresses are allowed only for NONE/STATIC resolution types")
-      } else if address.utf8.contains(0x2F) {
-        report.notEnforced(path[index], "connections are recognised by single addresses and by name")
       }
     }
   }

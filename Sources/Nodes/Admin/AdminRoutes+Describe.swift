@@ -143,6 +143,7 @@ extension AdminRoutes {
         [
           "address: \(addresses.joined(separator: ", "))", "identity: \(workload.principal)", "labels: \(labels)",
           "health: \(own.first?.health.rawValue ?? "no endpoint of a service")",
+          "locality: \(own.first.map { "\($0.locality)" } ?? "-"), weight \(own.first?.weight ?? 1)",
           "services: " + behind.map { "\($0.host):\($0.port)" }.joined(separator: ", "),
         ])
     ]

@@ -178,6 +178,8 @@ extension ListenerInfo {
     case .gateway: self.init(kind: "gateway", address: address, detail: "ingress", error: error)
     case .forward(let workload, let host, let port):
       self.init(kind: "forward", address: address, detail: "\(workload) to \(host):\(port)", error: error)
+    case .sidecar(let workload, _, _):
+      self.init(kind: "sidecar", address: address, detail: "opened by the Sidecar of \(workload)", error: error)
     case .meshInbound: self.init(kind: "mesh", address: address, detail: "mTLS from other nodes", error: error)
     }
   }
@@ -232,6 +234,7 @@ enum RouteWords {
     switch discovery {
     case .listed: "EDS"
     case .dns: "STRICT_DNS"
+    case .logicalDNS: "LOGICAL_DNS"
     case .originalDestination: "ORIGINAL_DST"
     }
   }

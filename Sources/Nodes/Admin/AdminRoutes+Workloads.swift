@@ -126,6 +126,9 @@ extension WorkloadRegistration {
     var labels = request.labels.sorted { $0.key < $1.key }.map { WorkloadRow.Label(key: $0.key, value: $0.value) }
     if request.labels["app"] == nil { labels.append(WorkloadRow.Label(key: "app", value: request.service)) }
     if request.labels["version"] == nil { labels.append(WorkloadRow.Label(key: "version", value: request.version)) }
+    guard (request.locality ?? "").utf8.count <= MembershipLimits.localityBytesMax,
+      (request.otherPorts ?? [:]).count < MembershipLimits.portsMax
+    else { throw AdminFailure(code: "invalid", message: "the locality is too long, or there are too many ports") }
     self.init(
       name: try label("the workload's name", request.name ?? "\(request.service)-\(request.version)"),
       namespace: try label("the namespace", request.namespace), service: try label("the service", request.service),
@@ -135,6 +138,11 @@ extension WorkloadRegistration {
         appProtocol: known.rawValue),
       weight: request.weight, healthCheck: try HealthCheck(request), outboundPort: request.outboundPort,
       forwards: (request.forwards ?? []).map { PortForward(port: $0.port, host: $0.host.lowercased(), target: $0.target) })
+    locality = request.locality
+    otherPorts = (request.otherPorts ?? [:]).sorted { $0.key < $1.key }.map { name, number in
+      WorkloadRow.Port(
+        name: name, servicePort: nil, port: number, appProtocol: PortProtocol(portName: name, number: number).rawValue)
+    }
   }
 }
 

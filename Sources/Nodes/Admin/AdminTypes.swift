@@ -243,8 +243,12 @@ public struct WorkloadRequest: Codable, Sendable, Hashable {
   public var healthPath: String?
   public var healthGRPC: String?
   public var healthCommand: [String]?
-  /// A WorkloadGroup of the namespace: its labels, service account and probe hold where nothing else is said.
+  /// A WorkloadGroup of the namespace: what its template and probe say holds where nothing else is said.
   public var group: String?
+  /// `region/zone/subzone`; the node's when nil.
+  public var locality: String?
+  /// Further ports on which the application listens, by name.
+  public var otherPorts: [String: UInt16]?
   public var healthDelaySeconds: Double?
   public var healthPeriodSeconds: Double?
   public var healthTimeoutSeconds: Double?

@@ -7,7 +7,7 @@ extension WorkloadRequest {
     for (key, value) in group.labels.merging(group.template.labels, uniquingKeysWith: { $1 }) where labels[key] == nil {
       labels[key] = value
     }
-    if serviceAccount == nil, !group.template.serviceAccount.isEmpty { serviceAccount = group.template.serviceAccount }
+    takeTemplate(group.template)
     guard let probe = group.probe else { return }
     if healthPath == nil, healthGRPC == nil, healthCommand == nil { try take(probe.check) }
     healthDelaySeconds = healthDelaySeconds ?? probe.initialDelay.inWholeSeconds
@@ -15,6 +15,22 @@ extension WorkloadRequest {
     healthTimeoutSeconds = healthTimeoutSeconds ?? probe.timeout.inWholeSeconds
     healthSuccesses = healthSuccesses ?? max(1, probe.successThreshold)
     healthFailures = healthFailures ?? max(1, probe.failureThreshold)
+  }
+
+  private mutating func takeTemplate(_ template: WorkloadEntry) {
+    if serviceAccount == nil, !template.serviceAccount.isEmpty { serviceAccount = template.serviceAccount }
+    if locality == nil, !template.locality.isEmpty { locality = template.locality }
+    if weight == 1 { weight = UInt32(clamping: max(1, template.weight)) }
+    let network = "topology.istio.io/network"
+    if !template.network.isEmpty, labels[network] == nil { labels[network] = template.network }
+    for written in template.ports {
+      let number = UInt16(clamping: written.value)
+      if number == port {
+        portName = portName ?? written.key
+      } else {
+        otherPorts = (otherPorts ?? [:]).merging([written.key: number]) { own, _ in own }
+      }
+    }
   }
 
   private mutating func take(_ check: WorkloadGroup.Check) throws {

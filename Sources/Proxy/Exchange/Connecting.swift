@@ -49,7 +49,7 @@ extension Exchange {
     let host = asked.map { String(decoding: $0.host, as: UTF8.self) } ?? head.headers.text(head.host)
     let port = asked?.port ?? head.port ?? 80
     let name = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
-    let security = cluster.tls.originates ? UpstreamSecurity(cluster.tls, host: name) : .plain
+    let security = cluster.tls.isPlainOutside ? .plain : UpstreamSecurity(cluster.tls, host: name)
     var key = UpstreamKey(source: -2, endpoint: UpstreamKey.endpoint(host, port), security: UpstreamKey.Security(security))
     if !reuse(&key, http2: caller.isHTTP2) { connectAnew(key, name, port, cluster, security, http2: caller.isHTTP2) }
   }
@@ -81,10 +81,8 @@ extension Exchange {
   private func connectAnew(
     _ key: UpstreamKey, _ host: String, _ port: UInt16, _ cluster: Cluster?, _ security: UpstreamSecurity, http2: Bool
   ) {
-    if let address = IPAddress(host) {
-      return open(key, .ip(address, port: port), cluster, security, http2: http2)
-    }
-    resolve(host) { exchange, address in
+    if let address = SocketAddress(endpoint: host, port: port) { return open(key, address, cluster, security, http2: http2) }
+    resolve(host, cluster?.discovery) { exchange, address in
       guard let address else {
         return exchange.tryFailed(UpstreamFailure(.connect(.dns), isSent: false))
       }
@@ -92,7 +90,7 @@ extension Exchange {
     }
   }
 
-  private func resolve(_ name: String, then: @escaping (Exchange, IPAddress?) -> Void) {
+  private func resolve(_ name: String, _ discovery: Cluster.Discovery?, then: @escaping (Exchange, IPAddress?) -> Void) {
     let token = tryBegan
     let bound = LoopBound((exchange: self, then: then), on: worker.loop)
     let known = worker.resolver.addresses(of: name, now: now) { addresses in
@@ -104,7 +102,7 @@ extension Exchange {
         exchange.client?.flush()
       }
     }
-    if let known { then(self, known.isEmpty ? nil : known[attempts % known.count]) }
+    if let known { then(self, known.isEmpty ? nil : discovery == .logicalDNS ? known[0] : known[(attempts - 1) % known.count]) }
   }
 
   private func open(

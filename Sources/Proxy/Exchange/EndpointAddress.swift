@@ -44,7 +44,7 @@ struct EndpointReach {
       key = UpstreamKey(source: number ?? -1, endpoint: endpoint.key, security: .mesh)
       speaksHTTP2 = true
     } else {
-      let security = endpoint.isLocal || !tls.originates ? .plain : UpstreamSecurity(tls, host: host())
+      let security = endpoint.isLocal || tls.isPlainOutside ? .plain : UpstreamSecurity(tls, host: host())
       key = UpstreamKey(source: -1, endpoint: endpoint.key, security: UpstreamKey.Security(security))
       speaksHTTP2 = `protocol`.isHTTP2 || http2 == .always
     }

@@ -205,11 +205,19 @@ final class Exchange {
   var routeTable: RouteTable? {
     if isGateway { return caller.gateway(in: state).map { snapshot.gateways[$0].table } }
     guard let sourceLocal else { return nil }
-    let index = snapshot.localWorkloads[sourceLocal].outbound
+    let index = ownListener?.table ?? snapshot.localWorkloads[sourceLocal].outbound
     return snapshot.outbound.indices.contains(index) ? snapshot.outbound[index] : nil
   }
 
   var isGateway: Bool { caller.port.isGateway }
+
+  /// The port of the workload's Sidecar that the request came to, as this state has it.
+  var ownListener: WorkloadListener? {
+    guard caller.port.isOwn, case .sidecar(_, let bind, let port) = caller.port.listener.kind, let sourceLocal,
+      snapshot.localWorkloads.indices.contains(sourceLocal)
+    else { return nil }
+    return snapshot.localWorkloads[sourceLocal].listeners.first { $0.bind == bind && $0.port == port }
+  }
 
   /// What answers call this proxy: `istio-envoy` inbound and at gateways, `envoy` outbound.
   var serverName: [UInt8] { inbound != nil || isGateway ? Names.istioEnvoy : Names.envoy }

@@ -50,10 +50,10 @@ final class Mirror: UpstreamObserver, TimerHandler {
       upstream = idle
       return upstreamConnected(idle)
     }
-    guard let ip = IPAddress(address.host) else { return end() }
+    guard let target = SocketAddress(endpoint: address.host, port: address.port) else { return end() }
     do throws(ProxyError.ConnectFailure) {
       let connection = try worker.openUpstream(
-        key, to: .ip(ip, port: address.port), address.security, cluster.connectionPool, clusterState.load, state)
+        key, to: target, address.security, cluster.connectionPool, clusterState.load, state)
       guard let connection else { return end() }
       upstream = connection
       try connection.open(for: self, within: cluster.connectionPool.connectTimeout)
@@ -68,9 +68,9 @@ final class Mirror: UpstreamObserver, TimerHandler {
       if place.isReady { upstreamConnected(place) }
       return
     }
-    guard let ip = IPAddress(address.host) else { return end() }
+    guard let target = SocketAddress(endpoint: address.host, port: address.port) else { return end() }
     let place = try? worker.openHTTP2Upstream(
-      key, to: .ip(ip, port: address.port), address.security, cluster.connectionPool, clusterState.load, state,
+      key, to: target, address.security, cluster.connectionPool, clusterState.load, state,
       within: cluster.connectionPool.connectTimeout, for: self)
     guard let place else { return end() }
     upstream = place

@@ -50,7 +50,7 @@ extension Exchange {
 
   /// The server's side, on the mesh port.
   private var destinationHop: Hop {
-    var hop = Hop(reporter: .destination, isSecure: true)
+    var hop = Hop(reporter: .destination, isSecure: caller.peer != nil)
     hop.source = source
     hop.sourcePrincipal = caller.peer?.identity
     hop.destination = destination

@@ -50,7 +50,22 @@ extension Exchange {
       }
       sourceLocal = local
       source = snapshot.localWorkloads[local].workload
+      if caller.port.isOwn { return identifyOwn(local) }
     }
+    return true
+  }
+
+  /// At a port that a Sidecar opens: by the workload, or for it and from anybody.
+  private func identifyOwn(_ local: Int) -> Bool {
+    guard let listener = ownListener else {
+      reply(.notProcessed)
+      return false
+    }
+    guard case .inbound = listener.role else { return true }
+    sourceLocal = nil
+    source = nil
+    inbound = state.ownTarget(of: listener, localWorkload: local)
+    destination = snapshot.localWorkloads[local].workload
     return true
   }
 
@@ -103,7 +118,7 @@ extension Exchange {
       if !trustsForwardedProtocol { head.headers.set(caller.isTLS ? Names.forwardedHTTPS : Names.forwardedHTTP) }
       // What the client claims says nothing about how it came.
       if (head.scheme.count == 5) != caller.isTLS { head.setScheme(secure: caller.isTLS) }
-    } else if inbound == nil {
+    } else if inbound == nil || caller.peer == nil {
       head.headers.remove(.forwardedClientCert)
     }
     if let web {
@@ -168,6 +183,8 @@ extension Exchange {
       if let destination = caller.destination {
         context.port = destination.port
         context.host = destination.host
+      } else if case .http = ownListener?.role, let port = ownListener?.port {
+        context.port = port
       }
       plan = Router.route(head, context, in: table, draws: &worker.draws)
       facts = table.facts(of: plan)
@@ -289,6 +306,7 @@ extension Exchange {
   func countTry(_ clusterState: ClusterState, _ policy: ConnectionPoolPolicy) -> Bool {
     guard clusterState.load.beginRequest(policy) else { return false }
     isCounted = true
+    if policy.retryBudget != nil { clusterState.load.note(policy.retryBudget, at: now) }
     if retries > 0 {
       isRetryCounted = true
       clusterState.load.beginRetry()

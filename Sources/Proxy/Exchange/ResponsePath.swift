@@ -217,7 +217,9 @@ extension Exchange: UpstreamObserver {
     let isOurs = failure.reason == .notProcessed && inbound == nil
     var answer = ProxyReply(isOurs ? .upstreamReset : failure.error, isRetried: attempts > 1)
     // The application has not seen the request, so it is safe elsewhere.
-    if inbound != nil, !caller.isInner, !failure.isSent { answer.fields.append((Names.notProcessed, Names.yes)) }
+    if inbound != nil, caller.peer != nil, !caller.isInner, !failure.isSent {
+      answer.fields.append((Names.notProcessed, Names.yes))
+    }
     reply(answer)
   }
 
@@ -245,9 +247,9 @@ extension Exchange: UpstreamObserver {
       policy: retryPolicy, outcome: outcome, method: head.method, retriesDone: retries, repicksDone: repicks,
       canReplayBody: replayIsWhole, hasResponseBegun: phase == .responding, now: now, deadline: deadline)
     if let cluster, let clusterState, snapshot.clusters.indices.contains(cluster) {
-      input.load = clusterState.load.current
       input.maxRetries = snapshot.clusters[cluster].connectionPool.maxRetries
       input.budget = snapshot.clusters[cluster].connectionPool.retryBudget
+      input.load = clusterState.load.current(for: input.budget, at: now)
     }
     switch RetryDecision(input, draws: &worker.draws) {
     case .giveUp(let reason):

@@ -110,6 +110,7 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
         unnamed: state.tls.unnamedInbound(at: caller.localAddress.ip))
     case .forward(_, let host, let number): forward(host, number)
     case .outbound: serveHTTP()
+    case .sidecar: serveOwn()
     case .gateway:
       guard let servers else { return close() }
       if !servers.isTLS { return servePlain(servers) }
@@ -124,6 +125,24 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     guard case .tcp(let routes) = state.snapshot.gateways[first].role else { return serveHTTP() }
     let address = caller.localAddress.ip?.unmapped.bytes ?? []
     serve(TCPRouter.route(routes, address: address, draws: &worker.draws), serverName: nil)
+  }
+
+  /// A port that a Sidecar opens.
+  private func serveOwn() {
+    guard let own = port.own else { return close() }
+    switch own.role {
+    case .proxy, .http: serveHTTP()
+    case .tcp(_, let host): forward(host, own.port)
+    case .tls: forward("", own.port)
+    case .inbound(let speaks, _, let tls):
+      if tls != nil, stream == nil {
+        return beginTLS(
+          state.tls.gatewayContexts.workloads[port.listener.kind], missing: "the Sidecar's `tls` has no certificate")
+      }
+      if speaks.isHTTP, speaks != .auto { return serveHTTP() }
+      guard let target = state.ownTarget(of: port) else { return close() }
+      forward(TCPErrand(way: .inbound(target), request: TCPRequest(host: [], port: own.port), source: nil, sourceLocal: nil))
+    }
   }
 
   // MARK: TLS
@@ -171,6 +190,12 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
   // MARK: Whom it is for
 
   private func serveTLS() {
+    if port.isOwn {
+      let secured = Caller(caller.address, connectedTo: caller.localAddress, isTLS: true, on: port)
+      secured.certificate = stream?.clientCertificate
+      caller = secured
+      return serveOwn()
+    }
     guard case .gateway = port.listener.kind else { return serveMesh() }
     guard let context = stream?.tlsContext, let index = state.tls.listenerByContext[ObjectIdentifier(context)],
       state.snapshot.gateways.indices.contains(index)
@@ -200,10 +225,12 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     guard state.snapshot.localWorkloads.indices.contains(port.localWorkload) else { return close() }
     let address = IPAddress(host)?.unmapped.bytes ?? []
     let request = TCPRequest(host: Array(host.utf8), port: number, address: address)
-    forward(
-      TCPErrand(
-        way: .mesh, request: request, source: state.snapshot.localWorkloads[port.localWorkload].workload,
-        sourceLocal: port.localWorkload))
+    var errand = TCPErrand(
+      way: .mesh, request: request, source: state.snapshot.localWorkloads[port.localWorkload].workload,
+      sourceLocal: port.localWorkload)
+    errand.table = port.own?.table
+    if case .tls = port.own?.role { errand.isForServerName = true }
+    forward(errand)
   }
 
   /// A gateway's connection, by what its rules say.

@@ -50,6 +50,8 @@ struct GatewayContexts: Sendable {
   private(set) var ports: [UInt16: GatewayPort] = [:]
   /// Index into the snapshot's gateways.
   private(set) var listenerByContext: [ObjectIdentifier: Int] = [:]
+  /// Of ports that Sidecars open for others to reach workloads.
+  private(set) var workloads: [ProxyListener.Kind: TLSContext] = [:]
   private var contexts: [Key: Result<TLSContext, TLSError>] = [:]
   private var choosers: [UInt16: Chooser] = [:]
   /// Of each port, whichever servers it has.
@@ -83,6 +85,7 @@ struct GatewayContexts: Sendable {
       case .failure(let error): failures[listener.server] = error
       }
     }
+    addWorkloads(snapshot, own: workloads, after: old)
     for (number, servers) in terminating {
       let sorted = Self.sorted(servers, snapshot)
       let known = old?.choosers[number].flatMap { $0.chooses(among: sorted) ? $0 : nil }
@@ -90,6 +93,23 @@ struct GatewayContexts: Sendable {
       ticketKeys[number] = keys
       choosers[number] = known ?? Self.chooser(sorted, keys)
       ports[number]?.context = choosers[number]?.context
+    }
+  }
+
+  private mutating func addWorkloads(
+    _ snapshot: MeshSnapshot, own: [ProxyIdentities.Workload?], after old: GatewayContexts?
+  ) {
+    for (index, local) in snapshot.localWorkloads.enumerated() where snapshot.workloads.indices.contains(local.workload) {
+      for listener in local.listeners {
+        guard case .inbound(let speaks, _, let tls?) = listener.role else { continue }
+        let kind = ProxyListener.Kind.sidecar(
+          workload: snapshot.workloads[local.workload].key, bind: listener.bind, port: listener.port)
+        let protocols = speaks.isHTTP ? GatewayProtocol.http : []
+        switch context(tls, "\(kind)", protocols, own.indices.contains(index) ? own[index] : nil, after: old) {
+        case .success(let context): workloads[kind] = context
+        case .failure(let error): failures["\(kind)"] = error
+        }
+      }
     }
   }
 

@@ -16,4 +16,8 @@ struct TCPErrand {
   /// Indices into the snapshot's workloads and local workloads.
   var source: WorkloadIndex?
   var sourceLocal: Int?
+  /// The tables it goes by, where they are not the source workload's.
+  var table: Int?
+  /// The host it is for is the one that the client's server name names.
+  var isForServerName = false
 }

@@ -89,7 +89,9 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
       termination = "rbac_access_denied"
       return refuse(.denied)
     }
-    if errand.way == .mesh, errand.request.serverName == nil, let table, TCPRouter.needsServerName(errand.request, in: table) {
+    if errand.way == .mesh, errand.request.serverName == nil, let table,
+      errand.isForServerName || TCPRouter.needsServerName(errand.request, in: table)
+    {
       phase = .peeking
       timer = worker.loop.schedule(after: state.options.handshakeTimeout, self)
       client.observer = self
@@ -138,7 +140,9 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   private func peek() {
     switch client.peekHello() {
     case .needMore: return
-    case .complete(let hello): errand.request.serverName = hello.serverName
+    case .complete(let hello):
+      errand.request.serverName = hello.serverName
+      if errand.isForServerName { errand.request.host = hello.serverName }
     case .notTLS: errand.request.serverName = []
     case .malformed, nil:
       flags.insert(.downstreamProtocolError)
@@ -155,7 +159,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
 
   var table: TCPRouteTable? {
     guard let local = errand.sourceLocal, snapshot.localWorkloads.indices.contains(local) else { return nil }
-    let index = snapshot.localWorkloads[local].outbound
+    let index = errand.table ?? snapshot.localWorkloads[local].outbound
     return snapshot.tcp.indices.contains(index) ? snapshot.tcp[index] : nil
   }
 
@@ -167,7 +171,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
       guard let local = errand.sourceLocal, let table, snapshot.localWorkloads.indices.contains(local) else {
         return refuse(.noRoute)
       }
-      let index = snapshot.localWorkloads[local].outbound
+      let index = errand.table ?? snapshot.localWorkloads[local].outbound
       let fallback = snapshot.outbound.indices.contains(index) ? snapshot.outbound[index].fallback : .notFound
       plan = TCPRouter.route(errand.request, in: table, fallback: fallback, draws: &worker.draws)
     }
@@ -238,7 +242,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   private func connect(_ target: EndpointAddress) {
     worker.counters.upstreamConnects += 1
     timer = worker.loop.schedule(after: cluster?.connectionPool.connectTimeout ?? snapshot.settings.connectTimeout, self)
-    if let address = IPAddress(target.host) { return connect(target, to: .ip(address, port: target.port)) }
+    if let address = SocketAddress(endpoint: target.host, port: target.port) { return connect(target, to: address) }
     let attempt = attempts
     let bound = LoopBound(self, on: worker.loop)
     let known = worker.resolver.addresses(of: target.host, now: now) { addresses in
@@ -253,7 +257,8 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
 
   private func resolved(_ addresses: [IPAddress], _ target: EndpointAddress) {
     guard !addresses.isEmpty else { return connectFailed(.dns) }
-    connect(target, to: .ip(addresses[attempts % addresses.count], port: target.port))
+    let index = cluster?.discovery == .logicalDNS ? 0 : (attempts - 1) % addresses.count
+    connect(target, to: .ip(addresses[index], port: target.port))
   }
 
   private func connect(_ target: EndpointAddress, to address: SocketAddress) {

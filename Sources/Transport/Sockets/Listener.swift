@@ -25,9 +25,11 @@ public struct Listener: ~Copyable {
     on address: SocketAddress, reusePort: Bool = false, backlog: Int32 = TransportLimits.listenerBacklog
   ) throws(SystemError) {
     let socket = Socket(adopting: try SystemError.check(cl_socket_stream(address.family), "listen on \(address)"))
-    if case .unix(let path) = address {
+    if case .unix(let path) = address, !address.isAbstract {
       try Self.removeStale(path, address)
       try Self.bindPrivately(socket.descriptor, to: address)
+    } else if address.isAbstract {
+      try Socket.bind(socket.descriptor, to: address)
     } else {
       _ = try SystemError.check(cl_set_reuse_address(socket.descriptor), "listen on \(address)")
       if reusePort { _ = try SystemError.check(cl_set_reuse_port(socket.descriptor), "share \(address)") }
@@ -35,13 +37,14 @@ public struct Listener: ~Copyable {
       try Socket.bind(socket.descriptor, to: address)
     }
     guard listen(socket.descriptor, backlog) == 0 else { throw .last("listen on \(address)") }
-    self.address = Socket.address(socket.descriptor, getsockname) ?? address
+    let bound = address.ip == nil ? nil : Socket.address(socket.descriptor, getsockname)
+    self.address = bound ?? address
     descriptor = socket.release()
   }
 
   deinit {
     close(descriptor)
-    if case .unix(let path) = address { unlink(path) }
+    if case .unix(let path) = address, !address.isAbstract { unlink(path) }
   }
 
   /// Takes one connection, nonblocking and, over TCP, without Nagle's delay.

@@ -92,7 +92,7 @@ public enum IPAddress: Hashable, Sendable, CustomStringConvertible {
 /// Where a socket is bound or connected: an IP address with a port, or the path of a Unix socket.
 public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
   case ip(IPAddress, port: UInt16)
-  /// At most 107 bytes; no abstract names.
+  /// At most 107 bytes. A path that begins with `@` is a name in the kernel's abstract namespace.
   case unix(path: String)
 
   /// Parses `127.0.0.1:80` and `[::1]:80`; names, scopes, signs and blanks are refused.
@@ -108,6 +108,12 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
       throw NameError("'\(host.prefix(80))' is not an IP address; IPv6 addresses stand in brackets, like [::1]:80")
     }
     self = .ip(address, port: UInt16(port))
+  }
+
+  /// A name that no file stands for.
+  public var isAbstract: Bool {
+    guard case .unix(let path) = self else { return false }
+    return path.utf8.first == 0x40
   }
 
   public var port: UInt16? {
@@ -135,6 +141,17 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
+  /// Parses the address of an endpoint: an IP address, to which the port belongs, or `unix://` with a path. Nil for a name.
+  public init?(endpoint text: String, port: UInt16) {
+    if let address = IPAddress(text) {
+      self = .ip(address, port: port)
+    } else if text.hasPrefix("unix://") {
+      self = .unix(path: String(text.dropFirst("unix://".count)))
+    } else {
+      return nil
+    }
+  }
+
   /// Lends the kernel's form. Nil from a path that is empty, too long or holds NUL.
   func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result? {
     switch self {
@@ -156,7 +173,11 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
       guard !bytes.isEmpty, bytes.count <= TransportLimits.unixPathBytesMax, !bytes.contains(0) else { return nil }
       value.sun_family = sa_family_t(AF_UNIX)
       withUnsafeMutableBytes(of: &value.sun_path) { $0.copyBytes(from: bytes) }
-      return Self.lend(&value, body)
+      guard bytes.first == 0x40 else { return Self.lend(&value, body) }
+      // The name begins with NUL and ends where the length says (unix(7)).
+      value.sun_path.0 = 0
+      let length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count)
+      return Self.lend(&value) { pointer, _ in body(pointer, length) }
     }
   }
 
