@@ -1,4 +1,6 @@
 import Glibc
+import HTTPCodec
+import MeshConfig
 import Primitives
 import Synchronization
 import Testing
@@ -50,6 +52,52 @@ import Transport
     #expect(resolver.addresses(of: "192.0.2.9", now: .zero) { _ in }?.map(\.description) == ["192.0.2.9"])
     #expect(await Self.ask(resolver, "localhost").contains { $0.isLoopback })
     #expect(server.questions == 0)
+  }
+
+  @Test func `watched names are asked for again when their answers are over, and others are told`() async throws {
+    let server = try NameServer(["db.example": .addresses(v4: ["192.0.2.1", "192.0.2.2"], v6: [], ttl: 1)])
+    let resolver = try Resolver(servers: server.address)
+    defer { resolver.stop() }
+    let watch = NameWatch(resolver)
+    let (changes, report) = AsyncStream<Void>.makeStream()
+    var next = changes.makeAsyncIterator()
+    watch.watch(["db.example", "nowhere.example"]) { report.yield() }
+    await next.next()
+    #expect(Set(watch.addresses["db.example"]?.map(\.description) ?? []) == ["192.0.2.1", "192.0.2.2"])
+    server.answer("db.example", with: .addresses(v4: ["192.0.2.3"], v6: [], ttl: 1))
+    await next.next()
+    #expect(watch.addresses["db.example"]?.map(\.description) == ["192.0.2.3"])
+    #expect(watch.addresses["nowhere.example"] == nil)
+    // What fails later leaves the last good answer, and what is not watched is forgotten.
+    server.answer("db.example", with: .failure)
+    watch.watch(["nowhere.example"]) {}
+    #expect(watch.addresses.isEmpty)
+  }
+
+  @Test(arguments: [(Cluster.Discovery.dns, 2), (.logicalDNS, 1)])
+  func `a name that stands for itself is called at its addresses in turn, or at the first alone`(
+    discovery: Cluster.Discovery, addresses: Int
+  ) async throws {
+    let origin = Origin.text("here")
+    // Nobody listens at the first address; a retry goes to the second, where there is a second.
+    let server = try NameServer(["two.example": .addresses(v4: ["127.71.9.54", "127.0.0.1"], v6: [], ttl: 60)])
+    let resolver = try Resolver(servers: server.address)
+    let order = await Self.ask(resolver, "two.example").map(\.description)
+    resolver.stop()
+    let place = Endpoint.Place(
+      key: 4, address: "two.example", port: origin.port, workload: nil, isLocal: false, mesh: nil,
+      locality: Locality(parsing: ""))
+    var mesh = TestMesh(endpoints: [Endpoint(place, weight: 1, health: .healthy)])
+    var cluster = mesh.cluster()
+    cluster.discovery = discovery
+    mesh.clusters = [cluster]
+    var options = ProxyOptions()
+    options.nameServers = server.address
+    let (answer, _) = try await mesh.run(options) {
+      TestClient(port: $0).request("GET / HTTP/1.1\r\nhost: reviews\r\n\r\n")
+    }
+    let reachable = addresses == 2 || order.first == "127.0.0.1"
+    #expect((answer?.status == 200) == reachable)
   }
 
   private static func ask(_ resolver: Resolver, _ name: String) async -> [IPAddress] {

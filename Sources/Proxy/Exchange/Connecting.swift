@@ -102,7 +102,9 @@ extension Exchange {
         exchange.client?.flush()
       }
     }
-    if let known { then(self, known.isEmpty ? nil : discovery == .logicalDNS ? known[0] : known[(attempts - 1) % known.count]) }
+    if let known {
+      then(self, known.isEmpty ? nil : discovery == .logicalDNS ? known[0] : known[max(0, attempts - 1) % known.count])
+    }
   }
 
   private func open(

@@ -257,7 +257,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
 
   private func resolved(_ addresses: [IPAddress], _ target: EndpointAddress) {
     guard !addresses.isEmpty else { return connectFailed(.dns) }
-    let index = cluster?.discovery == .logicalDNS ? 0 : (attempts - 1) % addresses.count
+    let index = cluster?.discovery == .logicalDNS ? 0 : max(0, attempts - 1) % addresses.count
     connect(target, to: .ip(addresses[index], port: target.port))
   }
 
