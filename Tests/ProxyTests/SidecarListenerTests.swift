@@ -177,7 +177,7 @@ import Transport
 }
 
 /// A server on a Unix socket that answers everything with 200.
-private final class UnixServer: Sendable {
+private final class UnixServer {
   private let listener: Listener
   private let descriptor: Int32
 
