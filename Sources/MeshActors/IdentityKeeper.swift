@@ -40,6 +40,8 @@ public actor IdentityKeeper {
   private var wantedVersion: UInt64 = 0
   /// What a certificate is being asked for now: `run` and `want` never ask twice for one.
   private var underWay: Set<String> = []
+  /// The version of the bundle under which each certificate was last found good.
+  private var judgedUnder: [String: UInt64] = [:]
   /// Whether the authority has put its name under this node's certificate since the start.
   private var isSelfIssued: Bool
   private var trust: Transport.TrustBundle
@@ -166,8 +168,8 @@ public actor IdentityKeeper {
   private func renewDue() async {
     let now = clock.seconds
     // The certificate of the first start was this node's own word; the holder of the role gives it its own.
-    if isSelfIssued || isDue(node.leaf, Self.nodeName, now) { await once(Self.nodeName) { await self.renewNode() } }
-    for key in wanted.keys.sorted() where isDue(workloads[key]?.leaf, "\(key)", now) {
+    if isSelfIssued || isDue(node.chain, Self.nodeName, now) { await once(Self.nodeName) { await self.renewNode() } }
+    for key in wanted.keys.sorted() where isDue(workloads[key]?.chain ?? [], "\(key)", now) {
       await once("\(key)") { await self.renewWorkload(key) }
     }
   }
@@ -180,8 +182,13 @@ public actor IdentityKeeper {
     underWay.remove(name)
   }
 
-  private func isDue(_ leaf: Certificate?, _ name: String, _ now: Int64) -> Bool {
-    guard let leaf else { return true }
+  /// Whether a certificate is old enough, or of an authority that the cluster trusts no more since it has forgotten its node.
+  private func isDue(_ chain: [Certificate], _ name: String, _ now: Int64) -> Bool {
+    guard let leaf = chain.first else { return true }
+    if judgedUnder[name] != trust.version {
+      guard (try? trust.verify(chain: chain, at: now, as: .server)) != nil else { return true }
+      judgedUnder[name] = trust.version
+    }
     let share = jitter[name] ?? generator.unit()
     jitter[name] = share
     return now >= leaf.renewalTime(jitter: share)

@@ -129,8 +129,12 @@ extension ProcessTests {
           }
         }
       }
-      // So does its application.
+      // So does its application, once it has found its node again.
+      try eventually("the application to be registered anew") {
+        cluster.log("details-v1@n3").contains("outbound proxy http://\(cluster.address("n9")):")
+      }
       try cluster.end("details-v1@n3", with: SIGTERM)
+      try eventually("the application to be gone") { try cluster.endpoints(of: "details", at: "n3").isEmpty }
       let application = [Programs.bookinfo, "details", "--port", "9080", "--address", cluster.address("n9")]
       _ = try cluster.launch("details", on: "n3", port: 9080, command: application)
       try eventually("details to be called at the new address") {
