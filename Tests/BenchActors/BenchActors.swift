@@ -7,6 +7,7 @@ import Transport
 ///     bench-actors server ADDRESS         serves echo calls at 127.x.y.z:port until its input ends
 ///     bench-actors client OWN ADDRESS     makes calls from an address of its own, as lines of its input say:
 ///         calls BYTES CONCURRENCY SECONDS
+///         brief BYTES CONCURRENCY SECONDS
 ///         lanes MEGABYTES
 ///
 /// Each line is answered by one of JSON.
@@ -45,6 +46,7 @@ struct BenchActors {
     node.network.setPeers([BenchNode.server: try SocketAddress(parsing: server)])
     let recorded = try await Echo.recordTargets { echo in
       _ = try? await echo.echo([])
+      _ = try? await echo.brief([])
       _ = try? await echo.count()
     }
     guard recorded == Echo.targets.map(\.signature) else { throw BenchError("the targets of Echo are \(recorded)") }
@@ -55,6 +57,9 @@ struct BenchActors {
       let words = line.split(separator: " ")
       let numbers = words.dropFirst().compactMap { Int($0) }
       switch words.first {
+      case "brief" where numbers.count == 3:
+        let load = CallLoad(echo: echo, bytes: numbers[0], concurrency: numbers[1], isBrief: true)
+        say(try await load.run(for: .seconds(numbers[2])))
       case "calls" where numbers.count == 3:
         let load = CallLoad(echo: echo, bytes: numbers[0], concurrency: numbers[1])
         say(try await load.run(for: .seconds(numbers[2])))

@@ -9,14 +9,23 @@ distributed actor Echo: MeshActor {
 
   static let name = "echo"
   static let targets = [
-    MeshTarget("$s12bench_actors4EchoC4echoySays5UInt8VGAGYaKFTE", arguments: 1),
-    MeshTarget("$s12bench_actors4EchoC5countSiyYaKFTE", arguments: 0),
+    MeshTarget("$s12bench_actors4EchoC4echoySays5UInt8VGAGYaKFTE") { (echo: Echo, bytes: [UInt8]) in try await echo.echo(bytes)
+    },
+    MeshTarget("$s12bench_actors4EchoC5briefySays5UInt8VGAGYaKFTE", order: .brief) { (echo: Echo, bytes: [UInt8]) in
+      try await echo.brief(bytes)
+    },
+    MeshTarget("$s12bench_actors4EchoC5countSiyYaKFTE") { (echo: Echo) in try await echo.count() },
   ]
   static func authorize(_ target: MeshTarget, caller: NodeName) -> Bool { true }
 
   private var calls = 0
 
   distributed func echo(_ bytes: [UInt8]) async throws -> [UInt8] {
+    calls += 1
+    return bytes
+  }
+  /// The same for the thread that carries the link.
+  distributed func brief(_ bytes: [UInt8]) async throws -> [UInt8] {
     calls += 1
     return bytes
   }

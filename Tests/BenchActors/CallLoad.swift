@@ -6,6 +6,7 @@ struct CallLoad {
   let echo: Echo
   let bytes: Int
   let concurrency: Int
+  var isBrief = false
 
   /// One line of JSON: calls, seconds, and percentiles of the time a call took.
   func run(for duration: Duration) async throws -> String {
@@ -18,7 +19,8 @@ struct CallLoad {
           var times: [UInt32] = []
           var before = ContinuousClock.now
           while before < end {
-            guard try await echo.echo(body).count == body.count else { throw BenchError("another answer than was sent") }
+            let answer = isBrief ? try await echo.brief(body) : try await echo.echo(body)
+            guard answer.count == body.count else { throw BenchError("another answer than was sent") }
             let after = ContinuousClock.now
             times.append(UInt32(clamping: (after - before).inMicroseconds))
             before = after

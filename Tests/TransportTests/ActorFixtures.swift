@@ -20,13 +20,20 @@ distributed actor Library: MeshActor {
 
   static let name = "library"
   static let targets: [MeshTarget] = [
-    MeshTarget("$s14TransportTests7LibraryC4echoyAA4BookVAFYaKFTE", arguments: 1),
-    MeshTarget("$s14TransportTests7LibraryC3addyS2i_SitYaKFTE", arguments: 2),
-    MeshTarget("$s14TransportTests7LibraryC4noteyySiYaKFTE", arguments: 1),
-    MeshTarget("$s14TransportTests7LibraryC5notedSaySiGyYaKFTE", arguments: 0),
+    MeshTarget("$s14TransportTests7LibraryC4echoyAA4BookVAFYaKFTE") { (library: Library, book: Book) in
+      try await library.echo(book)
+    },
+    MeshTarget("$s14TransportTests7LibraryC3addyS2i_SitYaKFTE") { (library: Library, a: Int, b: Int) in
+      try await library.add(a, b)
+    },
+    MeshTarget("$s14TransportTests7LibraryC4noteyySiYaKFTE") { (library: Library, number: Int) in try await library.note(number)
+    },
+    MeshTarget("$s14TransportTests7LibraryC5notedSaySiGyYaKFTE", order: .brief) { (library: Library) in
+      try await library.noted()
+    },
     MeshTarget("$s14TransportTests7LibraryC4fail4withySS_tYaKFTE", arguments: 1),
     MeshTarget("$s14TransportTests7LibraryC5breakyyYaKFTE", arguments: 0),
-    MeshTarget("$s14TransportTests7LibraryC4holdyyYaKFTE", arguments: 0),
+    MeshTarget("$s14TransportTests7LibraryC4holdyyYaKFTE") { (library: Library) in try await library.hold() },
     MeshTarget("$s14TransportTests7LibraryC5watchyyYaKFTE", arguments: 0, order: .concurrent),
     MeshTarget("$s14TransportTests7LibraryC6callerSSSgyYaKFTE", arguments: 0),
     MeshTarget("$s14TransportTests7LibraryC5traceSSyYaKFTE", arguments: 0),

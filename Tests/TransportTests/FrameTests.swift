@@ -5,6 +5,29 @@ import Testing
 
 private func bytes(_ frames: [Frame]) -> [UInt8] { frames.flatMap { $0.encoded().flatMap { $0 } } }
 
+extension Frame {
+  /// The message as frames, ready to write.
+  fileprivate func encoded() -> [[UInt8]] {
+    var frames: [[UInt8]] = []
+    var taken = 0
+    repeat {
+      var frame: [UInt8] = []
+      taken = encode(from: taken, into: &frame)
+      frames.append(frame)
+    } while taken < body.count
+    return frames
+  }
+}
+
+extension LaneQueues {
+  /// The next frame alone.
+  fileprivate mutating func next() -> [UInt8]? {
+    var frame: [UInt8] = []
+    take(into: &frame, limit: 1)
+    return frame.isEmpty ? nil : frame
+  }
+}
+
 private func decode(_ bytes: [UInt8], pieces: (Int) -> Int) throws -> [Frame] {
   var decoder = FrameDecoder()
   var frames: [Frame] = []

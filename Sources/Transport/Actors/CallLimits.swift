@@ -28,10 +28,15 @@ public enum CallLimits {
   public static let routesMax = 1_024
   /// Calls waiting for replies on one link.
   public static let pendingMax = 16_384
-  /// Calls waiting in one actor's mailbox.
-  public static let mailboxMax = 1_024
+  /// Calls waiting in one actor's mailbox; each takes about 300 bytes and its arguments.
+  public static let mailboxMax = 65_536
   /// Calls of one caller waiting in one actor's mailbox, so a flood leaves room for others.
-  public static let mailboxPerCallerMax = 256
+  public static let mailboxPerCallerMax = 12_288
+  /// Bytes of requests waiting in one actor's mailbox, and of one caller's there. One request is taken whatever its size.
+  public static let mailboxBytesMax = 64 << 20
+  public static let mailboxBytesPerCallerMax = 16 << 20
+  /// Places of a mailbox that are kept while nothing waits.
+  public static let mailboxCallsKept = 256
   /// Calls of concurrent targets running in one actor.
   public static let concurrentMax = 256
 

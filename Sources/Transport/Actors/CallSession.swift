@@ -39,24 +39,28 @@ final class CallSession: Sendable {
     _ continuation: CheckedContinuation<Result<[UInt8], MeshError>, Never>
   ) {
     var body = body
-    let failure = state.withLock { state -> MeshError? in
-      if let reason = state.closed { return .unreachable(peer.node, reason) }
+    let prepared = state.withLock { state -> Result<UInt32, MeshError> in
+      if let reason = state.closed { return .failure(.unreachable(peer.node, reason)) }
       guard state.pending.count < CallLimits.pendingMax else {
-        return MeshError(.overloaded, "\(CallLimits.pendingMax) calls to \(peer.node) are waiting for replies")
+        return .failure(MeshError(.overloaded, "\(CallLimits.pendingMax) calls to \(peer.node) are waiting for replies"))
       }
       guard let number = Self.number(of: route, &state, send: { carrier.send($0, on: peer.link) }) else {
-        return MeshError(.overloaded, "the queue to \(peer.node) is full")
+        return .failure(MeshError(.overloaded, "the queue to \(peer.node) is full"))
       }
-      RequestHead.fill(
-        &body, remainingMilliseconds: Self.milliseconds(until: deadline), route: number, arguments: arguments)
       // Before the frame leaves: the reply may be there before this function returns.
       state.pending[call] = continuation
-      let result = carrier.send(Frame(kind: .request, lane: .calls, id: call, body: body), on: peer.link)
-      guard let failure = MeshError(sending: result, to: peer.node) else { return nil }
-      state.pending[call] = nil
-      return failure
+      return .success(number)
     }
-    if let failure { continuation.resume(returning: .failure(failure)) }
+    let number: UInt32
+    switch prepared {
+    case .success(let known): number = known
+    case .failure(let failure): return continuation.resume(returning: .failure(failure))
+    }
+    RequestHead.fill(&body, remainingMilliseconds: Self.milliseconds(until: deadline), route: number, arguments: arguments)
+    let result = carrier.send(Frame(kind: .request, lane: .calls, id: call, body: body), on: peer.link)
+    guard let failure = MeshError(sending: result, to: peer.node) else { return }
+    // Unless the end of the link has failed it already.
+    _ = settle(call, .failure(failure))
   }
 
   /// The route's number on this link, announced before its first use.

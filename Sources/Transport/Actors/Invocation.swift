@@ -36,9 +36,13 @@ public struct MeshInvocationDecoder: DistributedTargetInvocationDecoder {
   public typealias SerializationRequirement = any Codable
 
   private let tape: ValueTape
+  private let count: Int
   private var next = 0
+  /// Where the next argument stands on the tape.
+  private var index = 0
 
   init(body: [UInt8], head: RequestHead) throws {
+    count = head.arguments
     do {
       tape = try ValueTape(body, from: head.end, count: head.arguments)
     } catch {
@@ -49,10 +53,13 @@ public struct MeshInvocationDecoder: DistributedTargetInvocationDecoder {
   public mutating func decodeGenericSubstitutions() throws -> [any Any.Type] { [] }
 
   public mutating func decodeNextArgument<Argument: Codable>() throws -> Argument {
-    guard next < tape.roots.count else { throw MeshError(.badArguments, "the call has only \(tape.roots.count) arguments") }
-    defer { next += 1 }
+    guard next < count else { throw MeshError(.badArguments, "the call has only \(count) arguments") }
+    defer {
+      index = Int(tape.nodes[index].end)
+      next += 1
+    }
     do {
-      return try tape.decode(Argument.self, at: tape.roots[next])
+      return try tape.decode(Argument.self, at: index)
     } catch {
       throw MeshError(.badArguments, "argument \(next + 1) is not a \(Argument.self): \(ValueError.text(error))")
     }
@@ -75,15 +82,18 @@ public final class MeshResultHandler: DistributedTargetInvocationResultHandler {
 
   private func settle(_ body: [UInt8]) { outcome.withLock { if $0 == nil { $0 = body } } }
 
-  public func onReturn<Success: Codable>(value: Success) async throws {
+  /// A result as the body of a reply.
+  static func body(of value: some Codable) -> [UInt8] {
     let writer = ValueWriter(prefix: [ReplyStatus.value.rawValue])
     do {
       try writer.append(value)
-      settle(writer.bytes)
+      return writer.bytes
     } catch {
-      settle(MeshError(.internal, "the result cannot be encoded: \(ValueError.text(error))").replyBody)
+      return MeshError(.internal, "the result cannot be encoded: \(ValueError.text(error))").replyBody
     }
   }
+
+  public func onReturn<Success: Codable>(value: Success) async throws { settle(Self.body(of: value)) }
   public func onReturnVoid() async throws { settle([ReplyStatus.void.rawValue]) }
   public func onThrow<Failure: Error>(error: Failure) async throws { settle(MeshError(wrapping: error).replyBody) }
 }

@@ -9,7 +9,7 @@ final class Recipient: Sendable {
   private let targets: [String: MeshTarget]
   private let mayCall: @Sendable (MeshTarget, NodeName) -> Bool
   private let run: @Sendable (MeshTarget, inout MeshInvocationDecoder, MeshResultHandler) async throws -> Void
-  private let find: @Sendable () -> (any DistributedActor)?
+  private let find: @Sendable () -> (any MeshActor)?
 
   /// Holds the actor weakly: who made it keeps it.
   init<Act: MeshActor>(_ actor: Act, life: UInt64, system: SocketActorSystem) {
@@ -25,7 +25,7 @@ final class Recipient: Sendable {
     }
   }
 
-  var actor: (any DistributedActor)? { find() }
+  var actor: (any MeshActor)? { find() }
 
   /// The target of that name if it is one of the recipient's own type and the caller may call it.
   func target(_ identifier: String, actor: String, caller: NodeName) throws(MeshError) -> MeshTarget {
@@ -40,6 +40,7 @@ final class Recipient: Sendable {
 
   /// Runs the target and returns the body of its reply; whatever happens there is one.
   func execute(_ target: MeshTarget, body: [UInt8], head: RequestHead) async -> [UInt8] {
+    if let run = target.run { return await execute(run, body: body, head: head) }
     let handler = MeshResultHandler()
     do {
       var decoder = try MeshInvocationDecoder(body: body, head: head)
@@ -48,5 +49,15 @@ final class Recipient: Sendable {
       return handler.reply ?? MeshError(wrapping: error).replyBody
     }
     return handler.reply ?? MeshError(.internal, "the target ended without a result").replyBody
+  }
+
+  private func execute(_ run: MeshTarget.Run, body: [UInt8], head: RequestHead) async -> [UInt8] {
+    do {
+      guard let actor else { throw MeshError(.unknownActor, "the actor has ended") }
+      var decoder = try MeshInvocationDecoder(body: body, head: head)
+      return try await run(actor, &decoder)
+    } catch {
+      return MeshError(wrapping: error).replyBody
+    }
   }
 }

@@ -11,6 +11,30 @@ public struct CallTrace: Hashable, Sendable {
     self.traceLow = traceLow
     self.span = span
   }
+
+  /// A trace that begins here.
+  public static func begun() -> CallTrace {
+    CallTrace(traceHigh: .random(in: 1...(.max)), traceLow: .random(in: .min ... .max), span: .random(in: 1...(.max)))
+  }
+
+  /// As W3C writes it: version 00, sampled.
+  public var traceparent: String { "00-\(Self.hex(traceHigh))\(Self.hex(traceLow))-\(Self.hex(span))-01" }
+
+  private static func hex(_ number: UInt64) -> String {
+    let digits = String(number, radix: 16)
+    return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+  }
+}
+
+/// A call with a trace that was served here.
+public struct TracedCall: Sendable {
+  public let actor: String
+  public let caller: NodeName
+  public let trace: CallTrace
+  /// From its arrival to its reply.
+  public let duration: Duration
+  /// Whether the reply is an error.
+  public let failed: Bool
 }
 
 /// What accompanies a remote call besides its arguments, as task-local values on both sides.

@@ -22,6 +22,7 @@ public final class SocketActorSystem: DistributedActorSystem {
   private let actors = ActorRegistry()
   private let watches: WatchTable
   private let state = Mutex(State())
+  private let traced = Mutex<(@Sendable (TracedCall) -> Void)?>(nil)
 
   private struct State {
     var sessions: [LinkID: CallSession] = [:]
@@ -294,17 +295,29 @@ public final class SocketActorSystem: DistributedActorSystem {
         "'\(route.target)' takes \(target.signature.arguments) arguments; the call has \(head.arguments)")
     }
     let remaining = min(Duration.milliseconds(head.remainingMilliseconds), CallLimits.timeoutMax)
-    let deadline = ContinuousClock.now.advanced(by: remaining)
+    let arrived = ContinuousClock.now
+    let deadline = arrived.advanced(by: remaining)
     let body = frame.body
-    let call = InboundCall(caller: caller, id: frame.id, order: target.order) { call in
+    let call = InboundCall(caller: caller, id: frame.id, order: target.order, bytes: body.count) { [weak self] call in
       let reply = await Self.run(call, target, on: recipient, body: body, head: head, deadline: deadline)
       session.finish(call.id, body: reply)
+      if let trace = head.trace, let self { self.note(trace, call, of: route.actor, since: arrived, reply) }
     }
     guard session.accept(call) else { throw MeshError(.invalid, "call \(frame.id) is already being served on this link") }
     guard recipient.mailbox.push(call) else {
       session.abandon(call.id)
       throw MeshError(.overloaded, "the mailbox of '\(route.actor)' on \(node) is full")
     }
+  }
+
+  private func note(
+    _ trace: CallTrace, _ call: InboundCall, of actor: String, since arrived: ContinuousClock.Instant, _ reply: [UInt8]
+  ) {
+    guard let report = traced.withLock({ $0 }) else { return }
+    report(
+      TracedCall(
+        actor: actor, caller: call.caller, trace: trace, duration: arrived.duration(to: .now),
+        failed: reply.first == ReplyStatus.error.rawValue))
   }
 
   private static func run(
@@ -317,11 +330,15 @@ public final class SocketActorSystem: DistributedActorSystem {
     }
     let inbound = RemoteCall.InboundCall(caller: call.caller, deadline: deadline)
     return await RemoteCall.$inbound.withValue(inbound) {
-      await RemoteCall.$trace.withValue(head.trace) { await recipient.execute(target, body: body, head: head) }
+      guard let trace = head.trace else { return await recipient.execute(target, body: body, head: head) }
+      return await RemoteCall.$trace.withValue(trace) { await recipient.execute(target, body: body, head: head) }
     }
   }
 
   // MARK: Numbers
+
+  /// Has each call told that carried a trace and was served here, so that a trace can be followed from node to node.
+  public func onTracedCall(_ report: @escaping @Sendable (TracedCall) -> Void) { traced.withLock { $0 = report } }
 
   /// What the system has done since it was made.
   public var statistics: CallStatistics {

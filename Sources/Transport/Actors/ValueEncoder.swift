@@ -85,12 +85,30 @@ final class ValueWriter {
     }
   }
 
+  /// Types are compared before values are cast: a cast that fails costs more than the encoding of a number.
   fileprivate func write<T: Encodable>(_ value: T) throws {
-    switch value {
-    case let value as Bool: writer.uint8(value ? ValueTag.true : ValueTag.false)
-    case let value as String:
+    if T.self == [UInt8].self, let value = value as? [UInt8] {
+      writer.uint8(ValueTag.bytes)
+      writer.lengthPrefixed(value)
+    } else if T.self == String.self, let value = value as? String {
       writer.uint8(ValueTag.string)
       writer.string(value)
+    } else if Self.isScalar(T.self) {
+      try writeScalar(value)
+    } else {
+      try writeComposite(value)
+    }
+  }
+
+  private static func isScalar(_ type: any Any.Type) -> Bool {
+    type == Int.self || type == UInt64.self || type == Bool.self || type == UInt8.self || type == UInt16.self
+      || type == UInt32.self || type == UInt.self || type == Int8.self || type == Int16.self || type == Int32.self
+      || type == Int64.self || type == Float.self || type == Double.self
+  }
+
+  private func writeScalar<T: Encodable>(_ value: T) throws {
+    switch value {
+    case let value as Bool: writer.uint8(value ? ValueTag.true : ValueTag.false)
     case let value as Int: try number(value)
     case let value as UInt8: try number(value)
     case let value as UInt16: try number(value)
@@ -112,11 +130,6 @@ final class ValueWriter {
   }
 
   private func writeComposite<T: Encodable>(_ value: T) throws {
-    if T.self == [UInt8].self, let bytes = value as? [UInt8] {
-      writer.uint8(ValueTag.bytes)
-      writer.lengthPrefixed(bytes)
-      return
-    }
     guard open.count < CallLimits.depthMax else { throw ValueError.tooDeep }
     let depth = open.count
     let before = writer.bytes.count

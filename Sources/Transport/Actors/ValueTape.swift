@@ -21,8 +21,6 @@ final class ValueTape {
   let bytes: [UInt8]
   private(set) var nodes: [Node] = []
   private(set) var keys: [String] = []
-  /// Nodes at the top level.
-  private(set) var roots: [Int] = []
 
   /// Parses `count` values from `offset`, which must end the bytes.
   init(_ bytes: [UInt8], from offset: Int, count: Int) throws(ValueError) {
@@ -51,7 +49,8 @@ final class ValueTape {
 
   private func parse(_ reader: inout ByteReader, count: Int) throws {
     var open: [Int] = []
-    while roots.count < count || !open.isEmpty {
+    var roots = 0
+    while roots < count || !open.isEmpty {
       var key: Int32 = -1
       if let container = open.last, nodes[container].kind == .map {
         guard let named = try parseKey(&reader) else {
@@ -66,6 +65,7 @@ final class ValueTape {
         close(&open)
         continue
       }
+      if open.isEmpty { roots += 1 }
       try parseNode(tag, key: key, &reader, &open)
     }
   }
@@ -115,7 +115,7 @@ final class ValueTape {
     case ValueTag.smallNumber...: (node.kind, node.payload) = (.unsigned, UInt64(tag & 0x7F))
     default: throw ValueError.unknownTag(tag)
     }
-    if let container = open.last { nodes[container].count += 1 } else { roots.append(index) }
+    if let container = open.last { nodes[container].count += 1 }
     nodes.append(node)
     if node.kind == .array || node.kind == .map {
       guard open.count < CallLimits.depthMax else { throw ValueError.tooDeep }

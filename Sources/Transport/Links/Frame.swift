@@ -97,10 +97,10 @@ public struct FrameHeader: Hashable, Sendable {
   }
 
   func encode(into bytes: inout [UInt8]) {
-    for shift in stride(from: 24, through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: length >> UInt32(shift))) }
+    withUnsafeBytes(of: length.bigEndian) { bytes.append(contentsOf: $0) }
     bytes.append(kind)
     bytes.append(lane.rawValue | (continues ? Self.continuesBit : 0))
-    for shift in stride(from: 56, through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: id >> UInt64(shift))) }
+    withUnsafeBytes(of: id.bigEndian) { bytes.append(contentsOf: $0) }
   }
 }
 
@@ -118,21 +118,19 @@ public struct Frame: Hashable, Sendable {
     self.body = body
   }
 
-  /// The message as frames of at most `LinkLimits.fragmentBytesMax` bytes each, ready to write.
-  func encoded() -> [[UInt8]] {
-    var frames: [[UInt8]] = []
-    var rest = body[...]
-    repeat {
-      let piece = rest.prefix(LinkLimits.fragmentBytesMax)
-      rest = rest.dropFirst(piece.count)
-      var bytes: [UInt8] = []
-      bytes.reserveCapacity(FrameHeader.byteCount + piece.count)
-      FrameHeader(
-        length: UInt32(piece.count), kind: kind.rawValue, lane: lane, continues: !rest.isEmpty, id: id
-      ).encode(into: &bytes)
-      bytes.append(contentsOf: piece)
-      frames.append(bytes)
-    } while !rest.isEmpty
-    return frames
+  /// Appends the whole message as frames.
+  package func encode(into bytes: inout [UInt8]) {
+    var taken = 0
+    repeat { taken = encode(from: taken, into: &bytes) } while taken < body.count
+  }
+
+  /// Appends the frame that begins with this byte of the body; where the next one begins.
+  func encode(from start: Int, into bytes: inout [UInt8]) -> Int {
+    let end = min(body.count, start + LinkLimits.fragmentBytesMax)
+    FrameHeader(
+      length: UInt32(end - start), kind: kind.rawValue, lane: lane, continues: end < body.count, id: id
+    ).encode(into: &bytes)
+    bytes.append(contentsOf: body[start..<end])
+    return end
   }
 }

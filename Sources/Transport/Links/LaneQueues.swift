@@ -14,36 +14,49 @@ public enum SendResult: Hashable, Sendable {
   case closed
 }
 
-/// Encoded frames that wait for a link, in strict priority of their lanes.
+/// Messages that wait for a link, in strict priority of their lanes.
 ///
 /// A lane gives out one fragment at a time, so a message of a higher lane overtakes between two fragments of a lower one.
 struct LaneQueues: Sendable {
   private struct Queue: Sendable {
-    var frames: [[UInt8]] = []
-    var head = 0
-    var bytes = 0
+    private var messages: [Frame] = []
+    private var head = 0
+    /// Bytes of the first message's body that were taken.
+    private var taken = 0
+    /// Frames and bytes that wait, headers included.
+    private(set) var count = 0
+    private(set) var bytes = 0
 
-    var count: Int { frames.count - head }
+    mutating func append(_ message: Frame, frames: Int, bytes added: Int) {
+      messages.append(message)
+      count += frames
+      bytes += added
+    }
 
-    mutating func pop() -> [UInt8]? {
-      guard head < frames.count else { return nil }
-      let frame = frames[head]
-      frames[head] = []
+    /// Appends the next frame to `batch`, if there is one.
+    mutating func pop(into batch: inout [UInt8]) -> Bool {
+      guard head < messages.count else { return false }
+      let before = batch.count
+      taken = messages[head].encode(from: taken, into: &batch)
+      count -= 1
+      bytes -= batch.count - before
+      guard taken == messages[head].body.count else { return true }
+      messages[head].body = []
       head += 1
-      bytes -= frame.count
-      if head == frames.count {
-        frames.removeAll(keepingCapacity: frames.count <= LinkLimits.laneFramesMax / 8)
+      taken = 0
+      if head == messages.count {
+        messages.removeAll(keepingCapacity: messages.count <= LinkLimits.laneFramesMax / 8)
         head = 0
-      } else if head > 256 && head > frames.count / 2 {
-        frames.removeSubrange(..<head)
+      } else if head > 256 && head > messages.count / 2 {
+        messages.removeSubrange(..<head)
         head = 0
       }
-      return frame
+      return true
     }
   }
 
   private var queues = [Queue](repeating: Queue(), count: Lane.allCases.count)
-  private(set) var bytes = 0
+  var bytes: Int { queues.reduce(0) { $0 + $1.bytes } }
 
   var isEmpty: Bool { queues.allSatisfy { $0.count == 0 } }
   func count(_ lane: Lane) -> Int { queues[Int(lane.rawValue)].count }
@@ -62,29 +75,22 @@ struct LaneQueues: Sendable {
     let fragments = max(1, (frame.body.count + LinkLimits.fragmentBytesMax - 1) / LinkLimits.fragmentBytesMax)
     let added = frame.body.count + fragments * FrameHeader.byteCount
     let index = Int(frame.lane.rawValue)
-    var framesMax = LinkLimits.laneFramesMax
+    var framesMax = frame.lane == .calls ? LinkLimits.callsFramesMax : LinkLimits.laneFramesMax
     var bytesMax = Self.bytesMax(frame.lane)
     if frame.kind == .request { (framesMax, bytesMax) = (framesMax / 4 * 3, bytesMax / 4 * 3) }
     guard queues[index].count + fragments <= framesMax, queues[index].bytes + added <= bytesMax else { return .queueFull }
-    queues[index].frames.append(contentsOf: frame.encoded())
-    queues[index].bytes += added
-    bytes += added
+    queues[index].append(frame, frames: fragments, bytes: added)
     return .queued
   }
 
   /// The next frame to write: of the first lane that has one.
-  mutating func next() -> [UInt8]? {
-    for index in queues.indices {
-      if let frame = queues[index].pop() {
-        bytes -= frame.count
-        return frame
-      }
-    }
-    return nil
+  private mutating func moveNext(into batch: inout [UInt8]) -> Bool {
+    for index in queues.indices where queues[index].pop(into: &batch) { return true }
+    return false
   }
 
   /// Appends frames to `batch` until it holds `limit` bytes or nothing waits.
   mutating func take(into batch: inout [UInt8], limit: Int) {
-    while batch.count < limit, let frame = next() { batch.append(contentsOf: frame) }
+    while batch.count < limit, moveNext(into: &batch) {}
   }
 }

@@ -263,16 +263,15 @@ final class Link: EventHandler, TurnHandler {
   }
 
   /// Queues a frame of the link's own ahead of everything not yet taken from the outbox.
-  func write(_ frame: Frame) {
-    for bytes in frame.encoded() { pending.append(contentsOf: bytes) }
-  }
+  func write(_ frame: Frame) { frame.encode(into: &pending) }
 
   func flush() {
     guard let session, phase == .greeting || phase == .established || phase == .closing else { return }
     while true {
       if written == pending.count {
         written = 0
-        pending = phase == .established ? outbox?.take() ?? [] : []
+        pending.removeAll(keepingCapacity: true)
+        if phase == .established { outbox?.take(into: &pending) }
         if pending.isEmpty { break }
       }
       switch pending[written...].withUnsafeBytes({ session.write($0) }) {

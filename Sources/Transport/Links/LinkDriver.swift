@@ -170,9 +170,13 @@ final class LinkDriver: LinkOwner {
     guard peers[node]?.link == nil else { return }
     if let outbox = shared.current(node) { drop(outbox, text) }
     let failures = with(node) { $0.failures }
-    var delay = isRefusal ? LinkLimits.redialRefused : LinkLimits.redialMin * (1 << min(failures - 1, 10))
-    if !isRefusal { delay = min(delay, LinkLimits.redialMax) }
+    let delay = isRefusal ? LinkLimits.redialRefused : Self.redialDelay(failures: failures)
     scheduleDial(node, after: random.duration(in: (delay / 2)...delay))
+  }
+
+  /// The longest wait before the next attempt after that many failed ones, at least one; half of it is jitter.
+  static func redialDelay(failures: Int) -> Duration {
+    min(LinkLimits.redialMin * (1 << min(max(failures, 1) - 1, 10)), LinkLimits.redialMax)
   }
 
   private func drop(_ outbox: Outbox, _ reason: String) {

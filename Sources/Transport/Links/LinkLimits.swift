@@ -20,10 +20,12 @@ public enum LinkLimits {
 
   /// Frames (fragments) waiting in one lane of one link.
   public static let laneFramesMax = 4_096
+  /// Frames waiting in the calls lane: all the calls that may wait for replies, in the part of it that requests get.
+  public static let callsFramesMax = CallLimits.pendingMax / 3 * 4 + 4
   /// Bytes waiting in the urgent lane of one link: some Raft appends and lease renewals.
   public static let urgentBytesMax = 8 << 20
-  /// Bytes waiting in the calls lane of one link.
-  public static let callsBytesMax = 8 << 20
+  /// Bytes waiting in the calls lane of one link: 1,000 calls with 10 KB each in the part of it that requests get, twice.
+  public static let callsBytesMax = 32 << 20
   /// Bytes waiting in the bulk lane of one link: two snapshots.
   public static let bulkBytesMax = 64 << 20
   /// Bytes handed to TLS before more are taken from the lanes, so a late urgent frame overtakes the rest.

@@ -43,13 +43,11 @@ final class Outbox: Sendable {
     return result
   }
 
-  /// The next bytes to write. When there are none, the next send wakes the link.
-  func take() -> [UInt8] {
+  /// Puts the next bytes to write into an empty batch. When there are none, the next send wakes the link.
+  func take(into batch: inout [UInt8]) {
     state.withLock { state in
-      var batch: [UInt8] = []
       state.queues.take(into: &batch, limit: LinkLimits.writeBatchBytes)
       if batch.isEmpty { state.isAwake = false }
-      return batch
     }
   }
 
