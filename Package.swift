@@ -108,7 +108,7 @@ let package = Package(
     .testTarget(name: "HTTPCodecTests", dependencies: ["HTTPCodec", "Primitives"], swiftSettings: strict),
     .testTarget(name: "HTTP2Tests", dependencies: ["HTTP2", "HTTPCodec", "Primitives"], swiftSettings: strict),
     .target(
-      name: "FuzzTargets", dependencies: ["HTTP2", "HTTPCodec", "Primitives"], path: "Tests/Fuzz/Targets",
+      name: "FuzzTargets", dependencies: ["HTTP2", "HTTPCodec", "Primitives", "Transport"], path: "Tests/Fuzz/Targets",
       swiftSettings: strict),
     .executableTarget(name: "fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Runner", swiftSettings: strict),
     .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: strict),

@@ -15,7 +15,13 @@ public struct ConfigurationClient: Sendable {
   }
 
   /// Submits until a holder answers or the deadline passes. The request's number makes a second copy harmless.
+  ///
+  /// The calls it takes have one trace, which every node that serves one of them writes into its log.
   public func submit(_ change: ConfigChange, deadline: ContinuousClock.Instant) async throws -> ConfigReply {
+    try await RemoteCall.$trace.withValue(RemoteCall.trace ?? .begun()) { try await submitTraced(change, deadline: deadline) }
+  }
+
+  private func submitTraced(_ change: ConfigChange, deadline: ContinuousClock.Instant) async throws -> ConfigReply {
     var last: MeshError?
     let started = ContinuousClock.now
     while ContinuousClock.now < deadline {

@@ -62,6 +62,12 @@ actor NodeRuntime {
         credentials: try parts.linkCredentials(parts.identity, parts.trust)
       ) { event in linkEventSink.yield(event) }
       system = SocketActorSystem(carrier: links)
+      system.onTracedCall { call in
+        let end = call.failed ? "failed" : "served"
+        log.info(
+          "call of \(call.actor) from \(call.caller) \(end) after \(Int(call.duration.inMilliseconds)) ms, trace \(call.trace.traceparent)"
+        )
+      }
       cluster = try ClusterRuntime(
         loop: loop, local: local, links: links, storage: parts.storage, joinSecret: parts.joinSecret,
         secretsKey: parts.secretsKey, identity: parts.identity, trust: parts.trust, rememberedRows: parts.rememberedRows,

@@ -9,6 +9,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case clientHello = "client-hello"
   case proxyProtocol = "proxy-protocol"
   case path
+  case linkFrames = "link-frames"
+  case callMessages = "call-messages"
 
   public func run(_ bytes: [UInt8]) {
     switch self {
@@ -21,6 +23,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .clientHello: fuzzClientHello(bytes)
     case .proxyProtocol: fuzzProxyProtocol(bytes)
     case .path: fuzzPath(bytes)
+    case .linkFrames: fuzzLinkFrames(bytes)
+    case .callMessages: fuzzCallMessages(bytes)
     }
   }
 }
