@@ -135,21 +135,24 @@ final class Mailbox: Sendable {
       state.append(call)
       return true
     }
-    if accepted { startReady() }
+    if accepted { startReady(mayRunHere: true) }
     return accepted
   }
 
   /// Starts what may start: concurrent calls each by itself, a serial one by a runner, which then goes on with the others.
-  private func startReady() {
+  ///
+  /// - Parameter mayRunHere: never where a call ends, or each could run the next one inside of itself.
+  private func startReady(mayRunHere: Bool = false) {
     while true {
       let step = state.withLock { state -> Step in
         guard !state.isRunning, let first = state.first else { return .none }
         switch first.order {
         case .concurrent: return takeConcurrent(first, &state)
-        case .serial:
-          startRunner(&state)
-          return .none
-        case .brief:
+        case .serial, .brief:
+          guard mayRunHere, first.order == .brief else {
+            startRunner(&state)
+            return .none
+          }
           state.isRunning = true
           state.removeFirst()
           return .run(first)
