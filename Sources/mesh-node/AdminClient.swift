@@ -27,6 +27,14 @@ struct AdminClient: Sendable {
     try decode(exchange("GET", path, body: [], timeout: timeout))
   }
 
+  /// The body of an answer that is no JSON.
+  func bytes(_ path: String, timeout: Duration = .seconds(60)) throws -> [UInt8] {
+    let answer = try exchange("GET", path, body: [], timeout: timeout)
+    if answer.status / 100 == 2 { return answer.body }
+    if let failure = try? JSONDecoder().decode(AdminFailure.self, from: Data(answer.body)) { throw failure }
+    throw CommandFailure("node \(node) answered with status \(answer.status)")
+  }
+
   func post<Answer: Decodable>(
     _ path: String, _ body: some Encodable, as type: Answer.Type = Answer.self, timeout: Duration = .seconds(10)
   ) throws -> Answer {

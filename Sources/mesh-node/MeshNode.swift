@@ -12,6 +12,7 @@ struct MeshNode {
     .members, .roles, .services, .status, .config, .certificates, .explain,
     .apply, .get, .delete, .export, .history, .rollback, .analyze, .describe,
     .token, .drain, .undrain, .forget, .rotateGossipKey,
+    .backup, .restore, .recoverQuorum,
     .leave, .version,
   ]
 

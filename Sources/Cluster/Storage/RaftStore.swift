@@ -241,6 +241,11 @@ final class RaftStore {
     return nil
   }
 
+  /// What this server had promised and lost comes back from nobody.
+  func forgetHealing() throws(StorageError) {
+    try database.execute("DELETE FROM meta WHERE key = ?", [.text(Self.healKey)])
+  }
+
   private func readEntries(into entries: inout [LogEntry]) throws(StorageError) {
     try database.execute("SELECT idx, body, crc FROM entries ORDER BY idx") { (row) throws(StorageError) in
       let body = try verified(row[1], row[2], what: "a log entry after \(entries.last?.index ?? .zero)")

@@ -34,6 +34,7 @@ struct AdminRoutes {
     case ("GET", "/v1/history"): try Self.json(history())
     case ("GET", "/v1/live"): try Self.json(await live())
     case ("GET", "/v1/describe"): try Self.json(await describe(QueryParameters(request.query)))
+    case ("GET", "/v1/backup"): backup()
     case ("POST", "/v1/rollback"): try Self.json(await rollback(Self.decode(request)))
     case ("POST", "/v1/apply"): try Self.json(await apply(Self.decode(request)))
     case ("POST", "/v1/delete"): try Self.json(await delete(Self.decode(request)))
