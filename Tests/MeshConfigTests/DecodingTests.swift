@@ -97,14 +97,14 @@ import Testing
       items:
       - {apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}
       - {apiVersion: apps/v1, kind: Deployment, metadata: {name: b}}
-      - {apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: c}, spec: {}}
+      - {apiVersion: gateway.networking.x-k8s.io/v1alpha1, kind: XMesh, metadata: {name: c}, spec: {}}
       """
     let changeSet = Fixture.changeSet(text)
     #expect(changeSet.objects.map(\.key.description) == ["ServiceAccount default/a"])
     #expect(changeSet.skipped.map(\.isMesh) == [false, true])
     #expect(
       changeSet.skipped.map { "\($0.kind) \($0.namespace)/\($0.name)" } == [
-        "Deployment default/b", "Ingress default/c",
+        "Deployment default/b", "XMesh default/c",
       ])
     #expect(changeSet.findings.map(\.code) == ["MESH0002", "MESH0001"])
     #expect(!changeSet.hasErrors)

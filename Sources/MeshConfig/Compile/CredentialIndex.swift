@@ -8,6 +8,8 @@ struct CredentialIndex {
 
   private let secrets: [String: Secret]
   private let namespace: String
+  /// Names carry namespaces, and where there is no such Secret, the gateway's of that name counts.
+  private let fallsBack: Bool
 
   init(_ objects: [StoredObject], namespace: String) {
     var secrets: [String: Secret] = [:]
@@ -16,10 +18,28 @@ struct CredentialIndex {
     }
     self.secrets = secrets
     self.namespace = namespace
+    fallsBack = false
+  }
+
+  /// For Gateways made of Ingresses, which name `namespace/name`: the Secret of that namespace, else of the gateway's.
+  init(ofIngressesIn objects: [StoredObject], gateway namespace: String) {
+    var secrets: [String: Secret] = [:]
+    for stored in objects {
+      if case .secret(let secret) = stored.object.spec { secrets["\(stored.key.namespace)/\(stored.key.name)"] = secret }
+    }
+    self.secrets = secrets
+    self.namespace = namespace
+    fallsBack = true
+  }
+
+  private func secret(_ name: String) -> Secret? {
+    if let found = secrets[name] { return found }
+    guard fallsBack, let slash = name.firstIndex(of: "/") else { return nil }
+    return secrets[namespace + name[slash...]]
   }
 
   func credential(named name: String) -> Credential {
-    guard let secret = secrets[name] else {
+    guard let secret = secret(name) else {
       return Credential(source: .missing("there is no Secret \(name) in namespace \(namespace)"))
     }
     guard let certificate = secret.certificateChain, let key = secret.privateKey else {

@@ -20,7 +20,11 @@ struct GatewayCompiler {
     var servers: [Item] = []
   }
 
-  var credentials: CredentialIndex { CredentialIndex(objects, namespace: workload.namespace) }
+  func credentials(of gateway: ObjectKey) -> CredentialIndex {
+    IngressRules.made(gateway)
+      ? CredentialIndex(ofIngressesIn: objects, gateway: workload.namespace)
+      : CredentialIndex(objects, namespace: workload.namespace)
+  }
 
   func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> [GatewayListener] {
     units.begin()

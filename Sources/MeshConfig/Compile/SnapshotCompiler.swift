@@ -30,6 +30,9 @@ public struct SnapshotCompiler: Sendable {
   private var objects = HeldObjects()
   private var changed: Changed = [.catalog, .rules, .gateways]
   /// VirtualServices that have changed.
+  /// Objects that Ingresses were made into.
+  private var madeOfIngresses: Set<ObjectKey> = []
+  private var ingressesAreStale = false
   private var changedRules: Set<ObjectKey> = []
 
   /// Services whose endpoints have changed.
@@ -87,12 +90,14 @@ public struct SnapshotCompiler: Sendable {
   public mutating func put(_ object: StoredObject) {
     guard objects.put(object) else { return }
     note(object.key)
+    noteIngress(object.key)
     if object.key == MeshConfiguration.key { adoptConfiguration() }
   }
 
   public mutating func remove(_ key: ObjectKey) {
     guard objects.remove(key) else { return }
     note(key)
+    noteIngress(key)
     if key == MeshConfiguration.key { adoptConfiguration() }
   }
 
@@ -102,6 +107,8 @@ public struct SnapshotCompiler: Sendable {
     if base.applying(configuration) == settings, base.findings(of: configuration) == settingsFindings { return }
     var fresh = SnapshotCompiler(base, under: configuration, id: id)
     fresh.objects = objects
+    fresh.madeOfIngresses = madeOfIngresses
+    fresh.ingressesAreStale = !madeOfIngresses.isEmpty
     fresh.changedRules = Set(objects.keys.filter { $0.kind == .virtualService })
     // What follows is no sequence to what went before.
     fresh.number = number + 1
@@ -115,8 +122,23 @@ public struct SnapshotCompiler: Sendable {
   /// Makes these all the objects there are.
   public mutating func replace(objects new: [StoredObject]) {
     let keys = Set(new.map(\.key))
-    for key in objects.keys where !keys.contains(key) { remove(key) }
+    for key in objects.keys where !keys.contains(key) && !madeOfIngresses.contains(key) { remove(key) }
     for object in new { put(object) }
+  }
+
+  /// Ingresses are followed in the words of Istio's objects; a Service says which numbers its ports' names have.
+  private mutating func noteIngress(_ key: ObjectKey) {
+    let concerns = key.kind == .ingress || key.kind == .ingressClass || key.kind == .service
+    if concerns && (key.kind == .ingress || objects.kinds.contains(.ingress)) { ingressesAreStale = true }
+  }
+
+  private mutating func updateIngresses() {
+    ingressesAreStale = false
+    let made = IngressRules(objects.oldestFirst([.ingress, .ingressClass, .service]).map(\.stored), settings: settings).objects
+    let keys = Set(made.map(\.key))
+    for key in madeOfIngresses.subtracting(keys).sorted() where objects.remove(key) { note(key) }
+    for object in made where objects.put(object) { note(object.key) }
+    madeOfIngresses = keys
   }
 
   private mutating func note(_ key: ObjectKey) {
@@ -179,6 +201,7 @@ public struct SnapshotCompiler: Sendable {
   /// The snapshot of all that was given, and what in it has no effect.
   public mutating func compile(revision: UInt64, registryVersion: UInt64) -> (snapshot: MeshSnapshot, findings: [Finding]) {
     let before = (built: pool.built, hosts: routes.hostsCompiled, asked: pool.destinationsAsked)
+    if ingressesAreStale { updateIngresses() }
     updateImplied()
     pool.rebuild(touchedServices)
     touchedServices = []

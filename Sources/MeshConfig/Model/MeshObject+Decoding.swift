@@ -147,6 +147,8 @@ struct DocumentDecoder {
     case .configMap: return decodeWhole(MeshObject.Spec.configMap)
     case .endpoints: return decodeWhole { (fields: EndpointsFields) in .endpoints(fields.value) }
     case .endpointSlice: return decodeWhole { (fields: EndpointSliceFields) in .endpoints(fields.value) }
+    case .ingress: return decodeWhole { (fields: IngressFields) in .ingress(fields.value) }
+    case .ingressClass: return decode(MeshObject.Spec.ingressClass)
     }
   }
 

@@ -67,6 +67,8 @@ public struct MeshObject: Hashable, Sendable {
     case configMap(ConfigMap)
     /// Endpoints and EndpointSlice.
     case endpoints(KubernetesEndpoints)
+    case ingress(Ingress)
+    case ingressClass(IngressClass)
   }
 
   /// The values of a Secret are not in its canonical bytes, so they are compared by themselves.

@@ -38,6 +38,8 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
   case configMap = "ConfigMap"
   case endpoints = "Endpoints"
   case endpointSlice = "EndpointSlice"
+  case ingress = "Ingress"
+  case ingressClass = "IngressClass"
 
   public static func < (a: ObjectKind, b: ObjectKind) -> Bool { a.rawValue < b.rawValue }
 
@@ -45,7 +47,7 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
   public var documentKind: String { self == .kubernetesGateway ? "Gateway" : rawValue }
 
   /// Whether objects of this kind live in a namespace.
-  public var isNamespaced: Bool { self != .namespace && self != .gatewayClass }
+  public var isNamespaced: Bool { self != .namespace && self != .gatewayClass && self != .ingressClass }
 
   /// API group; empty is Kubernetes' core group.
   public var group: String {
@@ -60,6 +62,7 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
       .referenceGrant, .backendTLSPolicy:
       "gateway.networking.k8s.io"
     case .endpointSlice: "discovery.k8s.io"
+    case .ingress, .ingressClass: "networking.k8s.io"
     case .service, .serviceAccount, .namespace, .secret, .configMap, .endpoints: ""
     }
   }
@@ -79,6 +82,7 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
     case .listenerSet: ["v1", "v1alpha1"]
     case .tcpRoute, .udpRoute: ["v1", "v1alpha2"]
     case .endpointSlice: ["v1", "v1beta1"]
+    case .ingress, .ingressClass: ["v1"]
     case .service, .serviceAccount, .namespace, .secret, .configMap, .endpoints: ["v1"]
     }
   }
@@ -133,8 +137,9 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
     case .namespace: ["ns"]
     case .configMap: ["cm"]
     case .endpoints: ["ep"]
+    case .ingress: ["ing"]
     case .sidecar, .proxyConfig, .envoyFilter, .telemetry, .wasmPlugin, .trafficExtension, .httpRoute, .grpcRoute, .tlsRoute,
-      .tcpRoute, .udpRoute, .secret, .endpointSlice:
+      .tcpRoute, .udpRoute, .secret, .endpointSlice, .ingressClass:
       []
     }
   }
@@ -151,7 +156,7 @@ enum KindRecognition: Hashable {
   /// A kind that its Istio or Gateway API group does not have.
   case unknownKind(hint: String?)
 
-  private static let notEnforcedKinds: [String: [String]] = ["networking.k8s.io": ["Ingress", "IngressClass"]]
+  private static let notEnforcedKinds: [String: [String]] = ["gateway.networking.x-k8s.io": ["XBackendTrafficPolicy", "XMesh"]]
   /// Groups whose kinds are all known, so that a misspelt one is an error.
   private static let closedGroups: Set<String> = [
     "networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io", "gateway.networking.k8s.io",

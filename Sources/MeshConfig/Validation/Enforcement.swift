@@ -11,6 +11,7 @@ enum Enforcement {
       filter.patches.allSatisfy(\.isEnforced) ? nil : "only local rate limits take effect; there is no Envoy here to patch"
     case .proxyExtension: "the module does not run"
     case .proxyConfig: "a node has one proxy, set by its command line"
+    case .ingress(let ingress): ingress.className == nil ? "it names no class: write ingressClassName: istio" : nil
     case .workloadGroup: "workloads take it with mesh-node run --group"
     default: nil
     }

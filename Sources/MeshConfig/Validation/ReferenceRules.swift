@@ -97,6 +97,7 @@ public enum ReferenceRules {
       let namespace = object.key.namespace
       switch object.spec {
       case .virtualService(let service): return problems(of: service, namespace)
+      case .ingress(let ingress): return problems(of: ingress, namespace)
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
         return isKnown(host) ? [] : [unknown(host, Finding.Code.unknownRuleHost, .spec / "host")]
@@ -180,6 +181,21 @@ public enum ReferenceRules {
         }
       }
       return found
+    }
+
+    private func problems(of ingress: Ingress, _ namespace: String) -> [Problem] {
+      var backends: [(Ingress.Backend, FieldPath)] = []
+      if let backend = ingress.defaultBackend { backends.append((backend, .spec / "defaultBackend")) }
+      for (index, rule) in ingress.rules.enumerated() {
+        let paths = (.spec / "rules")[index] / "http" / "paths"
+        for (position, path) in rule.paths.enumerated() {
+          if let backend = path.backend { backends.append((backend, paths[position] / "backend")) }
+        }
+      }
+      return backends.compactMap { backend, path in
+        let host = "\(backend.service).\(namespace).svc.\(settings.domain)"
+        return isKnown(host) ? nil : unknown(host, Finding.Code.referenceNotFound, path / "service" / "name")
+      }
     }
 
     private func problems(of destination: VirtualService.Destination, _ namespace: String, _ path: FieldPath) -> [Problem] {
