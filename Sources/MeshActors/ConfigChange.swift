@@ -8,6 +8,8 @@ public struct ConfigChange: Codable, Sendable {
   public var dryRun: Bool
   /// Refuse the change for a warning as for an error; nil from nodes that do not know this.
   public var isStrict: Bool?
+  /// Leave out objects to delete that do not exist; nil from nodes that do not know this.
+  public var ignoresMissing: Bool?
   /// Make the configuration what it was at this revision; nothing else is given then.
   public var rollbackTo: UInt64?
   /// Namespace of objects that name none.
@@ -41,7 +43,8 @@ public struct ConfigChange: Codable, Sendable {
 
   public init(
     sources: [Source] = [], deletes: [ObjectName] = [], deletesSources: Bool = false, dryRun: Bool = false,
-    isStrict: Bool = false, rollbackTo: UInt64? = nil, namespace: String, author: String, requestHigh: UInt64,
+    isStrict: Bool = false, ignoresMissing: Bool = false, rollbackTo: UInt64? = nil, namespace: String, author: String,
+    requestHigh: UInt64,
     requestLow: UInt64
   ) {
     self.sources = sources
@@ -49,6 +52,7 @@ public struct ConfigChange: Codable, Sendable {
     self.deletesSources = deletesSources
     self.dryRun = dryRun
     self.isStrict = isStrict
+    self.ignoresMissing = ignoresMissing
     self.rollbackTo = rollbackTo
     self.namespace = namespace
     self.author = author

@@ -23,7 +23,12 @@ struct ConfigurationDecision {
     if change.deletesSources || !change.deletes.isEmpty {
       let named = Self.keys(change.deletes, problems: &problems)
       let written = change.deletesSources ? changeSet.objects.map(\.key) : []
-      plan = Plan(deleting: named + written, from: current, settings: settings)
+      var keys = named + written
+      if change.ignoresMissing == true {
+        let known = Set(current.map(\.key))
+        keys.removeAll { !known.contains($0) }
+      }
+      plan = Plan(deleting: keys, from: current, settings: settings)
       problems += change.deletesSources ? changeSet.findings : []
     } else {
       plan = Plan(applying: changeSet, to: current, settings: settings)

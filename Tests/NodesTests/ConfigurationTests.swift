@@ -14,6 +14,7 @@ extension ProcessTests {
       try dryRun(cluster)
       try notEnforced(cluster)
       try warnings(cluster)
+      try habits(cluster)
       try circle(cluster)
     }
 
@@ -123,6 +124,44 @@ extension ProcessTests {
       let accepted = try cluster.command(["apply", "-f", file])
       #expect(accepted.status == 0 && (accepted.output + accepted.errors).contains(place), "\(accepted)")
       #expect(try cluster.command(["delete", "vs", "to-nowhere"]).status == 0)
+    }
+
+    /// What people who come from kubectl type.
+    private func habits(_ cluster: TestCluster) throws {
+      func run(_ words: String..., input: String = "") throws -> (status: Int32, output: String, errors: String) {
+        let result = try cluster.command(words, input: input)
+        return (Int32(result.status), result.output, result.errors)
+      }
+      let rules = ["k1", "k2", "k3"].map { TestConfiguration.rule($0) }.joined(separator: "---\n")
+      #expect(try run("apply", "-f", "-", input: rules).status == 0)
+      let two = try run("get", "dr", "k1", "k3", "-o", "name")
+      #expect(two.status == 0 && two.output == "destinationrule/k1\ndestinationrule/k3\n", "\(two)")
+      let half = try run("get", "dr/k1", "dr/k9", "-o", "name")
+      #expect(half.status == 1 && half.output == "destinationrule/k1\n" && half.errors.contains("no dr 'k9'"), "\(half)")
+      #expect(try run("get", "dr", "--show-labels").output.contains("LABELS"))
+      #expect(try !run("get", "vs", "-A").output.contains("Look everywhere"))
+      let dry = try run("delete", "dr", "k1", "k2", "--dry-run=server")
+      #expect(dry.status == 0 && dry.output.contains("destinationrule/k1 deleted (dry run)"), "\(dry)")
+      #expect(try run("get", "dr", "k1").status == 0)
+      let some = try run("delete", "dr", "k1", "k9", "--ignore-not-found")
+      #expect(some.status == 0 && some.output.contains("destinationrule/k1 deleted"), "\(some)")
+      #expect(try run("delete", "dr", "k9", "--ignore-not-found").status == 0)
+      #expect(try run("delete", "dr", "k9").status == 1)
+      let all = try run("delete", "dr", "--all")
+      #expect(all.status == 0 && all.output.contains("k2 deleted") && all.output.contains("k3 deleted"), "\(all)")
+      #expect(try run("delete", "dr", "--all").errors.contains("there is no dr"))
+      let mistakes =
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec:\n  hst: a\n  subsets: 5\n"
+      let refused = try run("apply", "-f", "-", input: mistakes).errors.split(separator: "\n").filter {
+        $0.contains("[IST0106]")
+      }
+      let lines = refused.compactMap { $0.split(separator: ":").dropFirst().first.flatMap { Int($0) } }
+      #expect(lines.count >= 2 && lines == lines.sorted(), "\(refused)")
+      let analyzed = try run("analyze", "-f", "-", input: mistakes)
+      #expect(analyzed.status == 79 && analyzed.output.contains("Error [IST0106] (DestinationRule default/x standard input:"))
+      #expect(try run("analyze").status != 2, "without files the live configuration is looked at")
+      let clean = try run("analyze", "-f", "-", "--output-threshold", "error", input: TestConfiguration.rule("k"))
+      #expect(clean.status == 0 && clean.output.hasPrefix("✔ No validation issues found when analyzing"), "\(clean)")
     }
 
     private func circle(_ cluster: TestCluster) throws {

@@ -26,9 +26,10 @@ extension AdminRoutes {
     return try await change(
       ConfigChange(
         sources: request.sources.map { ConfigChange.Source(name: $0.name, text: $0.text) }, deletes: names,
-        deletesSources: !request.sources.isEmpty, namespace: request.namespace, author: author,
-        requestHigh: .random(in: .min ... .max), requestLow: .random(in: .min ... .max)),
-      wait: request.wait, milliseconds: request.timeoutMilliseconds)
+        deletesSources: !request.sources.isEmpty, dryRun: request.dryRun, ignoresMissing: request.ignoreNotFound,
+        namespace: request.namespace, author: author, requestHigh: .random(in: .min ... .max),
+        requestLow: .random(in: .min ... .max)),
+      wait: request.wait && !request.dryRun, milliseconds: request.timeoutMilliseconds)
   }
 
   var author: String { "node \(node.node.name)" }

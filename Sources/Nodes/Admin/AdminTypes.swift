@@ -161,9 +161,17 @@ public struct DeleteRequest: Codable, Sendable {
   /// Or everything that these files name.
   public var sources: [ConfigSource]
   public var namespace: String
+  public var dryRun: Bool
+  /// Leave out what does not exist.
+  public var ignoreNotFound: Bool
   public var wait: Bool
   public var timeoutMilliseconds: Int
-  public init(objects: [String], sources: [ConfigSource], namespace: String, wait: Bool, timeoutMilliseconds: Int) {
+  public init(
+    objects: [String], sources: [ConfigSource], namespace: String, dryRun: Bool = false, ignoreNotFound: Bool = false,
+    wait: Bool, timeoutMilliseconds: Int
+  ) {
+    self.dryRun = dryRun
+    self.ignoreNotFound = ignoreNotFound
     self.objects = objects
     self.sources = sources
     self.namespace = namespace

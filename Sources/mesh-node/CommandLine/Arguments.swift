@@ -31,8 +31,14 @@ struct Arguments: Sendable {
       }
       let (option, attached) = try Self.find(word, in: options, command: command.name)
       guard option.placeholder != nil else {
-        guard attached == nil else { throw UsageError("--\(option.name) takes no value") }
-        flags.insert(option.name)
+        // kubectl says `--dry-run=server`, `--wait=false`.
+        switch attached {
+        case nil, "true": flags.insert(option.name)
+        case "server" where option.name == "dry-run", "client" where option.name == "dry-run": flags.insert(option.name)
+        case "false": flags.remove(option.name)
+        case "none" where option.name == "dry-run": flags.remove(option.name)
+        default: throw UsageError("--\(option.name) takes no value")
+        }
         continue
       }
       if let attached {

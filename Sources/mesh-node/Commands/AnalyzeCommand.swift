@@ -36,7 +36,7 @@ extension Command {
     let analysis = try Analysis(arguments)
     let findings = analysis.findings
     try show(findings.map(AnalysisLine.init), as: arguments.format) { lines in
-      lines.isEmpty ? ["No problems found in \(analysis.subject)."] : lines.map(\.text)
+      lines.isEmpty ? ["✔ No validation issues found when analyzing \(analysis.subject)."] : lines.map(\.text)
     }
     let threshold = try level(arguments, "failure-threshold", .error)
     return findings.contains { $0.severity >= threshold } ? .found : .done
@@ -77,7 +77,7 @@ private struct AnalysisLine: Encodable {
   var text: String {
     let place = file.isEmpty ? "" : line > 0 ? " \(file):\(line)" : " \(file)"
     let subject = object + place
-    let head = Terminal.state(level)
+    let head = Terminal.state(level, shownAs: level.prefix(1).uppercased() + level.dropFirst())
     return "\(head) [\(code)]" + (subject.isEmpty ? "" : " (\(Terminal.clean(subject)))") + " \(Terminal.clean(message))"
   }
 }

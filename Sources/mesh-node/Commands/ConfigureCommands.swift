@@ -39,7 +39,7 @@ extension Command {
   }
 
   static let delete = Command(
-    "delete", .configure, operands: "KIND NAME | KIND/NAME ... | KIND -l LABELS | -f FILE",
+    "delete", .configure, operands: "KIND NAME ... | KIND/NAME ... | KIND -l LABELS | KIND --all | -f FILE",
     summary: "delete configuration objects",
     discussion: """
       examples:
@@ -49,6 +49,9 @@ extension Command {
     options: [
       .value("selector", short: "l", "LABELS", "delete objects of a kind with these labels: a=b,c!=d,e in (f,g)"),
       .value("filename", short: "f", "PATH", "delete every object that these files name; repeatable"),
+      .flag("all", "delete every object of a kind in the namespace"),
+      .flag("dry-run", "show what would be deleted, and what would miss it, without deleting it"),
+      .flag("ignore-not-found", "do nothing about objects that are not there"),
       .flag("wait", "return when every live node serves the change"),
       timeoutOption, namespaceOption,
     ]
@@ -56,26 +59,31 @@ extension Command {
     let timeout = try arguments.duration("timeout", default: .seconds(10))
     let files = arguments.allValues("filename")
     let names =
-      arguments.value("selector") != nil
+      arguments.value("selector") != nil || arguments.flag("all")
       ? try selectedNames(arguments) : try objectNames(arguments.operands, allowNone: !files.isEmpty)
     let request = DeleteRequest(
       objects: names,
       sources: files.isEmpty ? [] : try ConfigSources.read(files),
-      namespace: arguments.value("namespace") ?? "default", wait: arguments.flag("wait"),
+      namespace: arguments.value("namespace") ?? "default", dryRun: arguments.flag("dry-run"),
+      ignoreNotFound: arguments.flag("ignore-not-found"), wait: arguments.flag("wait"),
       timeoutMilliseconds: Int(timeout.inMilliseconds))
+    if request.objects.isEmpty && request.sources.isEmpty { return .done }
     let report = try AdminClient(arguments).post("/v1/delete", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
-    try show(report, as: arguments.format) { reportLines($0, dryRun: false, waited: request.wait) }
+    try show(report, as: arguments.format) { reportLines($0, dryRun: request.dryRun, waited: request.wait) }
     return request.wait && !report.lagging.isEmpty ? .failed : .done
   }
 
   /// Objects of one kind in the namespace that have the labels of `-l`.
   private static func selectedNames(_ arguments: Arguments) throws -> [String] {
     guard arguments.operands.count == 1 else { throw UsageError("say which kind: mesh-node delete KIND -l LABELS") }
-    let selector = try LabelSelector(arguments.value("selector") ?? "")
+    let selector = try arguments.value("selector").map { text throws(UsageError) in try LabelSelector(text) }
     let namespace = queryEscaped(arguments.value("namespace") ?? "default")
     let path = "/v1/objects?kind=\(queryEscaped(arguments.operands[0]))&namespace=\(namespace)"
-    let objects = try AdminClient(arguments).get(path, as: [StoredObjectInfo].self).filter { selector.matches($0.labels) }
-    guard !objects.isEmpty else { throw CommandFailure("no \(arguments.operands[0]) has these labels") }
+    let objects = try AdminClient(arguments).get(path, as: [StoredObjectInfo].self)
+      .filter { selector?.matches($0.labels) ?? true }
+    if objects.isEmpty && !arguments.flag("ignore-not-found") {
+      throw CommandFailure("there is no \(arguments.operands[0])" + (selector == nil ? "" : " with these labels"))
+    }
     return objects.map { "\(arguments.operands[0])/\($0.name)" }
   }
 
@@ -155,8 +163,16 @@ func reportLines(_ report: ApplyReport, dryRun: Bool, waited: Bool) -> [String] 
   return lines
 }
 
+/// In the order of the files' lines.
 func findingLines(_ findings: [FindingInfo]) -> [String] {
-  findings.map { finding in
+  let files = Dictionary(findings.enumerated().map { ($1.file, $0) }) { first, _ in first }
+  let sorted = findings.enumerated().sorted { a, b in
+    let (left, right) = (a.element, b.element)
+    return (files[left.file] ?? 0, left.line, left.column, a.offset) < (
+      files[right.file] ?? 0, right.line, right.column, b.offset
+    )
+  }
+  return sorted.map { _, finding in
     let place =
       finding.line > 0 ? "\(finding.file):\(finding.line):\(finding.column): " : finding.file.isEmpty ? "" : "\(finding.file): "
     let field = finding.field.isEmpty ? "" : "\(finding.field): "

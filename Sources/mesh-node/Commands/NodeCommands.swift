@@ -26,7 +26,7 @@ extension Command {
       """,
     options: [
       .value("workers", "N", "threads that carry traffic (default: one a core)"),
-      .value("drain", "TIME", "how long running requests may finish at the end (default: 5s)"),
+      .value("drain", "TIME", "how long running requests may finish at the end (default: the mesh's, 5s)"),
       .value("log", "FILE", "write the node's log to FILE instead of standard error"),
       .value("token", "TOKEN", "join with a token (or @FILE that holds it): mesh-node token create"),
       .value("join", "ADDRESS", "which of the nodes that the token names to ask first"),
@@ -40,9 +40,10 @@ extension Command {
     let file = try ClusterFile.load(arguments)
     let node = try file.chosenNode(arguments)
     let cores = UInt64(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    let drain = try arguments.value("drain").map { _ in try arguments.duration("drain", default: .zero) }
     let options = StartOptions(
       workers: Int(try arguments.number("workers", default: cores, in: 1...256)),
-      drain: try arguments.duration("drain", default: .seconds(5)), logFile: arguments.value("log"),
+      drain: drain, logFile: arguments.value("log"),
       token: joining?.token)
     do {
       try await NodeProcess.run(file: file, node: node, options: options) { Signals.pending() }

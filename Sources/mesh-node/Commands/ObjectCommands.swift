@@ -3,7 +3,7 @@ import Primitives
 
 extension Command {
   static let get = Command(
-    "get", .configure, operands: "[KIND[,KIND]|all [NAME]]", summary: "show configuration objects",
+    "get", .configure, operands: "[KIND[,KIND]|all [NAME ...]]", summary: "show configuration objects",
     discussion: """
       -o takes name and wide beside table, json and yaml. YAML and JSON carry metadata.resourceVersion: applied again, the
       object is refused when it has changed meanwhile. With --watch each line begins with ADDED, MODIFIED or DELETED.
@@ -17,6 +17,7 @@ extension Command {
       .value("namespace", short: "n", "NAME", "namespace (default: default)"),
       .flag("all-namespaces", short: "A", "objects of all namespaces"),
       .value("selector", short: "l", "LABELS", "only objects with these labels: a=b,c!=d,e in (f,g)"),
+      .flag("show-labels", "show each object's labels, too"),
       .flag("watch", short: "w", "go on and show each object that is added, modified or deleted"),
       .flag("consistent", "everything that was decided before, wherever: asks the leader and a majority of the voters first"),
     ]
@@ -25,10 +26,12 @@ extension Command {
     let client = try AdminClient(arguments)
     if arguments.flag("watch") { return try watch(query, client) }
     let objects = try query.objects(client)
-    if let name = query.name, objects.isEmpty {
-      throw CommandFailure("there is no \(arguments.operands[0]) '\(name)' in \(query.place)")
+    let missing = query.names.filter { name in !objects.contains { $0.name == name } }
+    if !objects.isEmpty || query.names.isEmpty { try query.show(objects) }
+    guard missing.isEmpty else {
+      let kind = arguments.operands[0].prefix { $0 != "/" }
+      throw CommandFailure(missing.map { "there is no \(kind) '\($0)' in \(query.place)" }.joined(separator: "\n"))
     }
-    try query.show(objects)
     return .done
   }
 

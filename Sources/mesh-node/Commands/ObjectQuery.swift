@@ -3,39 +3,48 @@ import Primitives
 
 /// What `get` asks for, and how it shows it.
 struct ObjectQuery {
-  let name: String?
+  /// Those asked for; empty: all.
+  let names: [String]
   /// Where is looked, in words.
   let place: String
   private let parameters: String
   private let selector: LabelSelector?
   private let format: Format
+  private let showsLabels: Bool
 
   private enum Format: String { case table, wide, name, yaml, json }
 
   init(_ arguments: Arguments) throws {
     var operands = arguments.operands
     // KIND/NAME is KIND NAME.
-    if operands.count == 1, let slash = operands[0].firstIndex(of: "/") {
-      operands = [String(operands[0][..<slash]), String(operands[0][operands[0].index(after: slash)...])]
+    if let first = operands.first, first.contains("/") {
+      let pairs = operands.map { $0.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init) }
+      guard let kind = pairs[0].first, pairs.allSatisfy({ $0.count == 2 && $0[0] == kind }) else {
+        throw UsageError("say names of one kind: mesh-node get KIND NAME ..., or KIND/NAME ...")
+      }
+      operands = [kind] + pairs.map { $0[1] }
     }
-    guard operands.count <= 2 else { throw UsageError("say one name: mesh-node get KIND NAME") }
     let kind = operands.first.flatMap { $0 == "all" ? nil : $0 }
-    name = operands.count > 1 ? operands[1] : nil
+    names = Array(operands.dropFirst())
+    showsLabels = arguments.flag("show-labels")
     guard let format = Format(rawValue: arguments.value("output") ?? "table") else {
       throw UsageError("-o is table, wide, name, json or yaml, not '\(arguments.value("output") ?? "")'")
     }
     self.format = format
     selector = try arguments.value("selector").map { text throws(UsageError) in try LabelSelector(text) }
     let namespace = arguments.flag("all-namespaces") ? nil : arguments.value("namespace") ?? "default"
-    place = namespace.map { "namespace \($0)" } ?? "any namespace"
+    place = namespace.map { "namespace \($0)" } ?? Self.anywhere
     let consistent = arguments.flag("consistent") ? "true" : nil
+    let name = names.count == 1 ? names[0] : nil
     let pairs = [("kind", kind), ("name", name), ("namespace", namespace), ("consistent", consistent)]
     parameters = pairs.compactMap { key, value in value.map { "\(key)=\(queryEscaped($0))" } }.joined(separator: "&")
   }
 
   var watchPath: String { "/v1/watch?\(parameters)" }
 
-  func selects(_ object: StoredObjectInfo) -> Bool { selector?.matches(object.labels) ?? true }
+  func selects(_ object: StoredObjectInfo) -> Bool {
+    (names.isEmpty || names.contains(object.name)) && selector?.matches(object.labels) ?? true
+  }
 
   func objects(_ client: AdminClient) throws -> [StoredObjectInfo] {
     try client.get("/v1/objects?\(parameters)", as: [StoredObjectInfo].self).filter(selects)
@@ -47,9 +56,10 @@ struct ObjectQuery {
     switch format {
     case .table, .wide:
       if objects.isEmpty {
-        return Terminal.line("No objects found in \(place). Look everywhere with -A; create some with: mesh-node apply -f FILE")
+        let elsewhere = place == Self.anywhere ? "" : "Look everywhere with -A; "
+        return Terminal.line("No objects found in \(place). \(elsewhere)create some with: mesh-node apply -f FILE")
       }
-      var table = Table(columns: format == .wide ? Self.wideHeads : Self.heads)
+      var table = Table(columns: heads)
       for object in objects { table.row(cells(object)) }
       for line in table.lines { Terminal.line(line) }
     case .name: for object in objects { Terminal.line(Self.name(object)) }
@@ -57,7 +67,7 @@ struct ObjectQuery {
     case .json:
       let items = objects.map(\.versionedJSON)
       Terminal.line(
-        name != nil && items.count == 1
+        names.count == 1 && items.count == 1
           ? items[0] : "{\"apiVersion\":\"v1\",\"items\":[\(items.joined(separator: ",\n"))],\"kind\":\"List\"}")
     }
   }
@@ -66,7 +76,6 @@ struct ObjectQuery {
   func show(_ type: ObjectEvent.Kind, _ object: StoredObjectInfo, isFirst: Bool) {
     switch format {
     case .table, .wide:
-      let heads = format == .wide ? Self.wideHeads : Self.heads
       if isFirst { Terminal.line(Self.line(["EVENT"] + heads)) }
       Terminal.line(Self.line([type.rawValue] + cells(object).map { $0.isEmpty ? "-" : Terminal.clean($0) }))
     case .name: Terminal.line("\(type.rawValue) \(Self.name(object))")
@@ -79,8 +88,11 @@ struct ObjectQuery {
     "\(object.kind.lowercased())/\(Terminal.clean(object.name))"
   }
 
-  private static let heads = ["KIND", "NAMESPACE", "NAME", "VERSION", "ENFORCED"]
-  private static let wideHeads = heads + ["CREATED", "API VERSION", "LABELS"]
+  private static let anywhere = "any namespace"
+  private var heads: [String] {
+    let short = ["KIND", "NAMESPACE", "NAME", "VERSION", "ENFORCED"]
+    return short + (format == .wide ? ["CREATED", "API VERSION"] : []) + (format == .wide || showsLabels ? ["LABELS"] : [])
+  }
   /// Nobody knows what is still to come: columns of a watch have these widths at least.
   private static let widths = [10, 22, 16, 28, 9, 10, 9, 34]
 
@@ -88,9 +100,9 @@ struct ObjectQuery {
     let short = [
       object.kind, object.namespace, object.name, "\(object.resourceVersion)", object.enforced ? "yes" : "no",
     ]
-    guard format == .wide else { return short }
+    guard format == .wide || showsLabels else { return short }
     let labels = object.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ",")
-    return short + ["\(object.creationIndex)", object.apiVersion, labels]
+    return short + (format == .wide ? ["\(object.creationIndex)", object.apiVersion] : []) + [labels]
   }
 
   private static func line(_ cells: [String]) -> String {

@@ -46,13 +46,14 @@ enum Terminal {
   }
 
   /// Colours the words that tell state.
-  static func state(_ word: String) -> String {
-    switch word {
-    case "alive", "healthy", "valid", "ready", "leader": styled(word, .green)
-    case "suspect", "starting", "expiring", "leaving", "warning": styled(word, .yellow)
-    case "dead", "unhealthy", "unreachable", "expired", "error", "missing": styled(word, .red)
-    case "left", "unknown", "-": styled(word, .dim)
-    default: word
+  static func state(_ word: String, shownAs shown: String? = nil) -> String {
+    let text = shown ?? word
+    return switch word {
+    case "alive", "healthy", "valid", "ready", "leader": styled(text, .green)
+    case "suspect", "starting", "expiring", "leaving", "warning": styled(text, .yellow)
+    case "dead", "unhealthy", "unreachable", "expired", "error", "missing": styled(text, .red)
+    case "left", "unknown", "-": styled(text, .dim)
+    default: text
     }
   }
 }
