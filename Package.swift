@@ -52,7 +52,7 @@ let package = Package(
     .target(name: "HTTPCodec", dependencies: ["Primitives"], swiftSettings: pure),
     .target(name: "Membership", dependencies: ["Primitives"], swiftSettings: pure + small),
     .target(name: "Consensus", dependencies: ["Primitives"], swiftSettings: pure + small),
-    .target(name: "MeshConfig", dependencies: ["Primitives", "CYAML", "CRE2"], swiftSettings: strict + small),
+    .target(name: "MeshConfig", dependencies: ["Primitives", "Telemetry", "CYAML", "CRE2"], swiftSettings: strict + small),
     .target(name: "Traffic", dependencies: ["Primitives", "HTTPCodec", "MeshConfig"], swiftSettings: pure),
 
     .target(name: "HTTP2", dependencies: ["Primitives", "HTTPCodec", "CNGHTTP2"], swiftSettings: strict),

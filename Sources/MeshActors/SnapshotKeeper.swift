@@ -50,6 +50,9 @@ public actor SnapshotKeeper {
   private var compiler: SnapshotCompiler
   /// TLS contexts by identity, made anew when a certificate or the trust bundle changes.
   private var material: [SPIFFEID: ProxyIdentities.Workload] = [:]
+  private var holdings: IdentityKeeper.Holdings?
+  /// What the mesh's configuration said of TLS when those were made.
+  private var workloadTLS = MeshSettings.WorkloadTLS()
   private var outboundPorts: [WorkloadKey: UInt16] = [:]
   private var outboundPortsVersion: UInt64 = 0
   private var forwards: [WorkloadKey: [PortForward]] = [:]
@@ -119,17 +122,24 @@ public actor SnapshotKeeper {
   private func giveUp(_ id: UInt64) { waiters.removeValue(forKey: id)?.continuation.resume() }
 
   public func use(_ holdings: IdentityKeeper.Holdings) async {
+    self.holdings = holdings
+    makeMaterial()
+    await refresh()
+  }
+
+  private func makeMaterial() {
+    guard let holdings else { return }
     let before = material
+    let trust = holdings.trust.adding(workloadTLS)
     material = [:]
     for identity in holdings.workloads.values where !identity.chain.isEmpty {
-      if let known = before[identity.id], known.isMade(of: identity.chain, bundle: holdings.trust) {
+      if let known = before[identity.id], known.isMade(of: identity.chain, bundle: trust, curves: workloadTLS.curves) {
         material[identity.id] = known
         continue
       }
       guard let shown = try? TLSIdentity(chain: identity.chain, key: identity.key) else { continue }
-      material[identity.id] = try? ProxyIdentities.Workload(identity: shown, bundle: holdings.trust)
+      material[identity.id] = try? ProxyIdentities.Workload(identity: shown, bundle: trust, curves: workloadTLS.curves)
     }
-    await refresh()
   }
 
   /// Takes the ports of local workloads, unless newer ones came first.
@@ -179,6 +189,10 @@ public actor SnapshotKeeper {
     feed(view)
     compiler.use(names: runtime.addresses(ofNamesSeenFrom: IPAddress(layout.settings.localAddress)))
     let (snapshot, findings) = compiler.compile(revision: control.revision.number, registryVersion: view.registryVersion)
+    if snapshot.settings.workloadTLS != workloadTLS {
+      workloadTLS = snapshot.settings.workloadTLS
+      makeMaterial()
+    }
     let result = await runtime.publish(
       ProxyState(
         snapshot: snapshot, listeners: listeners(snapshot), identities: identities(snapshot),
@@ -265,6 +279,18 @@ public actor SnapshotKeeper {
       if let material = material[local.identity] { workloads[snapshot.workloads[local.workload].key] = material }
     }
     return ProxyIdentities(workloads)
+  }
+}
+
+extension Transport.TrustBundle {
+  /// What workloads trust: this, and what the mesh's configuration adds. What cannot be added is left out: trust is never
+  /// wider than it was written.
+  fileprivate func adding(_ written: MeshSettings.WorkloadTLS) -> Transport.TrustBundle {
+    let more = written.authorities.flatMap { (try? Certificate.parse(pem: Array($0.utf8))) ?? [] }.filter(\.isAuthority)
+    let all = authorities + more.filter { !authorities.contains($0) }
+    let wider = try? Transport.TrustBundle(
+      trustDomain: trustDomain, aliases: written.aliases, authorities: all, version: version)
+    return wider ?? self
   }
 }
 

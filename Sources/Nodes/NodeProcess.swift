@@ -7,13 +7,13 @@ import Transport
 /// How a node is started, beside what the cluster file says.
 public struct StartOptions: Sendable {
   public var workers: Int
-  /// How long running requests may go on once the node is told to stop.
-  public var drain: Duration
+  /// How long running requests may go on once the node is told to stop; nil: as the mesh's configuration says.
+  public var drain: Duration?
   /// nil: standard error.
   public var logFile: String?
   /// The join token of a node that no cluster file of the others names.
   public var token: JoinTokenText?
-  public init(workers: Int, drain: Duration, logFile: String?, token: JoinTokenText? = nil) {
+  public init(workers: Int, drain: Duration?, logFile: String?, token: JoinTokenText? = nil) {
     self.token = token
     self.workers = workers
     self.drain = drain

@@ -360,8 +360,12 @@ actor NodeRuntime {
   func askToLeave() { isAskedToLeave = true }
 
   /// Withdraws workloads, finishes requests, tells the others, and closes everything.
-  func stop(drain: Duration) async {
+  ///
+  /// - Parameter wanted: how long requests may take to finish; nil: `terminationDrainDuration`, which is 5 s in Istio.
+  func stop(drain wanted: Duration?) async {
     isStopping = true
+    let written = await snapshots.serving?.snapshot.settings.proxy.terminationDrain
+    let drain = wanted ?? written ?? .seconds(5)
     await workloads.leave()
     // From here on the workers keep what they serve: the ports of workloads answer until they are drained.
     await snapshots.close()

@@ -15,16 +15,11 @@ final class RequestLogs: Sendable {
     self.log = log
   }
 
-  /// `accessLogFile`, `accessLogFormat` and `accessLogEncoding`. What cannot be followed is said in the node's own log.
+  /// A file that cannot be written is said in the node's own log.
   func options(for wanted: MeshConfiguration.AccessLog, over options: ProxyOptions) -> ProxyOptions {
     var options = options
     options.accessLog = sink(wanted.file ?? "")
-    options.accessLogFormat = wanted.isJSON ? .json : .text
-    if let format = wanted.format, !wanted.isJSON {
-      do throws(AccessLogFormatError) { options.accessLogFormat = try AccessLogFormat(text: format) } catch {
-        log.warning("\(error): Istio's own line is written")
-      }
-    }
+    options.accessLogFormat = wanted.format
     return options
   }
 

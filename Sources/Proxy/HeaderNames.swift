@@ -7,6 +7,8 @@ enum Names {
   static let requestID = name(.requestID)
   static let forwardedFor = name(.forwardedFor)
   static let forwardedProto = name(.forwardedProto)
+  static let forwardedHost = name(.forwardedHost)
+  static let forwardedPort = HeaderName("x-forwarded-port")
   static let forwardedClientCert = name(.forwardedClientCert)
   static let attemptCount = name(.attemptCount)
   static let serviceTime = name(.upstreamServiceTime)

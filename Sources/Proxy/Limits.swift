@@ -62,6 +62,8 @@ public enum ProxyLimits {
   /// How long a connection that is idle when its listener closes may still bring a request: busy clients learn by
   /// `connection: close` in this time that they have to connect elsewhere.
   static let drainIdle: Duration = .seconds(1)
+  /// How long connections of a listener that is gone last at most (Istio's `drainDuration`).
+  static let drainOfListener: Duration = .seconds(45)
   /// Pause of `accept` when the process is out of descriptors.
   static let acceptPause: Duration = .milliseconds(100)
   /// Unread bytes swallowed after a final answer, so that the client can read it before the connection is reset.
@@ -93,8 +95,7 @@ public enum ProxyLimits {
   /// outlive what they name.
   static let resolvedForMin: Duration = .seconds(1)
   static let resolvedForMax: Duration = .seconds(3600)
-  /// How long an address without a life is used before it is asked for again, and how long after a failure.
-  static let resolvedFor: Duration = .seconds(30)
+  /// How long after a failure a name is asked for again.
   static let unresolvedFor: Duration = .seconds(2)
 }
 

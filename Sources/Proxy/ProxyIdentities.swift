@@ -13,20 +13,24 @@ public struct ProxyIdentities: Sendable {
     /// - Parameters:
     ///   - identity: the workload's certificate chain and key.
     ///   - bundle: whom it trusts, in both directions.
-    public init(identity: TLSIdentity, bundle: TrustBundle) throws(TLSError) {
+    ///   - curves: OpenSSL's names of groups for key exchange; empty: the default.
+    public init(identity: TLSIdentity, bundle: TrustBundle, curves: [String] = []) throws(TLSError) {
       var options = TLSOptions()
+      options.curves = curves
       options.resumesSessions = true
       let trust = TLSTrust.members(bundle)
       server = try .server(identity: identity, trust: trust, protocols: MeshProtocol.accepted, options: options)
       client = try .client(identity: identity, trust: trust, protocols: MeshProtocol.names, options: options)
       self.bundle = bundle
+      self.curves = curves
     }
 
     private let bundle: TrustBundle
+    private let curves: [String]
 
     /// Whether it was made of these: then it is kept, and with it the sessions that peers may resume.
-    public func isMade(of chain: [Certificate], bundle: TrustBundle) -> Bool {
-      server.identity?.chain == chain && self.bundle == bundle
+    public func isMade(of chain: [Certificate], bundle: TrustBundle, curves: [String] = []) -> Bool {
+      server.identity?.chain == chain && self.bundle == bundle && self.curves == curves
     }
   }
 
@@ -56,8 +60,9 @@ struct TLSMaterial: Sendable {
   let clients: [TLSContext?]
   /// For servers outside the mesh, by what the DestinationRule says; a failure stays one until the next state.
   private let originations: [Origination: Result<TLSContext, TLSError>]
-  /// The files that the originations were made of.
+  /// The files that the originations were made of, and what the mesh says of all of them.
   private let stamps: [UpstreamTLS: [FileStamp]]
+  private let defaults: MeshConfiguration.TLSDefaults
 
   private struct Origination: Hashable {
     var tls: UpstreamTLS
@@ -93,19 +98,22 @@ struct TLSMaterial: Sendable {
     gatewayContexts = GatewayContexts(snapshot, workloads: own, after: old?.gatewayContexts)
     var originations: [Origination: Result<TLSContext, TLSError>] = [:]
     var stamps: [UpstreamTLS: [FileStamp]] = [:]
+    let defaults = snapshot.settings.tlsDefaults
     for tls in upstream {
       let files = tls.files.map { FileStamp(path: $0) }
       stamps[tls] = files
       for http2 in [false, true] {
         let key = Origination(tls: tls, http2: http2)
         originations[key] =
-          old?.stamps[tls] == files
-          ? old?.originations[key] : Self.origination(tls, protocols: [http2 ? "h2" : "http/1.1"])
+          old?.stamps[tls] == files && old?.defaults == defaults
+          ? old?.originations[key] : Self.origination(tls, protocols: [http2 ? "h2" : "http/1.1"], defaults)
       }
     }
     self.originations = originations
     self.stamps = stamps
+    self.defaults = defaults
   }
+
   /// The identity for clients of the mesh port that ask for no name: of a workload at the address they came to, or of the
   /// first there is.
   func unnamedInbound(at address: IPAddress?) -> TLSContext? {
@@ -128,13 +136,17 @@ struct TLSMaterial: Sendable {
       selectByName: { byName[$0] })
   }
 
-  private static func origination(_ tls: UpstreamTLS, protocols: [String]) -> Result<TLSContext, TLSError>? {
+  private static func origination(
+    _ tls: UpstreamTLS, protocols: [String], _ defaults: MeshConfiguration.TLSDefaults
+  ) -> Result<TLSContext, TLSError>? {
     switch tls {
     case .automatic, .disabled, .istioMutual: nil
     case .simple(_, _, let authorities, let insecure, let revocations):
-      client(nil, trust(authorities, insecure: insecure), revocations, protocols)
+      client(nil, trust(authorities, insecure: insecure), revocations, protocols, defaults)
     case .mutual(_, _, let authorities, let certificate, let key, let insecure, let revocations):
-      client(Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure), revocations, protocols)
+      client(
+        Result { try clientIdentity(certificate, key) }, trust(authorities, insecure: insecure), revocations, protocols,
+        defaults)
     }
   }
 
@@ -157,15 +169,17 @@ struct TLSMaterial: Sendable {
 
   private static func client(
     _ identity: Result<TLSIdentity, any Error>?, _ trust: Result<TLSTrust, any Error>, _ revocations: String?,
-    _ protocols: [String]
+    _ protocols: [String], _ defaults: MeshConfiguration.TLSDefaults
   ) -> Result<TLSContext, TLSError> {
     do {
-      var options = TLSOptions()
+      var options = TLSOptions(cipherSuites: defaults.cipherSuites)
+      options.curves = defaults.curves
       options.revocations = try revocations.map { try RevocationList.load($0) } ?? []
       options.resumesSessions = true
       return .success(
         try .client(
-          identity: identity?.get(), trust: trust.get(), protocols: protocols, minimum: .tls12, options: options))
+          identity: identity?.get(), trust: trust.get(), protocols: protocols, minimum: defaults.needsTLS13 ? .tls13 : .tls12,
+          options: options))
     } catch {
       return .failure(error as? TLSError ?? .configuration("\(error)"))
     }

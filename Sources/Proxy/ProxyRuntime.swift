@@ -63,6 +63,7 @@ public final class ProxyRuntime: Sendable {
     let wanted = Set(state.listeners)
     let gone = known.keys.filter { !wanted.contains($0) }
     overload.use(state.options.overload)
+    resolver.refresh(every: state.snapshot.settings.dnsRefreshRate)
     // The snapshot first: a new listener never meets a state that does not know it.
     await onEachWorker { worker in
       worker.install(serving)

@@ -17,6 +17,8 @@ final class Resolver: Sendable {
   }
 
   private let entries = Mutex<[String: Entry]>([:])
+  /// Seconds that an answer is good for that does not say it itself (Istio, `dnsRefreshRate`).
+  private let refreshSeconds = Atomic<Int64>(60)
   private let loop: EventLoop
   private let channel: LoopBound<DNSChannel>
 
@@ -28,6 +30,8 @@ final class Resolver: Sendable {
   }
 
   func stop() { loop.stop() }
+
+  func refresh(every rate: Duration) { refreshSeconds.store(max(1, rate.components.seconds), ordering: .relaxed) }
 
   /// The known addresses if they are fresh, or good enough until newer ones come; else nil, and `answer` is called on the
   /// resolver's thread. An empty list means that the name cannot be resolved.
@@ -75,7 +79,7 @@ final class Resolver: Sendable {
     let (addresses, waiting) = entries.withLock { entries -> ([IPAddress], [Answer]) in
       var entry = entries[name] ?? Entry()
       if !found.addresses.isEmpty { entry.addresses = found.addresses }
-      entry.expires = EventLoop.monotonicNow() + Self.life(of: found)
+      entry.expires = EventLoop.monotonicNow() + life(of: found)
       entry.isAsking = false
       let waiting = entry.waiting
       entry.waiting = []
@@ -85,9 +89,9 @@ final class Resolver: Sendable {
     for answer in waiting { answer(addresses) }
   }
 
-  private static func life(of answer: DNSAnswer) -> Duration {
+  private func life(of answer: DNSAnswer) -> Duration {
     if answer.addresses.isEmpty { return ProxyLimits.unresolvedFor }
-    guard let life = answer.life else { return ProxyLimits.resolvedFor }
+    let life = answer.life ?? .seconds(refreshSeconds.load(ordering: .relaxed))
     return min(max(life, ProxyLimits.resolvedForMin), ProxyLimits.resolvedForMax)
   }
 }

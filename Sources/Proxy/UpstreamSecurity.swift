@@ -94,7 +94,8 @@ extension Worker {
         guard let source, state.tls.clients.indices.contains(source), let context = state.tls.clients[source] else {
           throw TLSError.configuration("the workload has no certificate yet")
         }
-        return try ByteStream(socket, context, serverName: route.serverName, expecting: .members([route.identity]))
+        return try ByteStream(
+          socket, context, serverName: route.serverName, expecting: .members(state.names(of: route.identity)))
       case .origination(let serverName, let tls):
         let names = tls.expectedNames(serverName)
         guard let context = try state.tls.origination(tls, http2: http2)?.get() else {
@@ -106,6 +107,18 @@ extension Worker {
     } catch {
       throw .tls(error.description)
     }
+  }
+}
+
+extension ServingState {
+  /// An identity, and the same workload in the trust domains that are taken for the mesh's own (Istio, `trustDomainAliases`).
+  fileprivate func names(of identity: SPIFFEID) -> Set<SPIFFEID> {
+    let aliases = snapshot.settings.workloadTLS.aliases
+    guard !aliases.isEmpty, let workload = identity.workload else { return [identity] }
+    let others = aliases.compactMap { domain in
+      try? SPIFFEID.workload(trustDomain: domain, namespace: workload.namespace, serviceAccount: workload.serviceAccount)
+    }
+    return Set(others).union([identity])
   }
 }
 

@@ -98,6 +98,15 @@ final class Worker: TurnHandler {
     for connection in connections.values where connection.caller.port === port {
       connection.drain()
     }
+    if !isDraining { endConnections(of: port, after: state.snapshot.settings.proxy.drain ?? ProxyLimits.drainOfListener) }
+  }
+
+  /// Connections of a listener that is gone do not last for ever (Istio, `drainDuration`).
+  private func endConnections(of port: ListeningPort, after limit: Duration) {
+    loop.schedule(after: limit) { [weak self] in
+      guard let self else { return }
+      for connection in Array(self.connections.values) where connection.caller.port === port { connection.close() }
+    }
   }
 
   /// No new connections; idle ones end now, busy ones after their request.

@@ -21,26 +21,64 @@ public struct AccessLogWriter: Sendable {
         case .value(let value): appendText(value, record, texts, to: &out)
         }
       }
-    case .json(let members):
-      for member in members {
-        out.append(contentsOf: member.prefix)
-        appendJSON(member.value, record, texts, to: &out)
+    case .json(let pieces):
+      for piece in pieces {
+        switch piece {
+        case .raw(let bytes): out.append(contentsOf: bytes)
+        case .value(let value): appendJSON(value, record, texts, to: &out)
+        case .string(let items): appendJSON(items, record, texts, to: &out)
+        }
       }
-      out.append(contentsOf: "}\n".utf8)
     }
+  }
+
+  /// One string of several parts.
+  private mutating func appendJSON(
+    _ items: [AccessLogFormat.Item], _ record: AccessLogRecord, _ texts: borrowing some AccessLogTexts, to out: inout [UInt8]
+  ) {
+    out.append(0x22)
+    for item in items {
+      let start = out.count
+      switch item {
+      case .literal(let bytes): out.append(contentsOf: bytes)
+      case .value(let value):
+        if !appendRaw(value, texts, to: &out), !appendOwn(value, record, to: &out) { out.append(0x2D) }
+      }
+      escape(from: start, keepsBlanks: true, json: true, in: &out)
+    }
+    out.append(0x22)
+  }
+
+  /// A JSON string of a text that is not the client's.
+  static func quoted(_ text: String) -> [UInt8] {
+    var writer = AccessLogWriter(.text)
+    var out: [UInt8] = Array(text.utf8)
+    writer.escape(from: 0, keepsBlanks: true, json: true, in: &out)
+    return [0x22] + out + [0x22]
+  }
+
+  /// Appends a text as it is; false when it is missing, or no text.
+  private func appendRaw(
+    _ value: AccessLogFormat.Value, _ texts: borrowing some AccessLogTexts, to out: inout [UInt8]
+  ) -> Bool {
+    let start = out.count
+    switch value {
+    case .text(let field): texts.append(field, to: &out)
+    case .chosen(let field, let otherwise, let bytesMax):
+      texts.append(field, to: &out)
+      if out.count == start, let otherwise { texts.append(otherwise, to: &out) }
+      if out.count - start > bytesMax { out.removeSubrange((start + bytesMax)...) }
+    default: break
+    }
+    return out.count > start
   }
 
   private mutating func appendText(
     _ value: AccessLogFormat.Value, _ record: AccessLogRecord, _ texts: borrowing some AccessLogTexts, to out: inout [UInt8]
   ) {
-    if case .text(let field) = value {
-      let start = out.count
-      texts.append(field, to: &out)
-      if out.count == start {
-        out.append(0x2D)
-      } else {
-        escape(from: start, keepsBlanks: field.isFreeText, json: false, in: &out)
-      }
+    let start = out.count
+    if appendRaw(value, texts, to: &out) {
+      escape(from: start, keepsBlanks: value.isFreeText, json: false, in: &out)
     } else if !appendOwn(value, record, to: &out) {
       out.append(0x2D)
     }
@@ -51,10 +89,9 @@ public struct AccessLogWriter: Sendable {
   ) {
     let start = out.count
     switch value {
-    case .text(let field):
+    case .text, .chosen:
       out.append(0x22)
-      texts.append(field, to: &out)
-      if out.count == start + 1 {
+      if !appendRaw(value, texts, to: &out) {
         out.removeLast()
         out.append(contentsOf: "null".utf8)
       } else {
@@ -77,7 +114,7 @@ public struct AccessLogWriter: Sendable {
   /// Appends a value the record itself holds; false when it is missing.
   private func appendOwn(_ value: AccessLogFormat.Value, _ record: AccessLogRecord, to out: inout [UInt8]) -> Bool {
     switch value {
-    case .text: return false
+    case .text, .chosen, .missing: return false
     case .startTime: UTCTime.append(milliseconds: record.startMilliseconds, to: &out)
     case .loggedProtocol:
       guard let text = record.loggedProtocol.text else { return false }
@@ -113,6 +150,15 @@ public struct AccessLogWriter: Sendable {
         out.append(hexDigit(byte >> 4))
         out.append(hexDigit(byte))
       }
+    }
+  }
+}
+
+extension AccessLogFormat.Value {
+  fileprivate var isFreeText: Bool {
+    switch self {
+    case .text(let field), .chosen(let field, _, _): field.isFreeText
+    default: false
     }
   }
 }

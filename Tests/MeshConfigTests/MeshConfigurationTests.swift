@@ -1,4 +1,5 @@
 import Primitives
+import Telemetry
 import Testing
 
 @testable import MeshConfig
@@ -47,7 +48,8 @@ import Testing
     ("pathNormalization: {normalization: BAS}", "BASE"), ("extensionProviders: [{name: a}]", "exactly one"),
     ("extensionProviders: [{name: a, prometheus: {}}, {name: a, prometheus: {}}]", "twice"),
     ("defaultHttpRetryPolicy: {attempts: 1, retryOn: sometimes}", "retry condition"), ("[", "line "),
-    ("defaultServiceExportTo: ['*', a]", "together"),
+    ("defaultServiceExportTo: ['*', a]", "together"), ("trustDomainAliases: ['a b']", "not a trust domain"),
+    ("caCertificates: [{pem: nonsense}]", "not a certificate"),
   ])
   func `mistakes are errors that name the field`(mesh: String, expected: String) {
     let errors = findings(mesh).filter { $0.severity == .error }
@@ -135,7 +137,7 @@ import Testing
         proxyHeaders: {server: {value: ours}, requestId: {disabled: true}, attemptCount: {disabled: true}, forwardedClientCert: SANITIZE}
       """
     ).snapshot.settings
-    #expect(settings.pathNormalization == .mergeSlashes && settings.accessLog?.isJSON == true)
+    #expect(settings.pathNormalization == .mergeSlashes && settings.accessLog?.format == .json)
     #expect(settings.proxy.trustedProxies == 2 && settings.proxy.expectsProxyProtocol)
     #expect(settings.proxy.headers.server == "ours" && settings.proxy.headers.leavesOutRequestID)
     #expect(
@@ -150,7 +152,99 @@ import Testing
       defaultProviders: {accessLogging: [file]}
       """
     let log = try compile(mesh).snapshot.settings.accessLog
-    #expect(log?.file == "/var/log/mesh.log" && log?.format == "%RESPONSE_CODE%")
+    let format = try AccessLogFormat(text: "%RESPONSE_CODE%")
+    #expect(log?.file == "/var/log/mesh.log" && log?.format == format)
+  }
+
+  @Test func `labels of a provider are the keys of its lines`() throws {
+    let mesh = """
+      extensionProviders:
+      - name: file
+        envoyFileAccessLog: {path: /dev/stdout, logFormat: {labels: {code: '%RESPONSE_CODE%', of: {who: 'by %REQ(x-user?user-agent):9%'}, n: 1}}}
+      defaultProviders: {accessLogging: [file]}
+      """
+    let labels: [AccessLogLabel.Entry] = [
+      .init(key: "code", value: .text("%RESPONSE_CODE%")),
+      .init(key: "of", value: .object([.init(key: "who", value: .text("by %REQ(x-user?user-agent):9%"))])),
+      .init(key: "n", value: .constant("1")),
+    ]
+    #expect(findings(mesh).isEmpty)
+    let expected = try AccessLogFormat(labels: labels)
+    #expect(try compile(mesh).snapshot.settings.accessLog?.format == expected)
+    let json = "accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '{\"code\": \"%RESPONSE_CODE%\"}'"
+    let own = try AccessLogFormat(labels: [.init(key: "code", value: .text("%RESPONSE_CODE%"))])
+    #expect(try compile(json).snapshot.settings.accessLog?.format == own)
+  }
+
+  @Test func `a log format is checked where it is written`() {
+    func worst(_ format: String) -> Finding? {
+      findings("accessLogFile: /dev/stdout\naccessLogFormat: '\(format)'").max { $0.severity < $1.severity }
+    }
+    #expect(worst("%REQ(AUTHORIZATION)%")?.severity == .error)
+    #expect(worst("100%")?.severity == .error)
+    #expect(worst("%NO_SUCH_THING%")?.code == "MESH0001" && worst("%NO_SUCH_THING%")?.reason.contains("NO_SUCH_THING") == true)
+    #expect(worst("%PROTOCOL%") == nil)
+  }
+
+  @Test func `TLS with others has the mesh's curves, suites and least version where a server says nothing`() throws {
+    let mesh = "tlsDefaults: {ecdhCurves: [P-384], cipherSuites: [ECDHE-RSA-AES256-GCM-SHA384], minProtocolVersion: TLSV1_3}"
+    func tls(_ more: String) throws -> ServerTLS? {
+      let gateway = Fixture.object(
+        "Gateway", "edge",
+        spec: """
+          selector: {istio: ingressgateway}
+          servers:
+          - port: {number: 443, name: https, protocol: HTTPS}
+            hosts: ['*']
+            tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k\(more)}
+          """)
+      let edge = try Fixture.workload("edge", labels: ["istio": "ingressgateway"], isGateway: true)
+      let snapshot = try Fixture.compile(Self.services + Self.configMap(mesh) + gateway, [edge]).snapshot
+      guard case .https(let settings)? = snapshot.gateways.first?.role else { return nil }
+      return settings
+    }
+    let plain = try #require(try tls(""))
+    #expect(plain.curves == ["P-384"] && plain.cipherSuites == ["ECDHE-RSA-AES256-GCM-SHA384"] && plain.minimum == .tls13)
+    let own = try #require(try tls(", minProtocolVersion: TLSV1_2, ecdhCurves: [X25519], cipherSuites: [AES128-SHA]"))
+    #expect(own.curves == ["X25519"] && own.cipherSuites == ["AES128-SHA"] && own.minimum == .tls12)
+  }
+
+  @Test func `applications are called on loopback where the mesh says so`() throws {
+    func called(_ mesh: String) throws -> [String?] {
+      let here = try Fixture.workload("web", port: 80)
+      let snapshot = try Fixture.compile(
+        Self.services + Self.configMap(mesh),
+        [try Fixture.workload("client"), here, try Fixture.workload("web", node: "n2", port: 80)]
+      ).snapshot
+      let near = snapshot.cluster(Self.web)?.endpoints.first { $0.isLocal }?.address
+      let far = snapshot.cluster(Self.web)?.endpoints.first { !$0.isLocal }?.address
+      return [near, far, snapshot.inbound.first { $0.name == "inbound|80||" }?.endpoints.first?.address]
+    }
+    #expect(try called("") == ["10.0.0.1", "10.0.0.1", nil])
+    #expect(try called("inboundTrafficPolicy: {mode: LOCALHOST}") == ["127.0.0.1", "10.0.0.1", "127.0.0.1"])
+  }
+
+  @Test func `what the mesh adds to the trust of its workloads`() throws {
+    let pem = "-----BEGIN CERTIFICATE-----\\n"
+    let mesh = """
+      trustDomainAliases: [old.example]
+      caCertificates: [{pem: "\(pem)"}, {pem: "\(pem)", trustDomains: [other]}]
+      meshMTLS: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256]}
+      protocolDetectionTimeout: 3s
+      dnsRefreshRate: 5s
+      defaultConfig:
+        terminationDrainDuration: 7s
+        drainDuration: 8s
+        proxyHeaders: {xForwardedHost: {enabled: true}, setCurrentClientCertDetails: {subject: false}}
+      """
+    let settings = try compile(mesh).snapshot.settings
+    #expect(settings.workloadTLS.aliases == ["old.example"] && settings.workloadTLS.curves == ["P-256"])
+    #expect(settings.workloadTLS.authorities.count == 1)
+    #expect(settings.protocolDetectionTimeout == .seconds(3) && settings.dnsRefreshRate == .seconds(5))
+    #expect(settings.proxy.terminationDrain == .seconds(7) && settings.proxy.drain == .seconds(8))
+    #expect(settings.proxy.headers.tellsHost && !settings.proxy.headers.tellsPort)
+    #expect(!settings.proxy.headers.certificateDetails.subject && settings.proxy.headers.certificateDetails.uri)
+    #expect(findings(mesh).filter { $0.code == "MESH0001" }.map(\.path) == ["data.mesh.caCertificates[1]"])
   }
 
   @Test func `a different trust domain is not taken, and that is said`() throws {
@@ -160,10 +254,9 @@ import Testing
   }
 
   @Test(arguments: [
-    "trustDomainAliases: [a]", "meshMTLS: {minProtocolVersion: TLSV1_3}", "enableTracing: true", "discoverySelectors: []",
-    "caCertificates: []", "inboundTrafficPolicy: {mode: LOCALHOST}", "protocolDetectionTimeout: 5s",
-    "tlsDefaults: {ecdhCurves: [P-256]}", "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a}}",
-    "defaultConfig: {tracing: {sampling: 1}}", "defaultConfig: {terminationDrainDuration: 5s}",
+    "enableTracing: true", "discoverySelectors: []", "caCertificates: [{spiffeBundleUrl: 'https://a'}]",
+    "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a}}",
+    "defaultConfig: {tracing: {sampling: 1}}", "defaultConfig: {proxyHeaders: {preserveHttp1HeaderCase: true}}",
     "extensionProviders: [{name: z, zipkin: {service: a, port: 1}}]",
   ])
   func `what nothing acts on is said`(mesh: String) {

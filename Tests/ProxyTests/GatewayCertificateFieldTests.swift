@@ -11,7 +11,10 @@ import Transport
     "GET / HTTP/1.1\r\nHost: reviews\r\nx-forwarded-client-cert: Hash=forged\r\nConnection: close\r\n\r\n"
 
   /// What the application reads from a client with a certificate and from one without.
-  private func fields(_ mode: ForwardedClientCertificate?) async throws -> [String] {
+  private func fields(
+    _ mode: ForwardedClientCertificate?, named name: String = "x-forwarded-client-cert",
+    _ configure: @escaping @Sendable (inout MeshSettings) -> Void = { _ in }
+  ) async throws -> [String] {
     let signer = try CertificateFiles.signer()
     let (server, friend) = (try CertificateFiles("gateway", signedBy: signer), try CertificateFiles("friend", signedBy: signer))
     let authorities = friend.certificate + ".ca"
@@ -28,6 +31,7 @@ import Transport
     listener.serverNames = [ServerNamePattern("*")]
     mesh.gateways = [listener]
     mesh.gatewayClientCertificate = mode
+    mesh.configure = configure
     let state = ProxyState(
       snapshot: mesh.snapshot, listeners: [ProxyListener(GatewayTLSTests.kind, on: .ip(.loopback, port: 0))])
     let runtime = try ProxyRuntime(workers: 1, serving: state, seed: 7)
@@ -45,8 +49,8 @@ import Transport
     await runtime.stop()
     let hash = hexString(friend.leaf.fingerprint)
     return origin.requests.map { request in
-      let line = request.split(separator: "\r\n").first { $0.hasPrefix("x-forwarded-client-cert: ") }
-      return (line.map { String($0.dropFirst(25)) } ?? "-").replacing(hash, with: "HASH")
+      let line = request.split(separator: "\r\n").first { $0.hasPrefix("\(name): ") }
+      return (line.map { String($0.dropFirst(name.count + 2)) } ?? "-").replacing(hash, with: "HASH")
     }
   }
 
@@ -60,6 +64,25 @@ import Transport
     #expect(seen[0].hasSuffix(Self.uri))
     #expect(seen[0].contains(";Subject=\""))
     #expect(seen[1] == "-")
+  }
+
+  @Test func `the mesh says what of a certificate is told`() async throws {
+    let seen = try await fields(nil) {
+      $0.proxy.headers.certificateDetails.certificate = false
+      $0.proxy.headers.certificateDetails.subject = false
+    }
+    #expect(seen == ["Hash=HASH;" + Self.uri, "-"])
+    let bare = try await fields(nil) {
+      $0.proxy.headers.certificateDetails.certificate = false
+      $0.proxy.headers.certificateDetails.uri = false
+    }
+    #expect(bare.first?.hasPrefix("Hash=HASH;Subject=\"") == true && bare.first?.contains("URI=") == false)
+  }
+
+  @Test func `the port that a client came to is told where the mesh says so`() async throws {
+    let told = try await fields(nil, named: "x-forwarded-port") { $0.proxy.headers.tellsPort = true }
+    #expect(told.count == 2 && told.allSatisfy { UInt16($0) != nil })
+    #expect(try await fields(nil, named: "x-forwarded-port") == ["-", "-"])
   }
 
   @Test func `the other modes`() async throws {

@@ -20,10 +20,13 @@ import Transport
     }
     static var today: Int64 { Int64(wallClockSeconds()) }
 
-    func identity(_ account: String, bundle: TrustBundle) throws -> ProxyIdentities.Workload {
+    func identity(
+      _ account: String, bundle: TrustBundle, of domain: String = "cluster.local", curves: [String] = []
+    ) throws -> ProxyIdentities.Workload {
       let key = PrivateKey.generate()
-      let leaf = try signer.issue(to: key.publicKey, identity: TestMesh.identity(account), now: Self.today, lifetime: 3600)
-      return try ProxyIdentities.Workload(identity: TLSIdentity(chain: [leaf], key: key), bundle: bundle)
+      let id = try SPIFFEID.workload(trustDomain: domain, namespace: "default", serviceAccount: account)
+      let leaf = try signer.issue(to: key.publicKey, identity: id, now: Self.today, lifetime: 3600)
+      return try ProxyIdentities.Workload(identity: TLSIdentity(chain: [leaf], key: key), bundle: bundle, curves: curves)
     }
   }
 
@@ -48,9 +51,11 @@ import Transport
   }
 
   static func client(
-    _ meshPort: UInt16, _ application: UInt16, _ identity: ProxyIdentities.Workload, expecting account: String = "reviews"
+    _ meshPort: UInt16, _ application: UInt16, _ identity: ProxyIdentities.Workload, expecting account: String = "reviews",
+    aliases: Set<String> = []
   ) -> ProxyState {
     var mesh = TestMesh()
+    mesh.configure = { $0.workloadTLS.aliases = aliases }
     mesh.workloads.append(TestMesh.facts("reviews-v1", "default", "reviews", node: "n2"))
     let route = Endpoint.MeshRoute(
       address: "127.0.0.1", port: meshPort, serverName: "\(application).reviews-v1.default.workload.mesh",
@@ -63,12 +68,12 @@ import Transport
 
   private func serve(
     _ origin: Origin, server: ProxyIdentities.Workload, client: ProxyIdentities.Workload, expecting: String = "reviews",
-    requests: [String] = [get]
+    requests: [String] = [get], aliases: Set<String> = []
   ) async throws -> ([HTTPResponse?], ProxyStatistics, ProxyStatistics) {
     let serverState = Self.server(origin.port, server)
     let far = try ProxyRuntime(workers: 1, serving: serverState)
     let meshPort = await far.publish(serverState).address(of: .meshInbound)?.port ?? 0
-    let clientState = Self.client(meshPort, origin.port, client, expecting: expecting)
+    let clientState = Self.client(meshPort, origin.port, client, expecting: expecting, aliases: aliases)
     let near = try ProxyRuntime(workers: 1, serving: clientState)
     let port = await near.publish(clientState).address(of: TestMesh.client)?.port ?? 0
     let responses = await blocking {
@@ -118,6 +123,37 @@ import Transport
     #expect(responses.first??.status == 503)
     #expect(origin.connections == 0)
     #expect(far.counters.handshakeFailures > 0)
+  }
+
+  @Test func `an identity of another trust domain counts where that domain is an alias`() async throws {
+    let authority = try Authority("n1")
+    let plain = try Self.bundle(authority)
+    let wide = try TrustBundle(
+      trustDomain: "cluster.local", aliases: ["old.example"], authorities: plain.authorities, version: 1)
+    let origin = Origin.text("far")
+    let server = try authority.identity("reviews", bundle: wide, of: "old.example")
+    for (bundle, aliases, status) in [(wide, ["old.example"], 200), (wide, [], 503), (plain, ["old.example"], 503)] {
+      let client = try authority.identity("client", bundle: bundle)
+      let (responses, _, _) = try await serve(origin, server: server, client: client, aliases: Set(aliases))
+      #expect(responses.map { $0?.status } == [status])
+    }
+    let former = try authority.identity("client", bundle: wide, of: "old.example")
+    for (bundle, status) in [(wide, 200), (plain, 503)] {
+      let (responses, _, _) = try await serve(origin, server: authority.identity("reviews", bundle: bundle), client: former)
+      #expect(responses.map { $0?.status } == [status])
+    }
+  }
+
+  @Test func `workloads exchange keys in the groups that the mesh names`() async throws {
+    let authority = try Authority("n1")
+    let bundle = try Self.bundle(authority)
+    let origin = Origin.text("far")
+    let server = try authority.identity("reviews", bundle: bundle, curves: ["P-384"])
+    for (curves, status) in [(["P-384"], 200), (["P-256"], 503)] {
+      let client = try authority.identity("client", bundle: bundle, curves: curves)
+      let (responses, _, _) = try await serve(origin, server: server, client: client)
+      #expect(responses.map { $0?.status } == [status])
+    }
   }
 
   @Test func `a server that is somebody else is refused`() async throws {

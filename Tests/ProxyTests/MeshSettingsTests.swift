@@ -76,6 +76,19 @@ import Transport
     #expect(response?.headers.contains { $0.name == "x-envoy-upstream-service-time" } == false)
   }
 
+  @Test func `the host before a rewrite is told where the mesh says so`() async throws {
+    for tells in [true, false] {
+      let origin = Origin.text("ok")
+      var route = TestMesh.route()
+      route.rewrite = RewritePolicy(uri: nil, authority: Array("inner".utf8))
+      let state = Self.state(Self.mesh(origin, route)) { $0.proxy.headers.tellsHost = tells }
+      _ = try await Self.answer(state, Self.get)
+      let request = origin.requests.first ?? ""
+      #expect(request.contains("host: inner\r\n"))
+      #expect(request.contains("x-forwarded-host: reviews\r\n") == tells)
+    }
+  }
+
   @Test(arguments: [
     (PathNormalizationMode.none, "/a/../%62//c"), (.base, "/b//c"), (.byDefault, "/b//c"), (.mergeSlashes, "/b/c"),
     (.decodeAndMergeSlashes, "/b/c"),

@@ -1,3 +1,4 @@
+import Glibc
 import HTTPCodec
 import MeshConfig
 import Primitives
@@ -55,6 +56,27 @@ import Transport
     // What the application is told is what its client has said.
     #expect(origin.requests.map { $0.contains("host: elsewhere.example") } == [false, false, true])
     #expect(origin.requests.allSatisfy { $0.contains("x-request-id: ") })
+  }
+
+  @Test func `a client that is silent for longer than the mesh waits is opaque, whatever it says then`() async throws {
+    let origin = Origin { _, wire in
+      let said = wire.receive(until: "\r\n\r\n")
+      wire.send(
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx-seen: \(said.contains("x-request-id") ? "request" : "bytes")\r\n\r\n")
+    }
+    var mesh = Self.mesh([TestMesh.endpoint(origin.port)])
+    mesh.configure = { $0.protocolDetectionTimeout = .milliseconds(1) }
+    let (isOpaque, _) = try await mesh.serve(Self.forward) { port -> Bool in
+      // How long it takes the worker to notice is not known: longer silences until it has.
+      for pause in [1_000, 10_000, 100_000, 1_000_000, 5_000_000] {
+        let wire = Wire.connect(port: port)
+        usleep(UInt32(pause))
+        wire.send("GET / HTTP/1.1\r\nHost: reviews\r\n\r\n")
+        if wire.receive(until: "\r\n\r\n").contains("x-seen: bytes") { return true }
+      }
+      return false
+    }
+    #expect(isOpaque)
   }
 
   @Test func `a request that comes byte by byte is a request`() async throws {

@@ -20,6 +20,8 @@ struct TestMesh {
   var locals: [LocalWorkload]?
   var fallback = RouteTable.Fallback.notFound
   var gatewayClientCertificate: ForwardedClientCertificate?
+  /// What else the mesh's configuration says.
+  var configure: @Sendable (inout MeshSettings) -> Void = { _ in }
 
   static let client = ProxyListener.Kind.outbound(workload: "default/client@n1")
 
@@ -86,6 +88,7 @@ struct TestMesh {
       cluster: "test", trustDomain: "cluster.local", localNode: Self.label("n1"), localAddress: "127.0.0.1",
       localLocality: Locality(parsing: ""))
     settings.proxy.gatewayClientCertificate = gatewayClientCertificate
+    configure(&settings)
     let client = LocalWorkload(
       workload: 0, identity: Self.identity("client"), address: "127.0.0.1", ports: [], outbound: 0, outboundPort: nil,
       isGateway: gateway != nil || !gateways.isEmpty, health: .healthy)

@@ -115,11 +115,41 @@ private let hostile: [UInt8] = Array("a b\"c\\d\r\n\u{1B}[31m\u{7F}".utf8) + [0,
 }
 
 @Test(arguments: [
-  "%NOPE%", "%REQ(Authorization)%", "%REQ(cookie)%", "%RESP(Set-Cookie)%", "%REQ(proxy-authorization)%", "50%", "%REQ()%",
-  "%REQ(a b)%", "%%%",
+  "%REQ(Authorization)%", "%REQ(cookie)%", "%RESP(Set-Cookie)%", "%REQ(proxy-authorization)%", "50%", "%%%",
+  "%REQ(x-user?authorization)%", "%REQ(cookie):9%",
 ])
-func `a format with unknown operators or secrets is refused`(format: String) {
+func `a format with secrets or half an operator is refused`(format: String) {
   #expect(throws: AccessLogFormatError.self) { try AccessLogFormat(text: format) }
+}
+
+@Test(arguments: ["%NOPE%", "%REQ()%", "%REQ(a b)%", "%REQ(a):x%", "%RESP(a)b%"])
+func `an operator that nothing stands for is a missing value, and is told`(format: String) throws {
+  let compiled = try AccessLogFormat(text: "\(format);")
+  #expect(compiled.unknownOperators == [format.replacing("%", with: "")])
+  #expect(line(compiled, record, [:]) == "-;")
+}
+
+@Test func `an operator may name a second field and a length`() throws {
+  let format = try AccessLogFormat(text: "%REQ(X-User?User-Agent)% %REQ(X-User?User-Agent):4% %REQ(:PATH):3% %REQ(A?B)%\n")
+  #expect(line(format, record, texts) == "curl/8.5.0 (x) curl /re -\n")
+  let user = line(format, record, [.requestHeader("x-user"): "jason", .userAgent: "curl"])
+  #expect(user.hasPrefix("jason jaso "))
+}
+
+@Test func `labels of one's own are one object a line, and each value keeps its type`() throws {
+  let labels: [AccessLogLabel.Entry] = [
+    .init(key: "code", value: .text("%RESPONSE_CODE%")), .init(key: "who", value: .text("%REQ(X-User)%")),
+    .init(key: "line", value: .text("%REQ(:METHOD)% \"%REQ(:PATH)%\" %REQ(X-User)%")),
+    .init(key: "a \"key\"", value: .object([.init(key: "list", value: .list([.constant("1"), .text("x"), .list([])]))])),
+    .init(key: "none", value: .object([])),
+  ]
+  let expected =
+    #"{"code":200,"who":null,"line":"GET \u0022/reviews/0?x=1\u0022 -","a \u0022key\u0022":{"list":[1,"x",[]]},"none":{}}"#
+    + "\n"
+  #expect(line(try AccessLogFormat(labels: labels), record, texts) == expected)
+  #expect(throws: AccessLogFormatError.self) {
+    try AccessLogFormat(labels: [.init(key: "secret", value: .object([.init(key: "x", value: .text("%REQ(Cookie)%"))]))])
+  }
 }
 
 @Test(

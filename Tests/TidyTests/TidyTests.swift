@@ -95,7 +95,7 @@ import Testing
     ("HTTP2", ["Primitives", "HTTPCodec", "CNGHTTP2", "Glibc"]),
     ("Membership", ["Primitives"]),
     ("Consensus", ["Primitives"]),
-    ("MeshConfig", ["Primitives", "CYAML", "CRE2"]),
+    ("MeshConfig", ["Primitives", "Telemetry", "CYAML", "CRE2"]),
     ("Traffic", ["Primitives", "HTTPCodec", "MeshConfig", "Synchronization"]),
     ("Transport", ["Primitives", "CLinux", "COpenSSL", "Glibc", "Synchronization", "Distributed", "Dispatch"]),
     ("Cluster", ["Primitives", "Membership", "Consensus", "Transport", "CSQLite", "Glibc", "Synchronization", "Dispatch"]),

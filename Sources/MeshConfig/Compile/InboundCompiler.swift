@@ -14,7 +14,8 @@ struct InboundCompiler {
     let sidecar = sidecars.scope(of: client)?.sidecar
     let ingress = sidecar?.ingress.first { $0.port.number == port.port }
     let limits = ingress?.connectionPool ?? sidecar?.inboundConnectionPool ?? rule(workload, port: index, client)
-    let address = ingress?.address(of: record)
+    let own = settings.applicationAddress(of: record)
+    let address = ingress?.address(of: record) ?? (own == record.address ? nil : (own, port.port))
     if limits == nil && address == nil { return nil }
     return made(workload, record, port.port, port.protocol, position: index, address, limits)
   }

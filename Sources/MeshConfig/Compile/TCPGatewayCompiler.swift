@@ -66,7 +66,8 @@ extension GatewayCompiler {
           hint: "use PASSTHROUGH with tls routes that name what may be reached"))
       return nil
     case .simple, .mutual, .optionalMutual, .istioMutual:
-      let settings = ServerTLSCompiler(tls, credentials: credentials, cipherSuites: self.settings.cipherSuites).settings
+      let settings = ServerTLSCompiler(tls, credentials: credentials(of: item.gateway), defaults: self.settings.tlsDefaults)
+        .settings
       for case .missing(let reason) in settings.sources {
         findings.append(
           Finding(
@@ -106,8 +107,8 @@ extension GatewayCompiler {
 struct ServerTLSCompiler {
   let settings: ServerTLS
 
-  /// - Parameter cipherSuites: the mesh's, for a server that names none.
-  init(_ written: Gateway.TLS, credentials: CredentialIndex, cipherSuites: [String] = []) {
+  /// - Parameter defaults: the mesh's, for a server that says nothing itself.
+  init(_ written: Gateway.TLS, credentials: CredentialIndex, defaults: MeshConfiguration.TLSDefaults) {
     var names = written.credentialNames
     if let single = written.credentialName { names.append(single) }
     let found = names.map { credentials.credential(named: $0) }
@@ -132,10 +133,11 @@ struct ServerTLSCompiler {
     tls.publicKeyHashes = written.publicKeyHashes
     // With or without colons, as OpenSSL and sha256sum print them.
     tls.certificateHashes = written.certificateHashes.map { $0.lowercased().filter { $0 != ":" } }
-    if written.minVersion == .tls13 { tls.minimum = .tls13 }
+    let isLeastUnsaid = written.minVersion == nil || written.minVersion == .automatic
+    if written.minVersion == .tls13 || isLeastUnsaid && defaults.needsTLS13 { tls.minimum = .tls13 }
     if let maximum = written.maxVersion, maximum != .automatic, maximum != .tls13 { tls.maximum = .tls12 }
-    tls.cipherSuites = written.cipherSuites.isEmpty ? cipherSuites : written.cipherSuites
-    tls.curves = written.curves
+    tls.cipherSuites = written.cipherSuites.isEmpty ? defaults.cipherSuites : written.cipherSuites
+    tls.curves = written.curves.isEmpty ? defaults.curves : written.curves
     tls.revocations = written.revocations.map { .file($0) }
     settings = tls
   }

@@ -8,7 +8,7 @@ struct WorkloadBook {
     /// In the order of the record's ports.
     let places: [Endpoint.Place]
 
-    init(_ record: WorkloadRecord, _ identity: SPIFFEID, index: WorkloadIndex, isLocal: Bool) {
+    init(_ record: WorkloadRecord, _ identity: SPIFFEID, at address: String, index: WorkloadIndex, isLocal: Bool) {
       self.record = record
       self.identity = identity
       places = record.ports.map { port in
@@ -16,7 +16,7 @@ struct WorkloadBook {
           address: record.meshAddress, port: record.meshPort,
           serverName: "\(port.port).\(record.name).\(record.namespace).workload.mesh", identity: identity)
         return Endpoint.Place(
-          key: EndpointCompiler.key("\(record.node)/\(record.namespace)/\(record.name):\(port.port)"), address: record.address,
+          key: EndpointCompiler.key("\(record.node)/\(record.namespace)/\(record.name):\(port.port)"), address: address,
           port: port.port, workload: index, isLocal: isLocal, mesh: mesh, locality: record.locality)
       }
     }
@@ -96,7 +96,8 @@ struct WorkloadBook {
     record.labels = shared(record.labels)
     let isLocal = record.node == settings.localNode
     let index = known ?? entries.count
-    let entry = Entry(record, identity, index: index, isLocal: isLocal)
+    let entry = Entry(
+      record, identity, at: settings.applicationAddress(of: record), index: index, isLocal: isLocal)
     let facts = WorkloadFacts(record, identity, principal: principal(identity, like: known))
     defer { if isLocal { local[key] = index } }
     if let known {
@@ -131,7 +132,8 @@ struct WorkloadBook {
     file(moved.record, index)
     let isLocal = moved.record.node == settings.localNode
     if isLocal { local[moved.record.key] = index }
-    entries[index] = Entry(moved.record, moved.identity, index: index, isLocal: isLocal)
+    entries[index] = Entry(
+      moved.record, moved.identity, at: settings.applicationAddress(of: moved.record), index: index, isLocal: isLocal)
     return [gone, moved.record]
   }
 

@@ -45,6 +45,16 @@ struct Fields {
   /// Whether the field is written (and not null).
   mutating func has(_ name: String) -> Bool { value(name) != nil }
 
+  /// The entries of a mapping that any keys may be in; nil when it is absent or no mapping, which is reported.
+  mutating func entries(of name: String) -> [YAMLEntry]? {
+    guard let node = value(name) else { return nil }
+    guard case .mapping(let entries) = node.value else {
+      mismatch(name, "a mapping", node)
+      return nil
+    }
+    return entries
+  }
+
   // MARK: Findings about fields of this mapping
 
   mutating func error(_ name: String, _ reason: String, hint: String? = nil) {
@@ -162,15 +172,16 @@ struct Fields {
     return number
   }
 
-  /// A duration such as `1.5s` or `250ms`, at least `min`.
+  /// A duration such as `1.5s` or `250ms`: at least `min`, and at least a millisecond where it is not zero.
   mutating func duration(_ name: String, min: Duration = .milliseconds(1)) -> Duration? {
     guard let text = string(name) else { return nil }
     guard let duration = DurationForm.parse(text) else {
       error(name, "'\(text.prefix(60))' is not a duration", hint: "write a number with a unit, such as 7s, 1.5s, 250ms or 1h")
       return nil
     }
-    guard duration >= min else {
-      error(name, "a duration of \(text) is too short: must be at least \(DurationForm.text(min))")
+    guard duration >= min, duration == .zero || duration >= .milliseconds(1) else {
+      let least = max(min, .milliseconds(1))
+      error(name, "a duration of \(text) is too short: must be at least \(DurationForm.text(least))")
       return nil
     }
     return duration

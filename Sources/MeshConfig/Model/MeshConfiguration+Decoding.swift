@@ -1,3 +1,6 @@
+import Primitives
+import Telemetry
+
 extension MeshConfiguration: FieldDecodable {
   init(_ fields: inout Fields) {
     trustDomain = fields.text("trustDomain")
@@ -8,13 +11,9 @@ extension MeshConfiguration: FieldDecodable {
     connectTimeout = fields.duration("connectTimeout")
     keepAlive = (fields.object("tcpKeepalive") as KeepAliveFields?)?.policy
     upgradesHTTP1 = (fields.name("h2UpgradePolicy") as UpgradePolicy?).map { $0 == .upgrade }
-    if let limit = fields.duration("protocolDetectionTimeout", min: .zero), limit > .zero {
-      fields.report.notEnforced(
-        fields.path / "protocolDetectionTimeout", "a server that may speak first is called without waiting for the client")
-    }
-    if fields.duration("dnsRefreshRate") != nil {
-      fields.report.notEnforced(fields.path / "dnsRefreshRate", "names are looked up when their answers' lifetimes are over")
-    }
+    protocolDetectionTimeout = fields.duration("protocolDetectionTimeout", min: .zero).flatMap { $0 > .zero ? $0 : nil }
+    dnsRefreshRate = fields.duration("dnsRefreshRate")
+    callsLocalhost = (fields.object("inboundTrafficPolicy") as Inbound?)?.mode == .localhost
     pathNormalization = (fields.object("pathNormalization") as Normalization?)?.mode
     httpRetry = fields.object("defaultHttpRetryPolicy")
     inboundRetry = fields.object("defaultInboundHttpRetryPolicy")
@@ -23,7 +22,10 @@ extension MeshConfiguration: FieldDecodable {
     serviceExportTo = fields.strings("defaultServiceExportTo")
     virtualServiceExportTo = fields.strings("defaultVirtualServiceExportTo")
     destinationRuleExportTo = fields.strings("defaultDestinationRuleExportTo")
-    cipherSuites = (fields.object("tlsDefaults") as TLSDefaults?)?.cipherSuites ?? []
+    tlsDefaults = fields.object("tlsDefaults") ?? TLSDefaults()
+    meshCurves = (fields.object("meshMTLS") as MeshTLS?)?.curves ?? []
+    let authorities: [Authority] = fields.list("caCertificates")
+    caCertificates = authorities.compactMap(\.pem)
     let providers: [ExtensionProvider] = fields.list("extensionProviders")
     let defaults: DefaultProviders? = fields.object("defaultProviders")
     accessLog = AccessLog(&fields, providers: providers, byDefault: defaults?.accessLogging ?? [])
@@ -47,8 +49,10 @@ extension MeshConfiguration: FieldDecodable {
       }
     }
     if let rootNamespace, !NameForm.isLabel(rootNamespace) { fields.error("rootNamespace", "not a namespace") }
-    if !trustDomainAliases.isEmpty {
-      fields.report.notEnforced(fields.path / "trustDomainAliases", "no policy looks at principals yet")
+    for (index, alias) in trustDomainAliases.enumerated() {
+      do throws(NameError) { try SPIFFEID.checkTrustDomain(alias.utf8) } catch {
+        fields.report.error((fields.path / "trustDomainAliases")[index], "not a trust domain: \(error.description)")
+      }
     }
   }
 
@@ -72,9 +76,6 @@ extension MeshConfiguration: FieldDecodable {
     if fields.bool("enablePrometheusMerge") == false {
       fields.report.notEnforced(fields.path / "enablePrometheusMerge", "applications' metrics are never merged")
     }
-    if (fields.object("inboundTrafficPolicy") as Inbound?)?.mode == .localhost {
-      fields.report.notEnforced(fields.path / "inboundTrafficPolicy", "applications are called at the address they registered")
-    }
     // Without effect where there is one cluster, no injection and no discovery server.
     fields.ignore(
       "proxyListenPort", "proxyInboundListenPort", "proxyHttpPort", "ingressClass", "ingressService", "ingressControllerMode",
@@ -84,9 +85,7 @@ extension MeshConfiguration: FieldDecodable {
 
   private static let unread: [(name: String, consequence: String)] = [
     ("discoverySelectors", "every namespace is looked at"),
-    ("caCertificates", "nodes trust the authorities of their own trust bundle"),
     ("certificates", "nodes issue their own"), ("ca", "nodes issue their own certificates"),
-    ("meshMTLS", "nodes speak TLS 1.3 with each other, with its own cipher suites"),
     ("enableTracing", "no spans are sent yet"),
     ("inboundClusterStatName", "clusters have their own names"), ("outboundClusterStatName", "clusters have their own names"),
   ]
@@ -124,16 +123,27 @@ extension MeshConfiguration: FieldDecodable {
         outlierDetection: fields.object("outlierDetection"), tls: nil)
     }
   }
-  private struct TLSDefaults: FieldDecodable {
-    let cipherSuites: [String]
+  /// Between workloads there is TLS 1.3 only, whose cipher suites are not configured (Envoy, `cipher_suites`): that is at
+  /// least what any `minProtocolVersion` asks for.
+  private struct MeshTLS: FieldDecodable {
+    let curves: [String]
     init(_ fields: inout Fields) {
-      cipherSuites = fields.strings("cipherSuites")
-      if !fields.strings("ecdhCurves").isEmpty {
-        fields.report.notEnforced(fields.path / "ecdhCurves", "the TLS library's own order of curves applies")
+      curves = fields.strings("ecdhCurves")
+      _ = fields.name("minProtocolVersion") as Gateway.TLS.Version?
+      fields.ignore("cipherSuites")
+    }
+  }
+  private struct Authority: FieldDecodable {
+    let pem: String?
+    init(_ fields: inout Fields) {
+      let text = fields.text("pem")
+      let isBound = !fields.strings("trustDomains").isEmpty || !fields.strings("certSigners").isEmpty
+      pem = isBound ? nil : text
+      if isBound {
+        fields.report.notEnforced(fields.path, "authorities for some trust domains or signers only are not told apart")
       }
-      if let version = fields.name("minProtocolVersion") as Gateway.TLS.Version?, version != .automatic {
-        fields.report.notEnforced(fields.path / "minProtocolVersion", "each Gateway server names its own; TLS 1.2 is the least")
-      }
+      if fields.has("spiffeBundleUrl") { fields.report.notEnforced(fields.path / "spiffeBundleUrl", "nothing is fetched") }
+      if let text, !text.hasPrefix("-----BEGIN CERTIFICATE-----") { fields.error("pem", "not a certificate in PEM") }
     }
   }
   private struct DefaultProviders: FieldDecodable {
@@ -147,6 +157,14 @@ extension MeshConfiguration: FieldDecodable {
         }
       }
     }
+  }
+}
+
+extension MeshConfiguration.TLSDefaults: FieldDecodable {
+  init(_ fields: inout Fields) {
+    cipherSuites = fields.strings("cipherSuites")
+    curves = fields.strings("ecdhCurves")
+    needsTLS13 = (fields.name("minProtocolVersion") as Gateway.TLS.Version?) == .tls13
   }
 }
 
@@ -178,16 +196,64 @@ struct ExtensionProvider: FieldDecodable {
     init(_ fields: inout Fields) {
       path = fields.requiredString("path")
       format = fields.object("logFormat")
-      fields.ignore("omitEmptyValues", "filterStateObjectsToLog")
+      if fields.bool("omitEmptyValues") == true {
+        fields.report.notEnforced(fields.path / "omitEmptyValues", "missing values are written as - or null")
+      }
+      fields.ignore("filterStateObjectsToLog")
     }
   }
   struct LogFormat: FieldDecodable {
-    let text: String?
-    let isJSON: Bool
+    let format: AccessLogFormat?
     init(_ fields: inout Fields) {
-      text = fields.text("text")
-      isJSON = fields.has("labels")
-      if isJSON { fields.report.notEnforced(fields.path / "labels", "Istio's own keys are written") }
+      let text = fields.text("text")
+      let labels = fields.entries(of: "labels")
+      if text != nil && labels != nil { fields.error("", "text and labels exclude each other") }
+      format =
+        labels.flatMap { entries in
+          fields.logFormat("labels") { () throws(AccessLogFormatError) in
+            try AccessLogFormat(labels: entries.map(AccessLogLabel.Entry.init))
+          }
+        }
+        ?? text.flatMap { text in
+          fields.logFormat("text") { () throws(AccessLogFormatError) in try AccessLogFormat(text: text) }
+        }
+    }
+  }
+}
+
+extension AccessLogLabel {
+  init(_ node: YAMLNode) {
+    self =
+      switch node.value {
+      case .null: .constant("null")
+      case .bool(let value): .constant(value ? "true" : "false")
+      case .int(let value): .constant("\(value)")
+      case .double(let value): value.isFinite ? .constant("\(value)") : .constant("null")
+      case .string(let text): .text(text)
+      case .sequence(let nodes): .list(nodes.map { AccessLogLabel($0) })
+      case .mapping(let entries): .object(entries.map(AccessLogLabel.Entry.init))
+      }
+  }
+}
+
+extension AccessLogLabel.Entry {
+  init(_ entry: YAMLEntry) { self.init(key: entry.key, value: AccessLogLabel(entry.value)) }
+}
+
+extension Fields {
+  /// A format that is written in a field; what it asks for in vain is said there.
+  fileprivate mutating func logFormat(
+    _ name: String, _ make: () throws(AccessLogFormatError) -> AccessLogFormat
+  ) -> AccessLogFormat? {
+    do throws(AccessLogFormatError) {
+      let format = try make()
+      for unknown in format.unknownOperators {
+        report.notEnforced(path / name, "'%\(unknown.prefix(80))%' has no value here: it is written as - or null")
+      }
+      return format
+    } catch {
+      self.error(name, error.description)
+      return nil
     }
   }
 }
@@ -200,27 +266,41 @@ extension MeshConfiguration.AccessLog {
       case json = "JSON"
     }
     file = fields.string("accessLogFile")
-    format = fields.text("accessLogFormat")
-    isJSON = (fields.name("accessLogEncoding") as Encoding?) == .json
-    if isJSON && format != nil {
-      fields.report.notEnforced(fields.path / "accessLogFormat", "JSON lines have Istio's own keys")
+    let isJSON = (fields.name("accessLogEncoding") as Encoding?) == .json
+    format = isJSON ? .json : .text
+    if let text = fields.text("accessLogFormat") {
+      let own = fields.logFormat("accessLogFormat") { () throws(AccessLogFormatError) in
+        isJSON ? try Self.labels(text) : try AccessLogFormat(text: text)
+      }
+      format = own ?? format
     }
     guard file?.isEmpty ?? true, let name = names.first else { return }
+    if names.count > 1 {
+      fields.report.notEnforced(fields.path / "defaultProviders", "requests are logged to '\(name.prefix(80))' only")
+    }
     if let log = providers.first(where: { $0.name == name })?.fileLog {
       file = log.path
-      format = log.format?.text
-      isJSON = log.format?.isJSON ?? false
+      format = log.format?.format ?? .text
     } else if name == "envoy" {
       file = "/dev/stdout"
     } else {
       fields.report.notEnforced(fields.path / "defaultProviders", "'\(name.prefix(80))' writes no file")
     }
   }
+
+  /// `accessLogFormat` of lines in JSON is itself an object in JSON.
+  private static func labels(_ text: String) throws(AccessLogFormatError) -> AccessLogFormat {
+    guard case .mapping(let entries)? = YAMLParser.parse(Array(text.utf8)).documents.first?.value else {
+      throw AccessLogFormatError(description: "with accessLogEncoding JSON, an object in JSON is expected")
+    }
+    return try AccessLogFormat(labels: entries.map(AccessLogLabel.Entry.init))
+  }
 }
 
 extension MeshConfiguration.ProxyDefaults: FieldDecodable {
   static let none = Self(
-    trustedProxies: nil, gatewayClientCertificate: nil, expectsProxyProtocol: false, headers: .none)
+    trustedProxies: nil, gatewayClientCertificate: nil, expectsProxyProtocol: false, headers: .none, terminationDrain: nil,
+    drain: nil)
 
   init(_ fields: inout Fields) {
     let topology: Topology? = fields.object("gatewayTopology")
@@ -228,9 +308,8 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
     gatewayClientCertificate = topology?.clientCertificate
     expectsProxyProtocol = topology?.expectsProxyProtocol ?? false
     headers = fields.object("proxyHeaders") ?? .none
-    for name in ["drainDuration", "terminationDrainDuration"] where fields.duration(name, min: .zero) != nil {
-      fields.report.notEnforced(fields.path / name, "`start --drain` says how long requests may take to finish")
-    }
+    terminationDrain = fields.duration("terminationDrainDuration", min: .zero)
+    drain = fields.duration("drainDuration", min: .zero)
     if fields.has("tracing") { fields.report.notEnforced(fields.path / "tracing", "no spans are sent yet") }
     if fields.has("proxyStatsMatcher") {
       fields.report.notEnforced(fields.path / "proxyStatsMatcher", "the standard metrics are always kept")
@@ -275,18 +354,14 @@ extension MeshConfiguration.ProxyDefaults.Headers: FieldDecodable {
     leavesOutAttemptCount = (fields.object("attemptCount") as Switch?)?.isDisabled ?? false
     leavesOutDebug = (fields.object("envoyDebugHeaders") as Switch?)?.isDisabled ?? false
     clientCertificate = fields.name("forwardedClientCert")
-    if fields.has("setCurrentClientCertDetails") {
-      fields.report.notEnforced(
-        fields.path / "setCurrentClientCertDetails", "x-forwarded-client-cert has By, Hash, Subject and URI")
-    }
+    certificateDetails = fields.object("setCurrentClientCertDetails") ?? .init()
     if fields.bool("preserveHttp1HeaderCase") == true {
       fields.report.notEnforced(fields.path / "preserveHttp1HeaderCase", "names that cross nodes are in lower case")
     }
     // Workloads tell each other who they are by certificate; there are no such headers to leave out.
     fields.ignore("metadataExchangeHeaders")
-    for name in ["xForwardedHost", "xForwardedPort"] where (fields.object(name) as Toggle?)?.isEnabled == true {
-      fields.report.notEnforced(fields.path / name, "the header is not added")
-    }
+    tellsHost = (fields.object("xForwardedHost") as Toggle?)?.isEnabled ?? false
+    tellsPort = (fields.object("xForwardedPort") as Toggle?)?.isEnabled ?? false
   }
 
   private struct Switch: FieldDecodable {
@@ -301,5 +376,15 @@ extension MeshConfiguration.ProxyDefaults.Headers: FieldDecodable {
   private struct Toggle: FieldDecodable {
     let isEnabled: Bool
     init(_ fields: inout Fields) { isEnabled = fields.bool("enabled") ?? false }
+  }
+}
+
+extension MeshConfiguration.ProxyDefaults.CertificateDetails: FieldDecodable {
+  init(_ fields: inout Fields) {
+    subject = fields.bool("subject") ?? true
+    dns = fields.bool("dns") ?? true
+    uri = fields.bool("uri") ?? true
+    certificate = fields.bool("cert")
+    if fields.bool("chain") == true { fields.report.notEnforced(fields.path / "chain", "only the certificate itself is told") }
   }
 }

@@ -1,3 +1,6 @@
+import Primitives
+import Telemetry
+
 /// What holds for the whole mesh (Istio's MeshConfig: `data.mesh` of the ConfigMap `istio` in `istio-system`).
 ///
 /// Absent fields leave Istio's defaults as they are.
@@ -7,7 +10,10 @@ public struct MeshConfiguration: Hashable, Sendable {
   static let dataKey = "mesh"
 
   public var trustDomain: String?
+  /// Other trust domains whose identities are taken for the mesh's own.
   public var trustDomainAliases: [String]
+  /// PEM of authorities that are trusted besides the mesh's own.
+  public var caCertificates: [String]
   public var rootNamespace: String?
   public var usesAutoMTLS: Bool?
   public var outboundPolicy: Sidecar.OutboundPolicy?
@@ -23,17 +29,34 @@ public struct MeshConfiguration: Hashable, Sendable {
   public var serviceExportTo: [String]
   public var virtualServiceExportTo: [String]
   public var destinationRuleExportTo: [String]
-  /// OpenSSL's names; for servers that name none themselves.
-  public var cipherSuites: [String]
+  public var tlsDefaults: TLSDefaults
+  /// OpenSSL's names of groups for key exchange between workloads; empty: the default.
+  public var meshCurves: [String]
+  /// Whether applications listen on loopback only (`inboundTrafficPolicy: LOCALHOST`).
+  public var callsLocalhost: Bool
+  /// How long a connection may be silent until it is taken for opaque; nil: for ever.
+  public var protocolDetectionTimeout: Duration?
+  /// How long a name's answer is good for that says nothing of it itself.
+  public var dnsRefreshRate: Duration?
   public var accessLog: AccessLog
   public var proxy: ProxyDefaults
 
   public struct AccessLog: Hashable, Sendable {
     /// nil: not written; empty: off.
     public var file: String?
-    /// Envoy's command operators; nil or empty: Istio's line.
-    public var format: String?
-    public var isJSON: Bool
+    /// Istio's line, or one's own.
+    public var format: AccessLogFormat
+  }
+
+  /// For TLS with others than the mesh's workloads, where nothing else is written (`tlsDefaults`).
+  public struct TLSDefaults: Hashable, Sendable {
+    /// OpenSSL's names for TLS 1.2.
+    public var cipherSuites: [String] = []
+    /// OpenSSL's names of groups for key exchange, best first.
+    public var curves: [String] = []
+    public var needsTLS13 = false
+
+    public init() {}
   }
 
   /// `defaultConfig`, as far as it is read.
@@ -43,6 +66,10 @@ public struct MeshConfiguration: Hashable, Sendable {
     public var gatewayClientCertificate: ForwardedClientCertificate?
     public var expectsProxyProtocol: Bool
     public var headers: Headers
+    /// How long requests under way may take when a node stops.
+    public var terminationDrain: Duration?
+    /// How long connections of a listener that is gone may last.
+    public var drain: Duration?
 
     /// `proxyHeaders`: which fields the proxy writes.
     public struct Headers: Hashable, Sendable {
@@ -52,6 +79,20 @@ public struct MeshConfiguration: Hashable, Sendable {
       public var leavesOutAttemptCount: Bool
       public var leavesOutDebug: Bool
       public var clientCertificate: ForwardedClientCertificate?
+      public var certificateDetails = CertificateDetails()
+      /// Whether the host before a rewrite is told in `x-forwarded-host`.
+      public var tellsHost = false
+      /// Whether gateways tell their port in `x-forwarded-port`.
+      public var tellsPort = false
+    }
+
+    /// What `x-forwarded-client-cert` says of a certificate besides its hash.
+    public struct CertificateDetails: Hashable, Sendable {
+      public var subject = true
+      public var dns = true
+      public var uri = true
+      /// The certificate itself; nil: at gateways.
+      public var certificate: Bool?
     }
   }
 }

@@ -23,11 +23,30 @@ public struct MeshSettings: Sendable, Hashable {
   public var locality: DestinationRule.LocalitySetting?
   public var exportTo = ExportDefaults()
   public var pathNormalization = PathNormalizationMode.byDefault
-  /// OpenSSL's names, for servers that name none themselves.
-  public var cipherSuites: [String] = []
+  /// Of TLS with others than the mesh's workloads.
+  public var tlsDefaults = MeshConfiguration.TLSDefaults()
+  public var workloadTLS = WorkloadTLS()
+  /// Whether applications of this node are called on loopback, wherever they registered.
+  public var callsLocalhost = false
+  /// How long a connection may be silent until it is taken for opaque; nil: for ever.
+  public var protocolDetectionTimeout: Duration?
+  /// How long a name's answer is good for that says nothing of it itself.
+  public var dnsRefreshRate: Duration = .seconds(60)
   /// nil: as the node was started.
   public var accessLog: MeshConfiguration.AccessLog?
   public var proxy = MeshConfiguration.ProxyDefaults.none
+
+  /// What a mesh adds to how its workloads speak TLS with each other.
+  public struct WorkloadTLS: Sendable, Hashable {
+    /// Trust domains whose identities are taken for the mesh's own.
+    public var aliases: Set<String> = []
+    /// PEM of authorities besides the mesh's own.
+    public var authorities: [String] = []
+    /// OpenSSL's names of groups for key exchange; empty: the default.
+    public var curves: [String] = []
+
+    public init() {}
+  }
 
   public enum OutboundPolicy: String, Sendable, Hashable { case allowAny, registryOnly }
 
@@ -66,7 +85,13 @@ extension MeshSettings {
     settings.exportTo = ExportDefaults(
       services: written.serviceExportTo, virtualServices: written.virtualServiceExportTo,
       destinationRules: written.destinationRuleExportTo)
-    settings.cipherSuites = written.cipherSuites
+    settings.tlsDefaults = written.tlsDefaults
+    settings.workloadTLS.aliases = Set(written.trustDomainAliases)
+    settings.workloadTLS.authorities = written.caCertificates
+    settings.workloadTLS.curves = written.meshCurves
+    settings.callsLocalhost = written.callsLocalhost
+    settings.protocolDetectionTimeout = written.protocolDetectionTimeout
+    settings.dnsRefreshRate = written.dnsRefreshRate ?? dnsRefreshRate
     if written.accessLog.file != nil { settings.accessLog = written.accessLog }
     settings.proxy = written.proxy
     return settings
@@ -81,6 +106,12 @@ extension MeshSettings {
         reason: "trustDomain \(domain) is ignored: identities are issued under \(trustDomain)",
         hint: "set trustDomain in cluster.json")
     ]
+  }
+
+  /// Where an application of this node is called.
+  func applicationAddress(of record: WorkloadRecord) -> String {
+    guard callsLocalhost, record.node == localNode, !record.isGateway else { return record.address }
+    return record.address.contains(":") ? "::1" : "127.0.0.1"
   }
 
   /// Keys of client labels that decide how near an endpoint is, where the mesh says so for every service.

@@ -15,7 +15,7 @@ enum VirtualServiceRules {
       let path = (FieldPath.spec / "http")[index]
       HTTPRouteRules(path: path, isDelegate: isDelegate, onMeshOnly: onMeshOnly).check(route, into: &report)
     }
-    checkReachability(service.http, into: &report)
+    checkReachability(service.http, onMeshOnly: onMeshOnly, into: &report)
     checkTLS(service, into: &report)
     checkTCP(service, into: &report)
     ObjectRules.checkExportTo(service.exportTo, namespace: namespace, into: &report)
@@ -58,7 +58,9 @@ enum VirtualServiceRules {
   }
 
   /// Routes after one that matches everything, and matches that repeat an earlier one.
-  private static func checkReachability(_ routes: [VirtualService.HTTPRoute], into report: inout Report) {
+  private static func checkReachability(
+    _ routes: [VirtualService.HTTPRoute], onMeshOnly: Bool, into report: inout Report
+  ) {
     var catchAll: Int?
     var seen: Set<VirtualService.HTTPMatch> = []
     for (index, route) in routes.enumerated() {
@@ -76,7 +78,8 @@ enum VirtualServiceRules {
             code: Finding.Code.ineffectiveMatch)
         }
       }
-      if route.match.isEmpty { catchAll = index }
+      // Gateways ask what matches everything last, but for a route without any match.
+      if route.match.isEmpty || onMeshOnly && route.match.contains(where: \.isEverything) { catchAll = index }
     }
   }
 
@@ -165,5 +168,13 @@ enum VirtualServiceRules {
     for weight in weights { total += weight }
     if total == 0 { report.error(path, "total destination weight cannot be 0", hint: "give at least one destination a weight") }
     if total > Int(UInt32.max) { report.error(path, "the weights add up to more than \(UInt32.max)") }
+  }
+}
+
+extension VirtualService.HTTPMatch {
+  /// A path that begins with `/`, and nothing else.
+  fileprivate var isEverything: Bool {
+    uri == .prefix("/") && scheme == nil && method == nil && authority == nil && headers.isEmpty && withoutHeaders.isEmpty
+      && queryParams.isEmpty && port == nil && sourceLabels.isEmpty && sourceNamespace.isEmpty && gateways.isEmpty
   }
 }

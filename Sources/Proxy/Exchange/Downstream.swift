@@ -82,7 +82,7 @@ final class Caller {
   /// At a gateway that asks for one, the client's own, verified.
   var certificate: Certificate?
   /// What the gateway says of that.
-  var certificateElement: [UInt8]?
+  var certificateElement: (details: MeshConfiguration.ProxyDefaults.CertificateDetails, text: [UInt8])?
 
   /// What an application of this node is told of it, in the state of this number.
   var introduction: (generation: UInt64, workload: WorkloadIndex, text: [UInt8])?

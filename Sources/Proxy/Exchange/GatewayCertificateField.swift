@@ -25,7 +25,9 @@ extension Exchange {
     let mode = certificateMode
     guard sent != nil || caller.certificate != nil, mode != .sanitize else { return }
     var field = sent ?? []
-    if mode == .appendForward || mode == .sanitizeSet, let element = caller.provenElement {
+    if mode == .appendForward || mode == .sanitizeSet,
+      let element = caller.provenElement(snapshot.settings.proxy.headers.certificateDetails)
+    {
       if !field.isEmpty { field.append(0x2C) }
       field += element
     }
@@ -35,25 +37,34 @@ extension Exchange {
 
 extension Caller {
   /// `Hash`, `Cert`, `Subject`, `URI` and `DNS`, as Istio's gateways say them.
-  fileprivate var provenElement: [UInt8]? {
+  fileprivate func provenElement(_ details: MeshConfiguration.ProxyDefaults.CertificateDetails) -> [UInt8]? {
     guard let certificate else { return nil }
-    if let certificateElement { return certificateElement }
-    var text = Array("Hash=\(hexString(certificate.fingerprint));Cert=\"".utf8)
-    for byte in certificate.pem { Self.appendEscaped(byte, to: &text) }
-    text += Array("\";Subject=\"".utf8)
-    // A quote ends the value; control bytes have no place in a field.
-    for byte in certificate.subject.utf8 where byte >= 0x20 && byte < 0x7F {
-      if byte == 0x22 || byte == 0x5C { text.append(0x5C) }
-      text.append(byte)
+    if let known = certificateElement, known.details == details { return known.text }
+    var text = Array("Hash=\(hexString(certificate.fingerprint))".utf8)
+    if details.certificate ?? true {
+      text += Array(";Cert=\"".utf8)
+      for byte in certificate.pem { Self.appendEscaped(byte, to: &text) }
+      text.append(0x22)
     }
-    text += Array("\"".utf8)
-    for (key, names) in [(";URI=", certificate.uris), (";DNS=", certificate.dnsNames)] {
+    if details.subject { Self.appendSubject(certificate.subject, to: &text) }
+    let named = [(";URI=", details.uri ? certificate.uris : []), (";DNS=", details.dns ? certificate.dnsNames : [])]
+    for (key, names) in named {
       for name in names where name.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x2C && $0 != 0x3B }) {
         text += Array(key.utf8) + name
       }
     }
-    certificateElement = text
+    certificateElement = (details, text)
     return text
+  }
+
+  /// A quote ends the value; control bytes have no place in a field.
+  private static func appendSubject(_ subject: String, to text: inout [UInt8]) {
+    text += Array(";Subject=\"".utf8)
+    for byte in subject.utf8 where byte >= 0x20 && byte < 0x7F {
+      if byte == 0x22 || byte == 0x5C { text.append(0x5C) }
+      text.append(byte)
+    }
+    text.append(0x22)
   }
 
   private static func appendEscaped(_ byte: UInt8, to text: inout [UInt8]) {

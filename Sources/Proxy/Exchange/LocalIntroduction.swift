@@ -29,15 +29,21 @@ extension Exchange {
     }
   }
 
+  /// What a workload's certificate says besides its hash, as far as the mesh wants it told: it has no subject.
+  func said(of identity: SPIFFEID) -> String {
+    let details = snapshot.settings.proxy.headers.certificateDetails
+    return (details.subject ? ";Subject=\"\"" : "") + (details.uri ? ";URI=\(identity)" : "")
+  }
+
   /// The same for all requests of a client to one workload, so it is made once in a state.
   private func introduction(from sourceLocal: Int, to workload: WorkloadIndex) -> [UInt8] {
     if let known = caller.introduction, known.generation == state.generation, known.workload == workload { return known.text }
     var hash = ""
     if state.tls.clients.indices.contains(sourceLocal), let leaf = state.tls.clients[sourceLocal]?.identity?.chain.first {
-      hash = "Hash=\(hexString(leaf.fingerprint));"
+      hash = ";Hash=\(hexString(leaf.fingerprint))"
     }
     let source = snapshot.localWorkloads[sourceLocal].identity
-    let text = Array("By=\(snapshot.workloads[workload].principal);\(hash)Subject=\"\";URI=\(source)".utf8)
+    let text = Array("By=\(snapshot.workloads[workload].principal)\(hash)\(said(of: source))".utf8)
     caller.introduction = (state.generation, workload, text)
     return text
   }

@@ -37,6 +37,23 @@ extension Exchange {
     }
   }
 
+  /// Adds the host that a client asked for to `x-forwarded-host`, where another takes its place (Istio, `xForwardedHost`).
+  func tellHost(before authority: [UInt8]) {
+    guard written.tellsHost else { return }
+    let host = head.headers.copy(head.host)
+    if host == authority { return }
+    let said = head.headers.joined(.forwardedHost)
+    head.headers.set(Names.forwardedHost, said.isEmpty ? host : said + Array(", ".utf8) + host)
+  }
+
+  /// Sets `x-forwarded-port` at a gateway, unless a trusted proxy in front of it has (Istio, `xForwardedPort`).
+  func tellPort() {
+    guard written.tellsPort, let port = caller.localAddress.port, let name = Names.forwardedPort else { return }
+    let trustsOthers = (snapshot.settings.proxy.trustedProxies ?? 0) > 0
+    if trustsOthers, head.headers.value(name) != nil { return }
+    head.headers.set(name, Array(String(port).utf8))
+  }
+
   /// Sets `server`, or leaves the application's.
   func nameServer(_ headers: inout HeaderBlock) {
     if written.keepsServer { return }

@@ -115,6 +115,7 @@ extension Exchange {
       head.headers.remove(.requestID)
       if !keepsClientCertificateField { head.headers.remove(.forwardedClientCert) }
       appendForwardedFor()
+      tellPort()
       if !trustsForwardedProtocol { head.headers.set(caller.isTLS ? Names.forwardedHTTPS : Names.forwardedHTTP) }
       // What the client claims says nothing about how it came.
       if (head.scheme.count == 5) != caller.isTLS { head.setScheme(secure: caller.isTLS) }
@@ -149,7 +150,7 @@ extension Exchange {
   func appendClientCertificate(_ peer: MeshPeer, _ target: InboundTarget) {
     if caller.certificateText?.generation != state.generation {
       let own = snapshot.localWorkloads[target.localWorkload].identity
-      let text = "By=\(own);Hash=\(peer.certificateHash);Subject=\"\";URI=\(peer.identity)"
+      let text = "By=\(own);Hash=\(peer.certificateHash)" + said(of: peer.identity)
       caller.certificateText = (state.generation, Array(text.utf8))
     }
     guard let own = caller.certificateText?.text else { return }

@@ -22,7 +22,10 @@ extension Exchange {
       let query = head.query.map { head.headers.copy($0) }
       if head.setTarget(path: path, query: query) { head.headers.set(Names.originalPath, original) }
     }
-    if let authority = route.authority(destination: index) { head.setAuthority(authority) }
+    if let authority = route.authority(destination: index) {
+      tellHost(before: authority)
+      head.setAuthority(authority)
+    }
     if !route.requestHeaders.isEmpty {
       let operations = route.requestHeaders.filled(in: self)
       operations.apply(to: &head.headers)

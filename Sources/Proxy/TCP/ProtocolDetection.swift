@@ -71,9 +71,16 @@ extension TCPForwarding {
   /// It is not HTTP: what was heard goes to the server with all that follows.
   private func relayUnread() {
     isListening = false
+    cancel(&detectionTimer)
     client.observer = nil
     if let pendingRefusal { return refuse(pendingRefusal) }
     if phase == .listening, let server { startRelay(to: server) }
+  }
+
+  /// Nobody has said enough: it is opaque from here on (Istio, `protocolDetectionTimeout`).
+  func detectionTimedOut() {
+    guard isListening else { return }
+    relayUnread()
   }
 
   /// The server is there. A client that was waiting for that speaks only now.

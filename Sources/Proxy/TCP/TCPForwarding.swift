@@ -67,6 +67,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   var timer = TimerToken.none
   var reportTimer = TimerToken.none
   var durationTimer = TimerToken.none
+  var detectionTimer = TimerToken.none
   var lastMoved: Instant
 
   init(_ client: any TCPEnd, from caller: Caller, for errand: TCPErrand, worker: Worker) {
@@ -100,6 +101,9 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     if mayCarryHTTP {
       isListening = true
       client.observer = self
+      if let limit = snapshot.settings.protocolDetectionTimeout {
+        detectionTimer = worker.loop.schedule(after: limit, self)
+      }
       listen()
       guard !carriesHTTP else { return }
     }
@@ -336,6 +340,9 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     case reportTimer:
       reportTimer = .none
       if !carriesHTTP { report() }
+    case detectionTimer:
+      detectionTimer = .none
+      detectionTimedOut()
     case durationTimer:
       durationTimer = .none
       flags.insert(.durationTimeout)
@@ -421,6 +428,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
     guard phase != .closed else { return }
     phase = .closed
     isListening = false
+    cancel(&detectionTimer)
     for token in [timer, reportTimer, durationTimer] where token != .none { worker.loop.cancel(token) }
     release()
     endServing()
