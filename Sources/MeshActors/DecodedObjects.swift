@@ -79,8 +79,7 @@ public struct DecodedObjects: Sendable {
   /// Keys of all changes after a revision; nil when the history does not say.
   private static func keysChanged(since revision: LogIndex, _ control: ControlState) -> Set<Consensus.ObjectKey>? {
     if control.revision == revision { return [] }
-    let later = control.revisions.all.drop { $0.number <= revision }
-    guard later.first?.previous == revision, later.last?.number == control.revision else { return nil }
+    guard let later = control.revisions.later(than: revision), later.last?.number == control.revision else { return nil }
     return Set(later.flatMap(\.changes).map(\.key))
   }
 }

@@ -49,6 +49,13 @@ public struct RevisionHistory: Hashable, Sendable {
     if kept.count < all.count { all = Array(kept) }
   }
 
+  /// The revisions after one, oldest first; nil when the history does not reach back to it.
+  public func later(than revision: LogIndex) -> [ConfigurationRevision]? {
+    let later = all.drop { $0.number <= revision }
+    guard let first = later.first, first.previous == revision else { return nil }
+    return Array(later)
+  }
+
   func encode(to writer: inout ByteWriter) {
     writer.count(all.count)
     for revision in all {

@@ -49,16 +49,31 @@ private struct ToldObjects {
 
   func isBehind(_ control: ControlState) -> Bool { revision != control.revision }
 
-  /// What to tell now, in the order of keys.
+  /// What to tell now: each revision since the last look in its turn, and within one in the order of keys. Who looks late is told
+  /// of what came and went meanwhile, too, as far back as the history goes.
   mutating func catchUp(
     with control: ControlState, _ filter: ObjectFilter, _ status: GatewayAPI.Status?
   ) -> [ObjectEvent] {
-    revision = control.revision
+    defer { revision = control.revision }
+    guard let revision, let later = control.revisions.later(than: revision), later.last?.number == control.revision else {
+      return events(Set(objects.keys).union(control.objects.keys), in: control.objects, filter, status)
+    }
+    return later.flatMap { step in
+      events(Set(step.changes.map(\.key)), in: control.objects(at: step.number) ?? control.objects, filter, status)
+    }
+  }
+
+  private mutating func events(
+    _ keys: Set<Consensus.ObjectKey>, in state: [Consensus.ObjectKey: Consensus.StoredObject], _ filter: ObjectFilter,
+    _ status: GatewayAPI.Status?
+  ) -> [ObjectEvent] {
     var events: [ObjectEvent] = []
-    for key in objects.keys.sorted() where control.objects[key] == nil {
+    let ordered = keys.sorted()
+    for key in ordered where state[key] == nil {
       if let gone = objects.removeValue(forKey: key) { events.append(ObjectEvent(type: .deleted, object: gone)) }
     }
-    for (key, stored) in control.sortedObjects where filter.admits(key) {
+    for key in ordered where filter.admits(key) {
+      guard let stored = state[key] else { continue }
       let known = objects[key]
       if known?.resourceVersion == stored.version.number { continue }
       guard let object = StoredObjectInfo(stored, status) else { continue }
