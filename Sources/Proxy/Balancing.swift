@@ -61,8 +61,11 @@ struct Balancing {
     clusters.removeLast(dropped.count)
     clusters += Array(repeating: nil, count: count - clusters.count)
     for index in changed {
-      let state = known[ObjectIdentifier(loads.entries[index].load)]
-      state?.balancer.update(new.clusters[index], loads.entries[index])
+      guard !known.isEmpty, let entry = loads.known(index), let state = known[ObjectIdentifier(entry.load)] else {
+        clusters[index] = nil
+        continue
+      }
+      state.balancer.update(new.clusters[index], entry)
       clusters[index] = state
     }
     snapshot = new
@@ -74,7 +77,7 @@ struct Balancing {
       guard clusters.indices.contains(cluster) else { return nil }
       if let state = clusters[cluster] { return state }
       guard let snapshot else { return nil }
-      let state = ClusterState(snapshot.clusters[cluster], loads.entries[cluster])
+      let state = ClusterState(snapshot.clusters[cluster], loads.entry(cluster, of: snapshot.clusters[cluster]))
       clusters[cluster] = state
       return state
     }

@@ -10,7 +10,8 @@ struct InboundBalancing {
   mutating func install(_ inbound: [Cluster], _ loads: LoadTable) {
     if inbound.isEmpty && clusters.isEmpty { return }
     let known = Dictionary(clusters.map { (ObjectIdentifier($0.load), $0) }) { first, _ in first }
-    clusters = zip(inbound, loads.entries).map { cluster, entry in
+    clusters = inbound.enumerated().map { index, cluster in
+      let entry = loads.entry(index, of: cluster)
       guard let state = known[ObjectIdentifier(entry.load)] else { return ClusterState(cluster, entry) }
       state.balancer.update(cluster, entry)
       return state

@@ -156,12 +156,13 @@ final class ServingState: Sendable {
     _ snapshot: MeshSnapshot, after old: ServingState?, changed: [ClusterIndex]?
   ) -> Set<UpstreamTLS> {
     if let old, let changed, snapshot.clusters.count >= old.snapshot.clusters.count {
-      func originates(_ clusters: ChunkedArray<Cluster>) -> Bool {
-        changed.contains { $0 < clusters.count && clusters[$0].tls.originates }
+      func originates(_ clusters: ClusterTable) -> Bool {
+        changed.contains { $0 < clusters.count && clusters.ifInUse($0)?.tls.originates == true }
       }
       if !originates(snapshot.clusters) && !originates(old.snapshot.clusters) { return old.upstreamTLS }
     }
-    return Set(snapshot.clusters.lazy.map(\.tls).filter(\.originates))
+    // Clusters with TLS of their own are compiled with the snapshot.
+    return Set(snapshot.clusters.indices.lazy.compactMap { snapshot.clusters.ifInUse($0)?.tls }.filter(\.originates))
   }
 
   func localWorkload(key: String) -> Int? { localByKey[Array(key.utf8)] }

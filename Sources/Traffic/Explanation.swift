@@ -107,7 +107,7 @@ extension Explanation {
     policies = Self.policies(of: route, request, match: reference.match)
     if case .forward(let destinations) = route.action {
       split = Self.split(destinations)
-      clusters = Set(destinations.compactMap(\.cluster)).sorted().map { ClusterView(snapshot.clusters[$0], snapshot) }
+      clusters = Set(destinations.compactMap(\.cluster)).sorted().map { ClusterView(snapshot.clusters.glimpse($0), snapshot) }
     }
   }
 
@@ -167,11 +167,11 @@ extension Explanation {
         return verdict(.noCluster(isGatewayAPI: isGatewayAPI), .noCluster, "no such destination: \(names)")
       }
       let healthy = existing.contains { cluster in
-        let cluster = snapshot.clusters[cluster]
+        let cluster = snapshot.clusters.glimpse(cluster)
         return cluster.discovery == .originalDestination || cluster.endpoints.contains { $0.health == .healthy }
       }
       if !healthy { return verdict(.noHealthyUpstream, .forward, "forwarded, but no endpoint is healthy") }
-      let names = existing.map { snapshot.clusters[$0].name }.joined(separator: ", ")
+      let names = existing.map { snapshot.clusters.name($0) }.joined(separator: ", ")
       return Verdict(kind: .forward, sentence: "forwarded to \(names)", status: nil, flags: "-")
     }
   }

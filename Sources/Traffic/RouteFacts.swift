@@ -17,7 +17,7 @@ extension RouteTable {
   /// The facts of the route that `plan` refers to; the plan must come from this table.
   public func facts(of plan: RoutePlan) -> RouteFacts {
     guard let reference = plan.route else { return .none }
-    let routes = ports[reference.port].virtualHosts[reference.virtualHost].routes
+    let routes = ports[reference.port].virtualHosts[reference.virtualHost].compiled.routes
     let index = reference.route
     var facts = RouteFacts()
     facts.timeout = routes[index].timeout

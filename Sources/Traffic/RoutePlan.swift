@@ -21,7 +21,7 @@ public struct RouteReference: Hashable, Sendable {
 extension RouteTable {
   /// The route a plan refers to; the plan must come from this table.
   public subscript(_ reference: RouteReference) -> Route {
-    ports[reference.port].virtualHosts[reference.virtualHost].routes[reference.route]
+    ports[reference.port].virtualHosts[reference.virtualHost].compiled.routes[reference.route]
   }
 }
 

@@ -15,8 +15,8 @@ public enum Router {
       return RoutePlan(route: nil, outcome: outcome(of: table.fallback))
     }
     guard let route = reference.route else { return RoutePlan(route: nil, outcome: .notFound) }
-    let routes = table.ports[route.port].virtualHosts[route.virtualHost].routes
-    return plan(for: request, routes, route, draws: &draws)
+    let host = table.ports[route.port].virtualHosts[route.virtualHost].compiled
+    return plan(for: request, host.routes, route, draws: &draws)
   }
 
   /// Routes a request that entered a gateway's listener.
@@ -37,9 +37,8 @@ public enum Router {
       let named = context.host.map { table.ports[portIndex].virtualHost(for: $0.span) }
       guard let index = named ?? table.ports[portIndex].virtualHost(for: bytes.extracting(request.host)) else { return nil }
       var work = RoutingWork()
-      let found = alternative(
-        table.ports[portIndex].virtualHosts[index].routes, table.ports[portIndex].virtualHosts[index].index, request, context,
-        bytes, &work)
+      let host = table.ports[portIndex].virtualHosts[index].compiled
+      let found = alternative(host.routes, host.index, request, context, bytes, &work)
       return (
         index,
         found.map { RouteReference(port: portIndex, virtualHost: index, route: $0.route, match: $0.match) }
@@ -83,7 +82,7 @@ public enum Router {
     guard let port = table.index(ofPort: context.port) else { return work }
     request.withBytes { bytes in
       guard let host = table.ports[port].virtualHost(for: bytes.extracting(request.host)) else { return }
-      let virtualHost = table.ports[port].virtualHosts[host]
+      let virtualHost = table.ports[port].virtualHosts[host].compiled
       _ = alternative(virtualHost.routes, virtualHost.index, request, context, bytes, &work)
     }
     return work

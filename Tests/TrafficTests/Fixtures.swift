@@ -59,9 +59,14 @@ func route(
 
 /// A table with one port; a domain that starts with `*` is a wildcard.
 func table(
-  port: UInt16 = 80, _ hosts: [(domains: [String], routes: [Route])], fallback: RouteTable.Fallback = .notFound
+  port: UInt16 = 80, _ hosts: [(domains: [String], routes: [Route])], fallback: RouteTable.Fallback = .notFound,
+  byNeed: Bool = false
 ) -> RouteTable {
-  let virtualHosts = hosts.map { VirtualHost(name: "\($0.domains[0]):\(port)", domains: $0.domains, routes: $0.routes) }
+  let virtualHosts = hosts.map { host in
+    VirtualHost(
+      name: "\(host.domains[0]):\(port)", domains: host.domains,
+      content: byNeed ? CallByNeed { HostRoutes(host.routes) } : CallByNeed(HostRoutes(host.routes)))
+  }
   var exact: [(key: [UInt8], value: Int)] = []
   var wildcards: [(suffix: [UInt8], virtualHost: Int)] = []
   for (index, host) in hosts.enumerated() {
@@ -134,11 +139,17 @@ extension LoadBalancer {
 /// What several balancers of one cluster share, over snapshots.
 final class Shared {
   private(set) var table: LoadTable
-  init(_ clusters: [Cluster], now: Instant) { table = LoadTable(clusters, now: now) }
+  private var cluster: Cluster
+  init(_ clusters: [Cluster], now: Instant) {
+    cluster = clusters[0]
+    table = LoadTable(clusters, now: now)
+  }
 
-  var entry: LoadTable.Entry { table.entries[0] }
+  var entry: LoadTable.Entry { table.entry(0, of: cluster) }
 
   func update(_ cluster: Cluster, _ balancers: LoadBalancer..., now: Instant) {
+    _ = entry
+    self.cluster = cluster
     table = LoadTable([cluster], after: table, now: now)
     for balancer in balancers { balancer.update(cluster, entry) }
   }

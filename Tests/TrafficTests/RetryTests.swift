@@ -137,7 +137,7 @@ func `each word of retryOn names its own outcomes`(conditions: RetryConditions, 
 }
 
 @Test func `circuit breakers admit up to their limits and are off by default`() {
-  let load = LoadTable([cluster([endpoint(1)])], now: .zero).entries[0].load
+  let load = LoadTable([cluster([endpoint(1)])], now: .zero).entry(0, of: cluster([endpoint(1)])).load
   let (off, two) = (ConnectionPoolPolicy(), ConnectionPoolPolicy(maxConnections: 2, maxPendingRequests: 2, maxRequests: 2))
   func admitted(_ take: () -> Bool) -> [Bool] { (0..<3).map { _ in take() } }
   #expect(admitted { load.beginRequest(two) } == [true, true, false])
@@ -150,7 +150,7 @@ func `each word of retryOn names its own outcomes`(conditions: RetryConditions, 
 }
 
 @Test func `a worker without a connection to the endpoint gets one beyond maxConnections`() {
-  let load = LoadTable([cluster([endpoint(1)])], now: .zero).entries[0].load
+  let load = LoadTable([cluster([endpoint(1)])], now: .zero).entry(0, of: cluster([endpoint(1)])).load
   let one = ConnectionPoolPolicy(maxConnections: 1)
   #expect(load.openConnection(one, isFirst: true) && load.openConnection(one, isFirst: true))
   #expect(!load.openConnection(one, isFirst: false))

@@ -202,7 +202,7 @@ private let seeds = (ProcessInfo.processInfo.environment["MESH_SEEDS"] ?? "20260
             })
         }
         return (host.domains, routes)
-      })
+      }, byNeed: draw.generator.chance(0.5))
     for _ in 0..<100 {
       let asked = draw.request()
       let target = asked.path + (asked.query.map { "?" + $0 } ?? "")

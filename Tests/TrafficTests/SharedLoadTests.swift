@@ -94,7 +94,7 @@ private func picked(_ balancer: LoadBalancer, now: Instant = start) -> Set<Int> 
 }
 
 @Test func `limits hold when threads race for the last place`() {
-  let load = LoadTable([cluster([endpoint(1)])], now: start).entries[0].load
+  let load = LoadTable([cluster([endpoint(1)])], now: start).entry(0, of: cluster([endpoint(1)])).load
   let policy = ConnectionPoolPolicy(maxRequests: 10)
   let highest = Mutex(0)
   let admitted = Mutex(0)
@@ -115,7 +115,18 @@ private func picked(_ balancer: LoadBalancer, now: Instant = start) -> Set<Int> 
 @Test func `clusters of one name under different rules are kept apart, in their order`() {
   let two = [cluster([endpoint(1)]), cluster([endpoint(1), endpoint(2)])]
   let first = LoadTable(two, now: start)
+  let entries = (0..<2).map { first.entry($0, of: two[$0]) }
   let second = LoadTable(two, after: first, now: start)
-  #expect(first.entries[0].load !== first.entries[1].load)
-  for index in 0..<2 { #expect(first.entries[index].load === second.entries[index].load) }
+  #expect(entries[0].load !== entries[1].load)
+  for index in 0..<2 { #expect(entries[index].load === second.known(index)?.load) }
+}
+
+@Test func `workers that call a cluster for the first time at once share what it carries`() {
+  let table = LoadTable([cluster([endpoint(1)])], now: start)
+  let found = Mutex<Set<ObjectIdentifier>>([])
+  DispatchQueue.concurrentPerform(iterations: 8) { _ in
+    let load = table.entry(0, of: cluster([endpoint(1)])).load
+    found.withLock { _ = $0.insert(ObjectIdentifier(load)) }
+  }
+  #expect(found.withLock { $0.count } == 1)
 }

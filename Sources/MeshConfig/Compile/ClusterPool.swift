@@ -8,7 +8,7 @@ struct ClusterPool {
   /// `PassthroughCluster`: the request's own destination.
   static let passthrough: ClusterIndex = 0
 
-  private(set) var clusters: ChunkedArray<Cluster>
+  private(set) var clusters: ClusterTable
   /// Clusters built since `takeTouched`.
   private var touched: Set<ClusterIndex> = []
   private(set) var catalog: ServiceCatalog
@@ -16,23 +16,27 @@ struct ClusterPool {
   private var sidecars = SidecarIndex([], rootNamespace: "")
   private var backendTLS = GatewayAPI.BackendTLSTable([], domain: "")
   private var rules: RuleIndex
-  var endpoints: EndpointCompiler
-  private let policies: TrafficPolicyCompiler
+  var book: WorkloadBook
+  private let compiler: ClusterCompiler
   /// Whether the mesh compares labels of clients and endpoints wherever a rule does not say otherwise.
   private let usesClientLabels: Bool
-  private var slots: [Slot]
   private var byKey: [Key: ClusterIndex] = [:]
   private var byService: [ServiceID: [ClusterIndex]] = [:]
+  /// Addresses of names outside the mesh, as far as they are known.
+  var names: [String: [String]] = [:]
+  /// What stands behind each service that has clusters.
+  private var members: [ServiceID: (entry: ServiceCatalog.Entry, workloads: [WorkloadBook.Entry], WrittenAddresses)] = [:]
   /// Within one compilation only.
   private var used: Set<ClusterIndex> = []
   private var ruleByScope: [ScopeKey: RuleIndex.Merged?] = [:]
   private var answers: [ClientScope: [DestinationQuery: DestinationAnswer]] = [:]
   private var asked: [DestinationQuery]?
-  /// Counts clusters built and questions answered since the beginning.
+  /// Counts since the beginning: clusters described, those of them that were compiled at once, and questions answered.
   private(set) var built = 0
+  private(set) var warmed = 0
   private(set) var destinationsAsked = 0
 
-  private struct Key: Hashable {
+  struct Key: Hashable {
     let service: ServiceID
     let port: UInt16
     let subset: String?
@@ -42,31 +46,18 @@ struct ClusterPool {
     /// Of a BackendTLSPolicy, which comes before what a DestinationRule says.
     let backendTLS: UpstreamTLS?
   }
-  /// What a cluster was built from.
-  private struct Slot {
-    var key: Key?
-    var entry: ServiceCatalog.Entry?
-    var rule: RuleIndex.Merged?
-    var client: ClientScope
-  }
   private struct ScopeKey: Hashable {
     let service: Int
     let client: ClientScope
   }
 
-  init(catalog: ServiceCatalog, rules: RuleIndex, endpoints: EndpointCompiler) {
+  init(catalog: ServiceCatalog, rules: RuleIndex, book: WorkloadBook, settings: MeshSettings) {
     self.catalog = catalog
     self.rules = rules
-    self.endpoints = endpoints
-    policies = TrafficPolicyCompiler(settings: endpoints.settings)
-    usesClientLabels = !endpoints.settings.clientLabelKeys.isEmpty
-    clusters = ChunkedArray([
-      Cluster(
-        name: "PassthroughCluster", service: nil, host: "", port: 0, subset: nil, protocol: .auto,
-        discovery: .originalDestination, endpoints: [], loadBalancer: LoadBalancerPolicy(algorithm: .passthrough),
-        connectionPool: policies.connectionPool(nil), outlierDetection: nil, tls: .disabled, destinationRule: nil)
-    ])
-    slots = [Slot(client: ClientScope(namespace: "", labels: [:]))]
+    self.book = book
+    compiler = ClusterCompiler(settings: settings)
+    usesClientLabels = !settings.clientLabelKeys.isEmpty
+    clusters = ClusterTable([compiler.passthrough])
     touched = [Self.passthrough]
   }
 
@@ -90,29 +81,59 @@ struct ClusterPool {
         ?? backendTLS.credentials.tls(
           TrafficPolicyCompiler.blocks(rule, subset: definition, port: servicePort.number).tls, of: rule, client: client,
           entryNames: entry.subjectAltNames))
-    let slot = Slot(key: key, entry: entry, rule: rule, client: client)
     if let known = byKey[key] {
       used.insert(known)
-      if slots[known].entry !== entry || slots[known].rule !== rule {
-        slots[known] = slot
-        build(at: known, service: service)
-      } else if clusters[known].service != service {
+      let old = clusters.cells[known].recipe
+      if old?.entry !== entry || old?.rule !== rule {
+        replace(known, with: recipe(key, entry, rule, client, service: service))
+      } else if old?.service != service {
         // The catalog moved: other services came before this one.
-        var cluster = clusters[known]
-        cluster.service = service
-        clusters.replace(at: known, with: cluster)
+        clusters.cells.replace(at: known, with: clusters.cells[known].moved(to: service))
         touched.insert(known)
       }
       return known
     }
     let index = clusters.count
-    slots.append(slot)
-    clusters.append(made(slot, entry, service: service, port: port))
+    built += 1
+    clusters.cells.append(ClusterCell(recipe(key, entry, rule, client, service: service), isInUse: false))
     touched.insert(index)
     used.insert(index)
     byKey[key] = index
     byService[key.service, default: []].append(index)
     return index
+  }
+
+  private mutating func recipe(
+    _ key: Key, _ entry: ServiceCatalog.Entry, _ rule: RuleIndex.Merged?, _ client: ClientScope, service: Int?
+  ) -> ClusterRecipe {
+    let behind: [WorkloadBook.Entry]
+    let addresses: WrittenAddresses
+    if let known = members[entry.id], known.entry === entry {
+      (_, behind, addresses) = known
+    } else {
+      behind = book.members(of: entry)
+      addresses = writtenAddresses(of: entry)
+      members[entry.id] = (entry, behind, addresses)
+    }
+    return ClusterRecipe(
+      key: key, entry: entry, rule: rule, client: client, service: service, members: behind, addresses: addresses,
+      compiler: compiler)
+  }
+
+  private func writtenAddresses(of entry: ServiceCatalog.Entry) -> WrittenAddresses {
+    var found = WrittenAddresses()
+    for name in entry.resolvedNames { found.names[name] = names[name] }
+    for address in entry.memberAddresses { found.members[address] = book.workloads(at: address) }
+    return found
+  }
+
+  /// What has been called stays ready to be called.
+  private mutating func replace(_ index: ClusterIndex, with recipe: ClusterRecipe) {
+    let isInUse = clusters.cells[index].isMade
+    built += 1
+    if isInUse { warmed += 1 }
+    clusters.cells.replace(at: index, with: ClusterCell(recipe, isInUse: isInUse))
+    touched.insert(index)
   }
 
   /// Builds what a client may be sent to although no route names it: every port, and every subset of the rule in force.
@@ -183,9 +204,9 @@ struct ClusterPool {
 
   /// Takes the addresses of names. Returns the services whose endpoints they are.
   mutating func use(names: [String: [String]]) -> Set<ServiceID> {
-    let old = endpoints.names
+    let old = self.names
     if names == old { return [] }
-    endpoints.names = names
+    self.names = names
     let changed = Set(names.keys).union(old.keys).filter { names[$0] != old[$0] }
     return Set(changed.flatMap { catalog.byResolvedName[$0] ?? [] })
   }
@@ -223,16 +244,15 @@ struct ClusterPool {
       let last = clusters.count - 1
       forget(index)
       if index != last {
-        clusters.replace(at: index, with: clusters[last])
-        slots[index] = slots[last]
-        if let key = slots[index].key {
+        let moved = clusters.cells[last]
+        clusters.cells.replace(at: index, with: moved)
+        if let key = moved.recipe?.key {
           byKey[key] = index
           byService[key.service] = (byService[key.service] ?? []).map { $0 == last ? index : $0 }
         }
         touched.insert(index)
       }
-      clusters.removeLast()
-      slots.removeLast()
+      clusters.cells.removeLast()
       touched.remove(last)
     }
     answers = [:]
@@ -240,59 +260,30 @@ struct ClusterPool {
   }
 
   private mutating func forget(_ index: ClusterIndex) {
-    guard let key = slots[index].key else { return }
+    guard let key = clusters.cells[index].recipe?.key else { return }
     byKey[key] = nil
     byService[key.service]?.removeAll { $0 == index }
-    if byService[key.service]?.isEmpty == true { byService[key.service] = nil }
+    if byService[key.service]?.isEmpty == true {
+      byService[key.service] = nil
+      members[key.service] = nil
+    }
   }
 
   /// Builds the clusters of services whose endpoints have changed.
   mutating func rebuild(_ services: Set<ServiceID>) {
-    for service in services { for index in byService[service] ?? [] { build(at: index, service: clusters[index].service) } }
+    for service in services {
+      members[service] = nil
+      for index in byService[service] ?? [] {
+        guard let old = clusters.cells[index].recipe else { continue }
+        replace(index, with: recipe(old.key, old.entry, old.rule, old.client, service: old.service))
+      }
+    }
   }
 
   /// Clusters built or moved since the last call, sorted.
   mutating func takeTouched() -> [ClusterIndex] {
     defer { touched = [] }
     return touched.sorted()
-  }
-
-  // MARK: Building
-
-  private mutating func build(at index: ClusterIndex, service: Int?) {
-    let slot = slots[index]
-    guard let key = slot.key, let entry = slot.entry,
-      let port = entry.service.ports.firstIndex(where: { $0.number == key.port })
-    else { return }
-    clusters.replace(at: index, with: made(slot, entry, service: service, port: port))
-    touched.insert(index)
-  }
-
-  private mutating func made(_ slot: Slot, _ entry: ServiceCatalog.Entry, service: Int?, port: Int) -> Cluster {
-    built += 1
-    let servicePort = entry.service.ports[port]
-    let subset = slot.key?.subset.flatMap { slot.rule?.subset($0) }
-    let blocks = TrafficPolicyCompiler.blocks(slot.rule, subset: subset, port: servicePort.number)
-    var members = endpoints.endpoints(of: entry, port: port)
-    if let subset { members = members.filter { Labels.match(subset.labels, $0.labels) } }
-    let outlier = policies.outlierDetection(blocks.outlierDetection)
-    let locality = LocalityPriority(
-      client: endpoints.settings.localLocality, clientLabels: slot.client.labels,
-      setting: blocks.loadBalancer?.locality ?? (entry.distribution == nil ? endpoints.settings.locality : nil),
-      prefersSameNode: entry.distribution == .sameNode)
-    let name = Self.name(host: entry.service.host, port: servicePort.number, subset: subset?.name)
-    var cluster = Cluster(
-      name: name, service: service, host: entry.service.host, port: servicePort.number, subset: subset?.name,
-      protocol: servicePort.protocol, discovery: endpoints.discovery(of: entry),
-      endpoints: outlier == nil && entry.distribution == nil ? members.map(\.endpoint) : locality.apply(to: members),
-      loadBalancer: policies.loadBalancer(blocks.loadBalancer, isSticky: entry.isSticky),
-      connectionPool: policies.connectionPool(
-        blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? slot.rule?.trafficPolicy?.retryBudget),
-      outlierDetection: outlier,
-      tls: slot.key?.backendTLS ?? policies.tls(blocks.tls, entryNames: entry.subjectAltNames),
-      destinationRule: slot.rule?.name)
-    cluster.proxyProtocol = subset?.trafficPolicy?.proxyProtocol ?? slot.rule?.trafficPolicy?.proxyProtocol
-    return cluster
   }
 }
 

@@ -28,6 +28,7 @@ struct LocalClient {
 /// What routes are compiled from, beside the pool's catalog and rules.
 struct RouteSources {
   let settings: MeshSettings
+  let compiler: RouteCompiler
   let book: RuleBook
   let sidecars: SidecarIndex
   /// nil while there is no object of the Gateway API.
@@ -53,8 +54,10 @@ struct CompiledRoutes {
     clients.indices.flatMap { claimFindings[$0] + (units[clients[$0]]?.findings ?? []) } + gatewayFindings
   }
 
-  /// Virtual hosts compiled so far.
-  var hostsCompiled: Int { (Array(units.values) + Array(gatewayUnits.values)).reduce(0) { $0 + $1.compiled } }
+  /// Virtual hosts made so far, and those of them that were compiled at once.
+  var hostsCompiled: Int { allUnits.reduce(0) { $0 + $1.compiled } }
+  var hostsWarmed: Int { allUnits.reduce(0) { $0 + $1.warmed } }
+  private var allUnits: [HostUnits] { Array(units.values) + Array(gatewayUnits.values) }
 
   /// Compiles everything; units that still hold are taken over.
   mutating func compile(_ local: inout [LocalClient], _ sources: RouteSources, pool: inout ClusterPool) {
@@ -81,7 +84,8 @@ struct CompiledRoutes {
   private mutating func add(_ client: ClientScope, _ sources: RouteSources, _ pool: inout ClusterPool) {
     let compiler = MeshRouteCompiler(client, sources, catalog: pool.catalog)
     let opaque = TCPRouteCompiler(
-      catalog: pool.catalog, book: sources.book, settings: sources.settings, client: client, scope: compiler.scope,
+      catalog: pool.catalog, book: sources.book, settings: sources.settings, compiler: sources.compiler, client: client,
+      scope: compiler.scope,
       gatewayAPI: sources.gatewayAPI)
     let (table, opaqueTable) = units[client, default: HostUnits()].sharing(with: peer(of: client)) { units in
       (compiler.compile(&units, pool: &pool), opaque.compile(&units.tcp, pool: &pool))
@@ -104,11 +108,12 @@ struct CompiledRoutes {
     var opened: Set<UInt16> = []
     var keys: Set<String> = []
     for (index, gateway) in local.enumerated() where gateway.isGateway {
-      guard let workload = pool.endpoints.book.local[gateway.key] else { continue }
+      guard let workload = pool.book.local[gateway.key] else { continue }
       keys.insert(gateway.key)
       let compiler = GatewayCompiler(
-        catalog: pool.catalog, book: sources.book, settings: sources.settings, objects: sources.gatewayObjects,
-        workload: pool.endpoints.book.entries[workload].record, client: gateway.scope, localWorkload: index)
+        catalog: pool.catalog, book: sources.book, settings: sources.settings, compiler: sources.compiler,
+        objects: sources.gatewayObjects,
+        workload: pool.book.entries[workload].record, client: gateway.scope, localWorkload: index)
       var found = compiler.compile(
         &gatewayUnits[gateway.key, default: HostUnits()], pool: &pool, findings: &gatewayFindings)
       if let gatewayAPI = sources.gatewayAPI {

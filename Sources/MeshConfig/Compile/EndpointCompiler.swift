@@ -1,11 +1,19 @@
 import Primitives
 
-/// Endpoints of one service port: workloads × port, or the addresses of a ServiceEntry.
-struct EndpointCompiler {
-  let settings: MeshSettings
-  var book: WorkloadBook
+/// What the addresses stand for that endpoints of a service are written with.
+struct WrittenAddresses: Sendable {
   /// Addresses of names outside the mesh, as far as they are known.
   var names: [String: [String]] = [:]
+  /// Workloads whose applications listen on an address.
+  var members: [String: [WorkloadBook.Entry]] = [:]
+}
+
+/// Endpoints of one service port: workloads × port, or the addresses of a ServiceEntry.
+struct EndpointCompiler {
+  /// The workloads behind the service.
+  let members: [WorkloadBook.Entry]
+  let addresses: WrittenAddresses
+  let trustDomain: String
 
   /// An endpoint with the labels that subsets filter by.
   struct Labelled {
@@ -16,11 +24,11 @@ struct EndpointCompiler {
   func endpoints(of entry: ServiceCatalog.Entry, port index: Int) -> [Labelled] {
     let found: [Labelled]
     switch entry.source {
-    case .workloads(let selector): found = meshEndpoints(entry, selector: selector, port: index)
+    case .workloads: found = meshEndpoints(entry, port: index)
     case .entry(let written):
       found =
-        written.workloadSelector.map { meshEndpoints(entry, selector: $0, port: index) }
-        ?? externalEndpoints(entry, written, port: index)
+        written.workloadSelector == nil
+        ? externalEndpoints(entry, written, port: index) : meshEndpoints(entry, port: index)
     case .alias(let host):
       found = endpoints(
         at: host, Self.targetPort(of: entry, port: index), of: entry, labels: [:], locality: Locality(parsing: ""), weight: 1)
@@ -28,12 +36,12 @@ struct EndpointCompiler {
     let sorted = (found + writtenEndpoints(entry, port: index)).sorted {
       ($0.endpoint.key, $0.endpoint.address) < ($1.endpoint.key, $1.endpoint.address)
     }
-    guard discovery(of: entry) == .dns else { return sorted }
+    guard Self.discovery(of: entry) == .dns else { return sorted }
     // Several names may lead to one address.
     return sorted.indices.filter { $0 == 0 || sorted[$0].endpoint.key != sorted[$0 - 1].endpoint.key }.map { sorted[$0] }
   }
 
-  func discovery(of entry: ServiceCatalog.Entry) -> Cluster.Discovery {
+  static func discovery(of entry: ServiceCatalog.Entry) -> Cluster.Discovery {
     if case .alias = entry.source { return .dns }
     guard case .entry(let written) = entry.source else { return .listed }
     switch written.resolution {
@@ -46,18 +54,8 @@ struct EndpointCompiler {
 
   // MARK: Mesh workloads
 
-  /// Workloads behind a service, by name and by label, in the order of their indices.
-  private func members(of entry: ServiceCatalog.Entry, selector: [String: String]) -> [WorkloadIndex] {
-    let service = entry.service
-    let selected = book.workloads(in: service.namespace, selector: selector)
-    guard service.origin != .serviceEntry else { return selected.sorted() }
-    let named = book.workloads(named: WorkloadBook.ServiceName(namespace: service.namespace, name: service.name))
-    return selected.isEmpty ? named : named.isEmpty ? selected : Set(named + selected).sorted()
-  }
-
-  private func meshEndpoints(_ entry: ServiceCatalog.Entry, selector: [String: String], port: Int) -> [Labelled] {
-    members(of: entry, selector: selector).compactMap { index in
-      let workload = book.entries[index]
+  private func meshEndpoints(_ entry: ServiceCatalog.Entry, port: Int) -> [Labelled] {
+    members.compactMap { workload in
       let record = workload.record
       guard let target = Self.target(of: entry, port: port, in: record) else { return nil }
       return Labelled(
@@ -127,25 +125,24 @@ struct EndpointCompiler {
     if mode != .plain, let member = member(at: address, port) {
       // Without an identity that can be one, nothing may be sent.
       let namespace = entry.service.namespace
-      guard let place = book.place(member.place, serviceAccount: serviceAccount, namespace: namespace) else { return [] }
-      let record = book.entries[member.workload].record
+      guard let place = member.place.under(serviceAccount, namespace: namespace, trustDomain: trustDomain) else { return [] }
       let isPlaced = !locality.region.isEmpty
       let own = Endpoint.Place(
         key: place.key, address: place.address, port: place.port, workload: place.workload, isLocal: place.isLocal,
         mesh: place.mesh, locality: isPlaced ? locality : place.locality)
-      return [Labelled(endpoint: Endpoint(own, weight: weight, health: record.health), labels: labels)]
+      return [Labelled(endpoint: Endpoint(own, weight: weight, health: member.health), labels: labels)]
     }
     // Mutual TLS is asked for and nobody of the mesh is there: it is not called without.
     if mode == .mutual { return [] }
-    let resolved = discovery(of: entry) == .dns ? names[address.lowercased()] ?? [address] : [address]
+    let resolved = Self.discovery(of: entry) == .dns ? addresses.names[address.lowercased()] ?? [address] : [address]
     return resolved.map {
       Labelled(endpoint: Self.external($0, port, locality: locality, weight: weight), labels: labels)
     }
   }
 
-  private func member(at address: String, _ port: UInt16) -> (workload: WorkloadIndex, place: Endpoint.Place)? {
-    for index in book.workloads(at: address) {
-      if let place = book.entries[index].places.first(where: { $0.port == port }) { return (index, place) }
+  private func member(at address: String, _ port: UInt16) -> (health: EndpointHealth, place: Endpoint.Place)? {
+    for entry in addresses.members[address] ?? [] {
+      if let place = entry.places.first(where: { $0.port == port }) { return (entry.record.health, place) }
     }
     return nil
   }
@@ -162,5 +159,18 @@ struct EndpointCompiler {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
     return hash
+  }
+}
+
+extension Endpoint.Place {
+  /// The place under the identity that somebody else says it has; nil when that is no identity.
+  fileprivate func under(_ serviceAccount: String, namespace: String, trustDomain: String) -> Endpoint.Place? {
+    guard !serviceAccount.isEmpty, var mesh else { return self }
+    let identity = try? SPIFFEID.workload(trustDomain: trustDomain, namespace: namespace, serviceAccount: serviceAccount)
+    guard let identity else { return nil }
+    if identity == mesh.identity { return self }
+    mesh.identity = identity
+    return Endpoint.Place(
+      key: key, address: address, port: port, workload: workload, isLocal: false, mesh: mesh, locality: locality)
   }
 }

@@ -5,6 +5,7 @@ struct GatewayCompiler {
   let catalog: ServiceCatalog
   let book: RuleBook
   let settings: MeshSettings
+  let compiler: RouteCompiler
   let objects: [StoredObject]
   let workload: WorkloadRecord
   let client: ClientScope
@@ -60,9 +61,9 @@ struct GatewayCompiler {
   func compile(
     _ topology: GatewayAPI.Topology, beside others: [GatewayListener], pool: inout ClusterPool, findings: inout [Finding]
   ) -> [GatewayListener] {
-    let compiler = GatewayAPI.ListenerCompiler(
+    let gatewayAPI = GatewayAPI.ListenerCompiler(
       topology: topology, settings: settings, localWorkload: localWorkload, workload: workload)
-    return compiler.compile(taken: Set(others.map(\.port)), findings: &findings) { target in
+    return gatewayAPI.compile(taken: Set(others.map(\.port)), findings: &findings) { target in
       let query = DestinationQuery(host: target.host, subset: nil, port: target.port, listenerPort: target.port)
       let answer = pool.destination(query, client: client)
       return (answer.cluster, answer.name)
@@ -109,7 +110,6 @@ struct GatewayCompiler {
   func table(_ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
     -> RouteTable
   {
-    let compiler = RouteCompiler(settings: settings)
     var rules: [String: [RuleBook.Entry]] = [:]
     for entry in entries(on: listener.gateways) {
       for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) }
@@ -121,9 +121,12 @@ struct GatewayCompiler {
     let scope = "\(port) \(written) \(listener.gateways.joined(separator: ",")) \(servers)"
     let found = rules.keys.sorted(by: HostName.isMoreSpecific).map { host in
       let entries = rules[host] ?? []
-      let unit = units.unit("\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client, pool: &pool) {
-        pool in Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place, pool: &pool) })
-      }
+      let unit = units.unit(
+        "\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client, pool: &pool,
+        queries: { entries.flatMap { compiler.queries($0.http, at: place) } },
+        compile: { [compiler] answers in
+          Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place) { answers[$0] } })
+        })
       findings += unit.findings
       return unit
     }

@@ -1,29 +1,37 @@
-/// One virtual host with everything that decided it, so that it is known when it has to be compiled again.
+import Primitives
+
+/// One virtual host with everything that decides it, so that its routes can be compiled when a request needs them, and it is known
+/// when others have to take their place.
 final class HostUnit: Sendable {
   let name: String
   let domains: [String]
-  let routes: [Route]
-  /// The rules it was compiled from, in their order.
+  let content: CallByNeed<HostRoutes>
+  /// The rules its routes are compiled from, in their order.
   let rules: [RuleBook.Entry]
-  /// What the rules asked of the mesh, and the answers.
-  let asked: [(query: DestinationQuery, answer: DestinationAnswer)]
+  /// What the rules ask of the mesh, and the answers.
+  let asked: [Asked]
   let findings: [Finding]
 
+  typealias Asked = (query: DestinationQuery, answer: DestinationAnswer)
+
   /// What another unit is, under other domains.
-  convenience init(_ other: HostUnit, domains: [String]) {
-    self.init(name: other.name, domains: domains, routes: other.routes, rules: other.rules, asked: other.asked)
+  init(_ other: HostUnit, domains: [String]) {
+    name = other.name
+    self.domains = domains
+    content = other.content
+    rules = other.rules
+    asked = other.asked
+    findings = other.findings
   }
 
-  init(
-    name: String, domains: [String], routes: [Route], rules: [RuleBook.Entry],
-    asked: [(query: DestinationQuery, answer: DestinationAnswer)]
-  ) {
+  init(name: String, domains: [String], content: CallByNeed<HostRoutes>, rules: [RuleBook.Entry], asked: [Asked]) {
     self.name = name
     self.domains = domains
-    self.routes = routes
+    self.content = content
     self.rules = rules
     self.asked = asked
-    findings = Self.unresolved(routes)
+    // What leads nowhere is told whether it is called or not.
+    findings = asked.contains { $0.answer.cluster == nil } ? Self.unresolved(content.glimpse.routes) : []
   }
 
   /// Whether everything that was asked is still answered so. All is asked, because asking is what keeps a destination.
@@ -68,8 +76,9 @@ struct HostUnits {
   /// Of another client: what is alike is kept once.
   private var peers: [Key: HostUnit] = [:]
   private var peerTables: [TableKey: PortUnits] = [:]
-  /// Units compiled since the beginning.
+  /// Units made since the beginning, and those of them that were compiled at once.
   private(set) var compiled = 0
+  private(set) var warmed = 0
   var tcp = TCPUnits()
 
   /// Begins a compilation of all units: what is not asked for until `end` is forgotten.
@@ -112,19 +121,20 @@ struct HostUnits {
     return tables[key]?.table
   }
 
-  /// The unit called `name`, compiled by `body` unless the last one still holds.
+  /// The unit called `name`; the last one if it still holds.
   ///
   /// - Parameters:
-  ///   - scope: what `body` reads of the proxy that may change; units of different scopes are different ones.
-  ///   - rules: all else that `body` reads besides what it asks of the pool.
+  ///   - scope: what `compile` reads of the proxy that may change; units of different scopes are different ones.
+  ///   - rules: all else that `compile` reads besides the answers to `queries`.
+  ///   - queries: whatever `compile` may want to know.
   mutating func unit(
     _ name: String, domains: [String], scope: String = "", rules: [RuleBook.Entry], client: ClientScope,
-    pool: inout ClusterPool, _ body: (inout ClusterPool) -> [Route]
+    pool: inout ClusterPool, queries: () -> [DestinationQuery],
+    compile: @escaping @Sendable (DestinationAnswers) -> [Route]
   ) -> HostUnit {
     let key = Key(scope: scope, name: name)
-    if let unit = last[key] ?? known[key], unit.rules.elementsEqual(rules, by: ===), unit.domains == domains,
-      unit.holds(for: client, &pool)
-    {
+    let earlier = last[key] ?? known[key]
+    if let unit = earlier, unit.rules.elementsEqual(rules, by: ===), unit.domains == domains, unit.holds(for: client, &pool) {
       known[key] = unit
       return unit
     }
@@ -136,11 +146,32 @@ struct HostUnits {
       return same
     }
     compiled += 1
-    let (routes, queries) = pool.recording(body)
-    let asked = queries.map { (query: $0, answer: pool.destination($0, client: client)) }
-    let unit = HostUnit(name: name, domains: domains, routes: routes, rules: rules, asked: asked)
+    var seen: Set<DestinationQuery> = []
+    let asked = queries().filter { seen.insert($0).inserted }.map { (query: $0, answer: pool.destination($0, client: client)) }
+    let answers = DestinationAnswers(asked)
+    let content = CallByNeed { HostRoutes(compile(answers)) }
+    if earlier?.content.isMade == true {
+      // Who has been called stays ready to be called.
+      warmed += 1
+      _ = content.value
+    }
+    let unit = HostUnit(name: name, domains: domains, content: content, rules: rules, asked: asked)
     known[key] = unit
     return unit
+  }
+}
+
+/// Where destinations lead, as the mesh has answered.
+struct DestinationAnswers: Sendable {
+  private let asked: [HostUnit.Asked]
+
+  init(_ asked: [HostUnit.Asked]) { self.asked = asked }
+
+  /// For a query that was asked.
+  subscript(_ query: DestinationQuery) -> DestinationAnswer {
+    if let known = asked.first(where: { $0.query == query }) { return known.answer }
+    let name = ClusterPool.name(host: query.host, port: query.port ?? query.listenerPort, subset: query.subset)
+    return DestinationAnswer(cluster: nil, name: name)
   }
 }
 
@@ -153,7 +184,7 @@ struct PortUnits {
 
   init(port: UInt16, units: [HostUnit]) {
     var hosts = VirtualHostTable()
-    places = units.map { hosts.add(name: $0.name, domains: $0.domains, routes: $0.routes) }
+    places = units.map { hosts.add(name: $0.name, domains: $0.domains, content: $0.content) }
     table = hosts.portTable(port)
     self.units = units
   }
@@ -170,7 +201,7 @@ struct PortUnits {
   mutating func replace(_ unit: HostUnit) {
     guard let index = units.firstIndex(where: { $0.name == unit.name }), units[index].domains == unit.domains else { return }
     units[index] = unit
-    if let place = places[index] { table.virtualHosts[place].routes = unit.routes }
+    if let place = places[index] { table.virtualHosts[place].content = unit.content }
   }
 
   /// This table with the routes of `units`, when their names and domains are the same; nil otherwise.
@@ -179,7 +210,7 @@ struct PortUnits {
     var table = table
     for (index, unit) in units.enumerated() where unit !== self.units[index] {
       guard unit.name == self.units[index].name, unit.domains == self.units[index].domains else { return nil }
-      if let place = places[index] { table.virtualHosts[place].routes = unit.routes }
+      if let place = places[index] { table.virtualHosts[place].content = unit.content }
     }
     return PortUnits(units: units, places: places, table: table)
   }

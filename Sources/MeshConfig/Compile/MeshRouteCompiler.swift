@@ -11,6 +11,7 @@ struct MeshRouteCompiler {
   let claims: Claims
   /// Routes of the Gateway API, where there are any.
   private let gatewayAPI: GatewayAPI.Topology?
+  private let compiler: RouteCompiler
 
   /// A host that is not in the registry is honoured on this port only.
   private static let unregisteredPort: UInt16 = 80
@@ -22,6 +23,7 @@ struct MeshRouteCompiler {
     scope = sources.sidecars.scope(of: client)
     claims = Claims(book: sources.book, client: client, scope: scope)
     gatewayAPI = sources.gatewayAPI
+    compiler = sources.compiler
   }
 
   func compile(_ units: inout HostUnits, pool: inout ClusterPool) -> RouteTable {
@@ -100,19 +102,21 @@ struct MeshRouteCompiler {
     _ service: Int, _ units: inout HostUnits, _ pool: inout ClusterPool
   ) -> [(port: UInt16, unit: HostUnit)] {
     let target = catalog.entries[service].service
-    let compiler = RouteCompiler(settings: settings)
     let claim = claims.value(covering: target.host)
     let domains = Self.domains(of: target, client: client, domain: settings.domain, catalog)
-    let seen = target.ports.enumerated().filter { $0.element.protocol.isHTTP && isVisible(target, on: $0.element.number) }
-    return seen.map { index, port in
+    let seen = target.ports.filter { $0.protocol.isHTTP && isVisible(target, on: $0.number) }
+    return seen.map { port in
       if let unit = gatewayAPIHost(target, port.number, domains, &pool) { return (port.number, unit) }
+      let place = place(port.number)
+      let own = DestinationQuery(host: target.host, subset: nil, port: port.number, listenerPort: port.number)
       let unit = units.unit(
-        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool
-      ) { pool in
-        let routes = claim.map { compiler.routes($0.http, at: place(port.number), pool: &pool) } ?? []
-        // A rule set that says nothing about this port leaves the service as it is.
-        return routes.isEmpty ? [compiler.defaultRoute(target, port: index, client: client, pool: &pool)] : routes
-      }
+        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool,
+        queries: { [own] + (claim.map { compiler.queries($0.http, at: place) } ?? []) },
+        compile: { [compiler] answers in
+          let routes = claim.map { compiler.routes($0.http, at: place) { answers[$0] } } ?? []
+          // A rule set that says nothing about this port leaves the service as it is.
+          return routes.isEmpty ? [compiler.defaultRoute(answers[own])] : routes
+        })
       return (port.number, unit)
     }
   }
@@ -128,7 +132,10 @@ struct MeshRouteCompiler {
       let answer = pool.destination(query, client: client)
       return (answer.cluster, answer.name)
     }
-    return routes.map { HostUnit(name: "\(service.host):\(port)", domains: domains, routes: $0, rules: [], asked: []) }
+    return routes.map {
+      HostUnit(
+        name: "\(service.host):\(port)", domains: domains, content: CallByNeed(HostRoutes($0)), rules: [], asked: [])
+    }
   }
 
   private func place(_ port: UInt16) -> RouteCompiler.Place {
@@ -155,17 +162,18 @@ struct MeshRouteCompiler {
   private func addUnregistered(
     _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
-    let compiler = RouteCompiler(settings: settings)
+    let place = place(Self.unregisteredPort)
     let known = Set(visible.map { catalog.entries[$0].service.host })
     let covering = claims.hasWildcards ? Set(known.flatMap(HostName.wildcards)) : []
     for host in claims.patterns where !known.contains(host) && !covering.contains(host) {
       guard let entry = claims[host],
         scope?.admits(host, namespace: entry.key.namespace, port: Self.unregisteredPort) ?? true
       else { continue }
-      let unit = units.unit("\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client, pool: &pool) {
-        pool in compiler.routes(entry.http, at: place(Self.unregisteredPort), pool: &pool)
-      }
-      if !unit.routes.isEmpty { hosts[Self.unregisteredPort, default: []].append(unit) }
+      let unit = units.unit(
+        "\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client, pool: &pool,
+        queries: { compiler.queries(entry.http, at: place) },
+        compile: { [compiler] answers in compiler.routes(entry.http, at: place) { answers[$0] } })
+      if !unit.content.glimpse.routes.isEmpty { hosts[Self.unregisteredPort, default: []].append(unit) }
     }
   }
 }

@@ -1,27 +1,43 @@
 import Primitives
 
 /// Compiles the `http[]` rules that apply to one proxy and port into routes (Istio, VirtualService).
-struct RouteCompiler {
+final class RouteCompiler: Sendable {
   /// The proxy whose table this is: static conditions are decided against it.
-  struct Place {
+  struct Place: Sendable {
     let client: ClientScope
     /// `mesh`, or the gateways served, `namespace/name`.
     let gateways: Set<String>
     let port: UInt16
   }
 
+  typealias Lookup = (DestinationQuery) -> DestinationAnswer
+
   let settings: MeshSettings
 
-  func routes(_ rules: [RuleBook.Rule], at place: Place, pool: inout ClusterPool) -> [Route] {
-    rules.compactMap { route($0, at: place, pool: &pool) }
+  init(settings: MeshSettings) { self.settings = settings }
+
+  /// Every destination that `routes` may look up, in the order of the rules.
+  func queries(_ rules: [RuleBook.Rule], at place: Place) -> [DestinationQuery] {
+    var found: [DestinationQuery] = []
+    for rule in rules {
+      let written = rule.route
+      guard written.match.isEmpty || written.match.contains(where: { applies($0, rule.namespace, at: place) }) else { continue }
+      for item in written.route { found.append(query(item.destination, rule.namespace, at: place)) }
+      for mirror in written.mirrors { found.append(query(mirror.destination, rule.namespace, at: place)) }
+    }
+    return found
   }
 
-  private func route(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> Route? {
+  func routes(_ rules: [RuleBook.Rule], at place: Place, _ lookup: Lookup) -> [Route] {
+    rules.compactMap { route($0, at: place, lookup) }
+  }
+
+  private func route(_ rule: RuleBook.Rule, at place: Place, _ lookup: Lookup) -> Route? {
     let written = rule.route
     let applicable = written.match.filter { applies($0, rule.namespace, at: place) }
     let matches = applicable.compactMap(MatchCompiler.compile)
     if matches.isEmpty && !written.match.isEmpty { return nil }
-    guard let action = action(rule, at: place, pool: &pool) else { return nil }
+    guard let action = action(rule, at: place, lookup) else { return nil }
     let request = HeaderCompiler.request(written.headers.request)
     var rewrite = written.rewrite.flatMap(Self.rewrite)
     if let authority = request.authority, rewrite?.authority == nil {
@@ -30,7 +46,7 @@ struct RouteCompiler {
     return Route(
       name: written.name.isEmpty ? "default" : written.name, origin: rule.origin, matches: matches, action: action,
       timeout: written.timeout.flatMap { $0 > .zero ? $0 : nil }, retry: retry(written.retries),
-      fault: written.fault.flatMap(Self.fault), mirrors: mirrors(rule, at: place, pool: &pool),
+      fault: written.fault.flatMap(Self.fault), mirrors: mirrors(rule, at: place, lookup),
       cors: written.corsPolicy.map(Self.cors), rewrite: rewrite, requestHeaders: request.operations,
       responseHeaders: HeaderCompiler.response(written.headers.response))
   }
@@ -45,7 +61,7 @@ struct RouteCompiler {
     return Labels.match(match.sourceLabels, place.client.labels)
   }
 
-  private func action(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> RouteAction? {
+  private func action(_ rule: RuleBook.Rule, at place: Place, _ lookup: Lookup) -> RouteAction? {
     if let redirect = rule.route.redirect { return .redirect(Self.redirect(redirect)) }
     if let response = rule.route.directResponse {
       return .directResponse(status: UInt16(clamping: response.status), body: response.body)
@@ -55,7 +71,7 @@ struct RouteCompiler {
     guard !weighted.isEmpty else { return nil }
     var destinations: [WeightedDestination] = []
     for item in weighted {
-      let target = destination(item.destination, rule.namespace, at: place, pool: &pool)
+      let target = destination(item.destination, rule.namespace, at: place, lookup)
       let request = HeaderCompiler.request(item.headers.request)
       destinations.append(
         WeightedDestination(
@@ -65,19 +81,21 @@ struct RouteCompiler {
     return .forward(destinations)
   }
 
-  /// The explicit port, else the only one of the service, else the listener's.
-  func destination(_ written: VirtualService.Destination, _ namespace: String, at place: Place, pool: inout ClusterPool)
-    -> DestinationAnswer
-  {
-    let host = HostName.resolve(written.host, namespace: namespace, domain: settings.domain)
-    return pool.destination(
-      DestinationQuery(host: host, subset: written.subset, port: written.port, listenerPort: place.port), client: place.client)
+  private func destination(
+    _ written: VirtualService.Destination, _ namespace: String, at place: Place, _ lookup: Lookup
+  ) -> DestinationAnswer { lookup(query(written, namespace, at: place)) }
+
+  /// A destination as it is asked for; an unwritten port is the only one of the service, else the listener's.
+  func query(_ written: VirtualService.Destination, _ namespace: String, at place: Place) -> DestinationQuery {
+    DestinationQuery(
+      host: HostName.resolve(written.host, namespace: namespace, domain: settings.domain), subset: written.subset,
+      port: written.port, listenerPort: place.port)
   }
 
-  private func mirrors(_ rule: RuleBook.Rule, at place: Place, pool: inout ClusterPool) -> [MirrorPolicy] {
+  private func mirrors(_ rule: RuleBook.Rule, at place: Place, _ lookup: Lookup) -> [MirrorPolicy] {
     var result: [MirrorPolicy] = []
     for mirror in rule.route.mirrors where mirror.percentage > 0 {
-      let target = destination(mirror.destination, rule.namespace, at: place, pool: &pool)
+      let target = destination(mirror.destination, rule.namespace, at: place, lookup)
       result.append(
         MirrorPolicy(
           cluster: target.cluster, clusterName: target.name, partsPerMillion: Self.partsPerMillion(mirror.percentage)))
@@ -91,11 +109,8 @@ struct RouteCompiler {
   }
 
   /// The route of a service that no rule claims: everything to the service.
-  func defaultRoute(_ service: Service, port: Int, client: ClientScope, pool: inout ClusterPool) -> Route {
-    let number = service.ports[port].number
-    let target = pool.destination(
-      DestinationQuery(host: service.host, subset: nil, port: number, listenerPort: number), client: client)
-    return Route(
+  func defaultRoute(_ target: DestinationAnswer) -> Route {
+    Route(
       name: "default", origin: nil, matches: [],
       action: .forward([WeightedDestination(cluster: target.cluster, clusterName: target.name, weight: 1)]), retry: retry(nil))
   }

@@ -53,6 +53,7 @@ public struct SnapshotCompiler: Sendable {
   /// Holds the workloads, too: one owner, so that a change copies nothing.
   private var pool: ClusterPool
   private var routes = CompiledRoutes()
+  private let compiler: RouteCompiler
 
   private var services: [Service] = []
   private var local: [LocalClient] = []
@@ -80,8 +81,8 @@ public struct SnapshotCompiler: Sendable {
     sidecars = SidecarIndex([], rootNamespace: settings.rootNamespace)
     rateLimits = RateLimitCompiler(objects: [], rootNamespace: settings.rootNamespace)
     pool = ClusterPool(
-      catalog: ServiceCatalog([]), rules: rules,
-      endpoints: EndpointCompiler(settings: settings, book: WorkloadBook(settings: settings)))
+      catalog: ServiceCatalog([]), rules: rules, book: WorkloadBook(settings: settings), settings: settings)
+    compiler = RouteCompiler(settings: settings)
   }
 
   // MARK: Changes of the configuration
@@ -112,10 +113,10 @@ public struct SnapshotCompiler: Sendable {
     fresh.changedRules = Set(objects.keys.filter { $0.kind == .virtualService })
     // What follows is no sequence to what went before.
     fresh.number = number + 1
-    fresh.pool.endpoints.book = pool.endpoints.book
-    fresh.pool.endpoints.names = pool.endpoints.names
+    fresh.pool.book = pool.book
+    fresh.pool.names = pool.names
     fresh.allocated = allocated
-    fresh.touch(pool.endpoints.book.entries.map(\.record))
+    fresh.touch(pool.book.entries.map(\.record))
     self = fresh
   }
 
@@ -154,20 +155,20 @@ public struct SnapshotCompiler: Sendable {
 
   /// Takes a workload, new or changed.
   public mutating func put(_ workload: WorkloadRecord) {
-    guard let earlier = pool.endpoints.book.put(workload) else { return }
+    guard let earlier = pool.book.put(workload) else { return }
     touch(earlier + [workload])
   }
 
   /// Forgets the workload called `<namespace>/<name>@<node>`.
   public mutating func removeWorkload(_ key: String) {
-    guard let earlier = pool.endpoints.book.remove(key) else { return }
+    guard let earlier = pool.book.remove(key) else { return }
     touch(earlier)
   }
 
   /// Makes these all the workloads there are.
   public mutating func replace(workloads new: [WorkloadRecord]) {
     let keys = Set(new.map(\.key))
-    let book = pool.endpoints.book
+    let book = pool.book
     let gone = book.entries.map(\.record.key).filter { !keys.contains($0) } + book.refused.keys.sorted()
     for key in gone where !keys.contains(key) { removeWorkload(key) }
     for workload in new.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) { put(workload) }
@@ -200,7 +201,7 @@ public struct SnapshotCompiler: Sendable {
 
   /// The snapshot of all that was given, and what in it has no effect.
   public mutating func compile(revision: UInt64, registryVersion: UInt64) -> (snapshot: MeshSnapshot, findings: [Finding]) {
-    let before = (built: pool.built, hosts: routes.hostsCompiled, asked: pool.destinationsAsked)
+    let before = CompileWork(pool, routes)
     if ingressesAreStale { updateIngresses() }
     updateImplied()
     pool.rebuild(touchedServices)
@@ -219,10 +220,8 @@ public struct SnapshotCompiler: Sendable {
     if !onlyEndpoints { updateRoutes(edited, keepsAllElse: changed.isEmpty && sameClients) }
     changed = []
     number += 1
-    work = CompileWork(
-      clustersBuilt: pool.built - before.built, hostsCompiled: max(0, routes.hostsCompiled - before.hosts),
-      destinationsAsked: pool.destinationsAsked - before.asked)
-    let workloads = pool.endpoints.book
+    work = CompileWork(pool, routes).since(before)
+    let workloads = pool.book
     let (own, inbound, conflicts) = localWorkloads()
     let snapshot = MeshSnapshot(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services, clusters: pool.clusters,
@@ -237,7 +236,8 @@ public struct SnapshotCompiler: Sendable {
   /// - Parameter keepsAllElse: nothing but the edited rules is other than it was.
   private mutating func updateRoutes(_ edited: [RuleBook.Entry], keepsAllElse: Bool) {
     let sources = RouteSources(
-      settings: settings, book: book, sidecars: sidecars, gatewayAPI: gatewayAPI, gatewayObjects: gatewayObjects)
+      settings: settings, compiler: compiler, book: book, sidecars: sidecars, gatewayAPI: gatewayAPI,
+      gatewayObjects: gatewayObjects)
     if keepsAllElse, routes.revise(edited, local, sources, pool: &pool) { return }
     routes.compile(&local, sources, pool: &pool)
     // Clusters that moved into gaps have other indices now: routes that lead to them are compiled again.
@@ -247,7 +247,7 @@ public struct SnapshotCompiler: Sendable {
   /// Services that registrations imply, where those have changed.
   private mutating func updateImplied() {
     for name in touchedNames {
-      let records = pool.endpoints.book.workloads(named: name).map { pool.endpoints.book.entries[$0].record }
+      let records = pool.book.workloads(named: name).map { pool.book.entries[$0].record }
       let found = ServiceCatalog.implied(name, by: records, settings)
       let entry = found.map { $0.withAddress(allocated[$0.service.host]) }
       if entry?.service == implied[name]?.service { continue }
@@ -305,7 +305,7 @@ public struct SnapshotCompiler: Sendable {
   private func locals() -> [LocalClient] {
     let labelKeys = book.clientLabelKeys.union(rules.clientLabelKeys).union(sidecars.clientLabelKeys)
       .union(settings.clientLabelKeys)
-    let workloads = pool.endpoints.book
+    let workloads = pool.book
     return workloads.local.keys.sorted().compactMap { key in
       guard let index = workloads.local[key] else { return nil }
       let record = workloads.entries[index].record
@@ -325,7 +325,7 @@ public struct SnapshotCompiler: Sendable {
   }
 
   private func localWorkloads() -> ([LocalWorkload], inbound: [Cluster], findings: [Finding]) {
-    let workloads = pool.endpoints.book
+    let workloads = pool.book
     let compiler = InboundCompiler(sidecars: sidecars, rules: rules, services: services, settings: settings)
     var inbound: [Cluster] = []
     var listeners = WorkloadListeners(settings: settings)
@@ -379,10 +379,34 @@ public struct SnapshotCompiler: Sendable {
 
 /// What one compilation took, in counts that do not depend on the machine.
 public struct CompileWork: Sendable, Hashable {
-  /// Destinations built or built again.
+  /// Destinations that are new or other than before. They are compiled when they are called.
   public var clustersBuilt = 0
-  /// Virtual hosts whose routes were compiled.
+  /// Those of them that were compiled at once, because the earlier ones are in use.
+  public var clustersWarmed = 0
+  /// Virtual hosts that are new or other than before, and those of them that were compiled at once.
   public var hostsCompiled = 0
+  public var hostsWarmed = 0
   /// Questions of rules where a destination leads, answered from memory or anew.
   public var destinationsAsked = 0
+
+  public init() {}
+
+  init(_ pool: ClusterPool, _ routes: CompiledRoutes) {
+    clustersBuilt = pool.built
+    clustersWarmed = pool.warmed
+    hostsCompiled = routes.hostsCompiled
+    hostsWarmed = routes.hostsWarmed
+    destinationsAsked = pool.destinationsAsked
+  }
+
+  func since(_ earlier: CompileWork) -> CompileWork {
+    var work = CompileWork()
+    work.clustersBuilt = clustersBuilt - earlier.clustersBuilt
+    work.clustersWarmed = clustersWarmed - earlier.clustersWarmed
+    // Counts of clients that are gone went with them.
+    work.hostsCompiled = max(0, hostsCompiled - earlier.hostsCompiled)
+    work.hostsWarmed = max(0, hostsWarmed - earlier.hostsWarmed)
+    work.destinationsAsked = destinationsAsked - earlier.destinationsAsked
+    return work
+  }
 }

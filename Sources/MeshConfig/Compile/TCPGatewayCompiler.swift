@@ -79,7 +79,9 @@ extension GatewayCompiler {
     }
   }
 
-  private var compiler: TCPRouteCompiler { TCPRouteCompiler(catalog: catalog, book: book, settings: settings, client: client) }
+  private var opaque: TCPRouteCompiler {
+    TCPRouteCompiler(catalog: catalog, book: book, settings: settings, compiler: compiler, client: client)
+  }
 
   private func place(_ item: Listener.Item) -> RouteCompiler.Place {
     RouteCompiler.Place(client: client, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], port: item.server.port)
@@ -88,7 +90,7 @@ extension GatewayCompiler {
   /// Only the first rule set with a fitting `tcp[]` rule counts.
   private func tcpRoutes(_ item: Listener.Item, port: UInt16, pool: inout ClusterPool) -> [TCPRoute] {
     for entry in entries(on: alone(item).gateways) where isBound(entry, to: item) && !boundHosts(entry, item).isEmpty {
-      let routes = compiler.routes(entry, at: place(item), isMesh: false, pool: &pool)
+      let routes = opaque.routes(entry, at: place(item), isMesh: false, pool: &pool)
       if !routes.isEmpty { return routes }
     }
     return []
@@ -97,7 +99,7 @@ extension GatewayCompiler {
   private func serverNames(_ item: Listener.Item, pool: inout ClusterPool) -> [ServerNameRoute] {
     var routes: [ServerNameRoute] = []
     for entry in entries(on: alone(item).gateways) where isBound(entry, to: item) {
-      routes += compiler.serverNames(entry, at: place(item), within: boundHosts(entry, item), pool: &pool)
+      routes += opaque.serverNames(entry, at: place(item), within: boundHosts(entry, item), pool: &pool)
     }
     return TCPRouteCompiler.sorted(routes)
   }

@@ -5,6 +5,7 @@ struct TCPRouteCompiler {
   let catalog: ServiceCatalog
   let book: RuleBook
   let settings: MeshSettings
+  let compiler: RouteCompiler
   let client: ClientScope
   /// What a Sidecar lets the client see; nil: everything that is exported.
   var scope: SidecarIndex.Scope?
@@ -54,10 +55,9 @@ struct TCPRouteCompiler {
         continue
       }
       let rules = port.protocol.isDeclaredHTTP || claim?.tcp.isEmpty != false ? nil : claim
-      let unit = units.unit(target, port, names: names, rules: rules, client: client, pool: &pool) { pool in
-        let routes = rules.map { self.routes($0, at: place(port.number), isMesh: true, pool: &pool) } ?? []
-        return routes + [defaultRoute(target, port.number, &pool)]
-      }
+      let unit = units.unit(
+        target, port, names: names, rules: rules, query: query(target, port.number), client: client, pool: &pool
+      ) { rules, pool in routes(rules, at: place(port.number), isMesh: true, pool: &pool) }
       ports[port.number, default: Port()].units.append(unit)
     }
   }
@@ -67,8 +67,8 @@ struct TCPRouteCompiler {
     _ target: Service, _ port: Service.Port, _ names: [String], _ pool: inout ClusterPool
   ) -> TCPUnit? {
     guard let gatewayAPI, !port.protocol.isDeclaredHTTP else { return nil }
-    let compiler = GatewayAPI.MeshConnectionCompiler(topology: gatewayAPI, clientNamespace: client.namespace)
-    let found = compiler.rules(host: target.host, namespace: target.namespace, port: port.number) { backend in
+    let connections = GatewayAPI.MeshConnectionCompiler(topology: gatewayAPI, clientNamespace: client.namespace)
+    let found = connections.rules(host: target.host, namespace: target.namespace, port: port.number) { backend in
       let query = DestinationQuery(host: backend.host, subset: nil, port: backend.port, listenerPort: port.number)
       let answer = pool.destination(query, client: client)
       return (answer.cluster, answer.name)
@@ -76,16 +76,15 @@ struct TCPRouteCompiler {
     guard let found else { return nil }
     var service = TCPService(
       host: target.host, protocol: port.protocol, address: target.addresses.first.flatMap { AddressForm.parse($0) } ?? [],
-      routes: found.routes + [defaultRoute(target, port.number, &pool)], serverNames: Self.sorted(found.serverNames))
+      routes: found.routes + [TCPRoute(to: pool.destination(query(target, port.number), client: client))],
+      serverNames: Self.sorted(found.serverNames))
     service.blocks = target.blocks
     return TCPUnit(service, names: names, rules: nil, asked: [])
   }
 
-  private func defaultRoute(_ target: Service, _ port: UInt16, _ pool: inout ClusterPool) -> TCPRoute {
-    let query = DestinationQuery(host: target.host, subset: nil, port: port, listenerPort: port)
-    let answer = pool.destination(query, client: client)
-    return TCPRoute(
-      origin: nil, destinations: [WeightedDestination(cluster: answer.cluster, clusterName: answer.name, weight: 1)])
+  /// A service itself.
+  private func query(_ target: Service, _ port: UInt16) -> DestinationQuery {
+    DestinationQuery(host: target.host, subset: nil, port: port, listenerPort: port)
   }
 
   private func place(_ port: UInt16) -> RouteCompiler.Place {
@@ -173,9 +172,8 @@ extension TCPRouteCompiler {
   ) -> [WeightedDestination]? {
     let weighted = written.count > 1 ? written.filter { $0.weight > 0 } : written
     guard !weighted.isEmpty else { return nil }
-    let compiler = RouteCompiler(settings: settings)
     return weighted.map { item in
-      let target = compiler.destination(item.destination, entry.key.namespace, at: place, pool: &pool)
+      let target = pool.destination(compiler.query(item.destination, entry.key.namespace, at: place), client: place.client)
       return WeightedDestination(
         cluster: target.cluster, clusterName: target.name, weight: UInt32(clamping: max(1, item.weight)))
     }

@@ -52,25 +52,31 @@ struct TCPUnits {
     nextTables = [:]
   }
 
-  /// The unit of a service port, its routes compiled by `body` unless the last ones still hold.
+  /// The unit of a service port; the last one if it still holds.
+  ///
+  /// - Parameters:
+  ///   - query: asks for the service itself, where everything goes that no rule has.
+  ///   - body: compiles the rules.
   mutating func unit(
-    _ service: Service, _ port: Service.Port, names: [String], rules: RuleBook.Entry?, client: ClientScope,
-    pool: inout ClusterPool, _ body: (inout ClusterPool) -> [TCPRoute]
+    _ service: Service, _ port: Service.Port, names: [String], rules: RuleBook.Entry?, query: DestinationQuery,
+    client: ClientScope, pool: inout ClusterPool, _ body: (RuleBook.Entry, inout ClusterPool) -> [TCPRoute]
   ) -> TCPUnit {
     let key = Key(host: service.host, port: port.number)
+    let address = service.addresses.first.flatMap { AddressForm.parse($0) } ?? []
     for unit in [known[key], rules?.dependsOnClient == true ? nil : peers[key]] {
       guard let unit, unit.rules === rules, unit.names == names, unit.service.protocol == port.protocol,
-        unit.service.blocks == service.blocks,
-        unit.holds(for: client, &pool)
+        unit.service.address == address, unit.service.blocks == service.blocks, unit.holds(for: client, &pool)
       else { continue }
       next[key] = unit
       return unit
     }
-    let (routes, queries) = pool.recording(body)
-    let address = service.addresses.first.flatMap { AddressForm.parse($0) } ?? []
-    var made = TCPService(host: service.host, protocol: port.protocol, address: address, routes: routes)
+    let (routes, queries) = pool.recording { pool in rules.map { body($0, &pool) } ?? [] }
+    let own = pool.destination(query, client: client)
+    // Most services have no rules, and few are ever called.
+    let content = CallByNeed { TCPRoutes(routes + [TCPRoute(to: own)]) }
+    var made = TCPService(host: service.host, protocol: port.protocol, address: address, content: content)
     made.blocks = service.blocks
-    let asked = queries.map { (query: $0, answer: pool.destination($0, client: client)) }
+    let asked = (queries + [query]).map { (query: $0, answer: pool.destination($0, client: client)) }
     let unit = TCPUnit(made, names: names, rules: rules, asked: asked)
     next[key] = unit
     return unit
@@ -91,5 +97,12 @@ struct TCPUnits {
     table.serverNames = serverNames
     nextTables[port] = (units, table)
     return table
+  }
+}
+
+extension TCPRoute {
+  /// Everything to one destination.
+  init(to target: DestinationAnswer) {
+    self.init(origin: nil, destinations: [WeightedDestination(cluster: target.cluster, clusterName: target.name, weight: 1)])
   }
 }

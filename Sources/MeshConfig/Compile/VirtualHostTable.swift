@@ -9,10 +9,10 @@ struct VirtualHostTable {
 
   /// Adds a virtual host; a domain that an earlier one claimed stays with that one. Returns its index, nil when nothing
   /// is left for it.
-  @discardableResult mutating func add(name: String, domains: [String], routes: [Route]) -> Int? {
+  @discardableResult mutating func add(name: String, domains: [String], content: CallByNeed<HostRoutes>) -> Int? {
     let free = domains.filter { claimed.insert($0).inserted }
     guard !free.isEmpty else { return nil }
-    virtualHosts.append(VirtualHost(name: name, domains: free, routes: routes))
+    virtualHosts.append(VirtualHost(name: name, domains: free, content: content))
     return virtualHosts.count - 1
   }
 

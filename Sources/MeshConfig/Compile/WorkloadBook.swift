@@ -64,19 +64,16 @@ struct WorkloadBook {
   }
 
   /// Workloads whose applications listen on an address.
-  func workloads(at address: String) -> [WorkloadIndex] { byAddress[address] ?? [] }
+  func workloads(at address: String) -> [Entry] { (byAddress[address] ?? []).map { entries[$0] } }
 
-  /// A workload's place under the identity that somebody else says it has; nil when that is no identity.
-  func place(_ place: Endpoint.Place, serviceAccount: String, namespace: String) -> Endpoint.Place? {
-    guard !serviceAccount.isEmpty, var mesh = place.mesh else { return place }
-    let identity = try? SPIFFEID.workload(
-      trustDomain: settings.trustDomain, namespace: namespace, serviceAccount: serviceAccount)
-    guard let identity else { return nil }
-    if identity == mesh.identity { return place }
-    mesh.identity = identity
-    return Endpoint.Place(
-      key: place.key, address: place.address, port: place.port, workload: place.workload, isLocal: false, mesh: mesh,
-      locality: place.locality)
+  /// Workloads behind a service, by name and by label, in the order of their indices.
+  func members(of entry: ServiceCatalog.Entry) -> [Entry] {
+    let service = entry.service
+    let selected = workloads(in: service.namespace, selector: entry.selector)
+    guard service.origin != .serviceEntry else { return selected.sorted().map { entries[$0] } }
+    let named = workloads(named: ServiceName(namespace: service.namespace, name: service.name))
+    let found = selected.isEmpty ? named : named.isEmpty ? selected : Set(named + selected).sorted()
+    return found.map { entries[$0] }
   }
 
   // MARK: Changing

@@ -86,7 +86,7 @@ extension GatewayAPI {
         guard let best = names.min(by: HostName.isMoreSpecific) else { continue }
         let own = owners.filter { (topology.listeners[$0].spec.hostname ?? "*") == best }
         let routes = compiler.routes(candidates(own, host), port: port, destination)
-        virtualHosts.add(name: "\(host):\(port)", domains: [host], routes: routes)
+        virtualHosts.add(name: "\(host):\(port)", domains: [host], content: CallByNeed(HostRoutes(routes)))
       }
       return RouteTable(ports: [virtualHosts.portTable(port)], fallback: .notFound)
     }

@@ -13,7 +13,7 @@ public final class MeshSnapshot: Sendable {
   /// Sorted by host name, then namespace.
   public let services: [Service]
   /// Destinations of routes: service × port × subset, and pass-through. Index = `ClusterIndex`.
-  public let clusters: ChunkedArray<Cluster>
+  public let clusters: ClusterTable
   /// Every workload of the mesh that this node knows, for telemetry and peer facts. Index = `WorkloadIndex`.
   public let workloads: WorkloadTable
   /// What each local workload may call, and by which rules; `LocalWorkload.outbound` is the index.
@@ -36,12 +36,12 @@ public final class MeshSnapshot: Sendable {
   ) {
     self.init(
       revision: revision, registryVersion: registryVersion, settings: settings, services: services,
-      clusters: ChunkedArray(clusters), workloads: WorkloadTable(workloads), outbound: outbound, localWorkloads: localWorkloads,
+      clusters: ClusterTable(clusters), workloads: WorkloadTable(workloads), outbound: outbound, localWorkloads: localWorkloads,
       gateways: gateways, tcp: tcp, inbound: inbound, changes: nil)
   }
 
   init(
-    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: ChunkedArray<Cluster>,
+    revision: UInt64, registryVersion: UInt64, settings: MeshSettings, services: [Service], clusters: ClusterTable,
     workloads: WorkloadTable, outbound: [RouteTable], localWorkloads: [LocalWorkload], gateways: [GatewayListener],
     tcp: [TCPRouteTable], inbound: [Cluster] = [], changes: SnapshotChanges?
   ) {

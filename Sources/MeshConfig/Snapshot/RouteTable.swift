@@ -47,13 +47,35 @@ public struct VirtualHost: Sendable {
   /// `reviews.default.svc.cluster.local:9080`, Istio's naming.
   public var name: String
   public var domains: [String]
-  /// First match wins.
-  public var routes: [Route] { didSet { index = RouteIndex(routes) } }
-  /// Which routes a path can fulfil; nil where there are few.
-  public private(set) var index: RouteIndex?
+  /// Its routes, compiled when a request first needs them: most hosts of a large mesh are never called from a node.
+  public var content: CallByNeed<HostRoutes>
+
   public init(name: String, domains: [String], routes: [Route]) {
+    self.init(name: name, domains: domains, content: CallByNeed(HostRoutes(routes)))
+  }
+
+  public init(name: String, domains: [String], content: CallByNeed<HostRoutes>) {
     self.name = name
     self.domains = domains
+    self.content = content
+  }
+
+  /// What requests are routed by.
+  @inlinable public var compiled: HostRoutes { content.value }
+  /// For people: routes that no request has needed are compiled for this look only.
+  public var routes: [Route] { content.glimpse.routes }
+  /// Whether a request has needed the routes.
+  public var isInUse: Bool { content.isMade }
+}
+
+/// The routes of a virtual host.
+public final class HostRoutes: Sendable {
+  /// First match wins.
+  public let routes: [Route]
+  /// Which routes a path can fulfil; nil where there are few.
+  public let index: RouteIndex?
+
+  public init(_ routes: [Route]) {
     self.routes = routes
     index = RouteIndex(routes)
   }

@@ -43,8 +43,8 @@ public struct TCPService: Sendable {
   public var `protocol`: PortProtocol
   /// The service's own address, for rules by destination; empty without one.
   public var address: [UInt8]
-  /// In order; the first that fits has the connection. Never empty: the last one is the service itself.
-  public var routes: [TCPRoute]
+  /// Its routes, made when a connection first needs them.
+  public var content: CallByNeed<TCPRoutes>
   /// Rules of this service by the server name of a TLS client, most specific first.
   public var serverNames: [ServerNameRoute]
   /// Blocks of addresses that stand for the service.
@@ -53,12 +53,28 @@ public struct TCPService: Sendable {
   public init(
     host: String, protocol: PortProtocol, address: [UInt8], routes: [TCPRoute], serverNames: [ServerNameRoute] = []
   ) {
+    self.init(
+      host: host, protocol: `protocol`, address: address, content: CallByNeed(TCPRoutes(routes)), serverNames: serverNames)
+  }
+
+  init(
+    host: String, protocol: PortProtocol, address: [UInt8], content: CallByNeed<TCPRoutes>, serverNames: [ServerNameRoute] = []
+  ) {
     self.serverNames = serverNames
     self.host = host
     self.protocol = `protocol`
     self.address = address
-    self.routes = routes
+    self.content = content
   }
+
+  /// In order; the first that fits has the connection. Never empty: the last one is the service itself.
+  public var routes: [TCPRoute] { content.value.routes }
+}
+
+/// The routes of one service port.
+public final class TCPRoutes: Sendable {
+  public let routes: [TCPRoute]
+  public init(_ routes: [TCPRoute]) { self.routes = routes }
 }
 
 /// One `tcp[]` or `tls[]` rule, as far as it depends on the connection.

@@ -111,12 +111,15 @@ extension AdminRoutes {
   }
 
   func clusterConfig() async throws -> [ClusterConfigInfo] {
-    try await snapshot().clusters.map { cluster in
-      ClusterConfigInfo(
+    let clusters = try await snapshot().clusters
+    return clusters.indices.map { index in
+      let cluster = clusters.glimpse(index)
+      return ClusterConfigInfo(
         host: cluster.host.isEmpty ? cluster.name : cluster.host, port: cluster.port, subset: cluster.subset ?? "",
         direction: "outbound",
         discovery: RouteWords.discovery(cluster.discovery), loadBalancer: RouteWords.algorithm(cluster.loadBalancer.algorithm),
-        tls: RouteWords.tls(cluster.tls), endpoints: cluster.endpoints.count, destinationRule: cluster.destinationRule ?? "")
+        tls: RouteWords.tls(cluster.tls), endpoints: cluster.endpoints.count, destinationRule: cluster.destinationRule ?? "",
+        inUse: clusters.ifInUse(index) != nil)
     }
   }
 

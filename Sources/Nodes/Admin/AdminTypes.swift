@@ -355,6 +355,8 @@ public struct ClusterConfigInfo: Codable, Sendable, Hashable {
   public var tls: String
   public var endpoints: Int
   public var destinationRule: String
+  /// Whether a request has needed it since the node started; until then only what it is made of is kept.
+  public var inUse: Bool
 }
 
 public struct EndpointConfigInfo: Codable, Sendable, Hashable {

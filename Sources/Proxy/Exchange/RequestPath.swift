@@ -290,7 +290,9 @@ extension Exchange {
     if let found = endpoints.first(where: { $0.key == ticket.key }) { return found }
     // The balancer already knows a newer snapshot than this request.
     let name = snapshot.clusters[cluster].name
-    var newer = worker.state.snapshot.clusters.first { $0.name == name }?.endpoints.first { $0.key == ticket.key }
+    let clusters = worker.state.snapshot.clusters
+    let found = clusters.index(named: name, near: cluster)
+    var newer = found.flatMap { clusters[$0].endpoints.first { $0.key == ticket.key } }
     newer?.workload = nil
     return newer
   }

@@ -46,11 +46,11 @@ extension Command {
       }
       try show(clusters, as: format) { list in
         var table = Table(
-          "SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "BALANCING", "TLS", "ENDPOINTS", "DESTINATION RULE")
+          "SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "BALANCING", "TLS", "ENDPOINTS", "IN USE", "DESTINATION RULE")
         for item in list {
           table.row(
             item.host, "\(item.port)", item.subset, item.direction, item.discovery, item.loadBalancer, item.tls,
-            "\(item.endpoints)", item.destinationRule)
+            "\(item.endpoints)", item.inUse ? "yes" : "no", item.destinationRule)
         }
         return table.lines
       }
