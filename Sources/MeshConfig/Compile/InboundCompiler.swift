@@ -70,7 +70,7 @@ extension Sidecar.Ingress {
     of record: WorkloadRecord, speaks: PortProtocol, cluster: Int, _ settings: MeshSettings
   ) -> WorkloadListener {
     let tls = tls.map {
-      ServerTLSCompiler($0, credentials: CredentialIndex([], namespace: ""), cipherSuites: settings.cipherSuites).settings
+      ServerTLSCompiler($0, credentials: CredentialIndex([], namespace: ""), defaults: settings.tlsDefaults).settings
     }
     return WorkloadListener(
       bind: bind ?? record.address, port: port.number, role: .inbound(speaks: speaks, cluster: cluster, tls: tls))
