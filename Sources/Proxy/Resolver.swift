@@ -58,7 +58,7 @@ final class Resolver: Sendable {
     loop.post {
       self.channel.value.ask(name) { found in
         self.take(found, for: name)
-        answer(found.addresses, Self.life(of: found))
+        answer(found.addresses, self.life(of: found))
       }
     }
   }
