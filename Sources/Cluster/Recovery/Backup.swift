@@ -22,6 +22,10 @@ public struct Backup: Sendable {
   public let version: String
   public let state: ControlState
 
+  /// The revision of the configuration in it.
+  public var revision: UInt64 { state.revision.number }
+  public var objectCount: Int { state.objects.count }
+
   public init(cluster: String, node: String, milliseconds: UInt64, version: String, state: ControlState) {
     self.cluster = cluster
     self.node = node

@@ -25,9 +25,9 @@ extension Command {
     let client = try AdminClient(arguments)
     let bytes = try client.bytes("/v1/backup")
     do {
-      let state = try Backup(bytes: bytes).state
+      let backup = try Backup(bytes: bytes)
       try replaceFile(path, with: bytes, mode: 0o600)
-      let written = Written(file: path, bytes: bytes.count, revision: state.revision.number, objects: state.objects.count)
+      let written = Written(file: path, bytes: bytes.count, revision: backup.revision, objects: backup.objectCount)
       try show(written, as: arguments.format) {
         ["wrote \($0.file): revision \($0.revision), \($0.objects) objects, \($0.bytes) bytes"]
       }
