@@ -29,10 +29,10 @@ public struct SnapshotCompiler: Sendable {
 
   private var objects = HeldObjects()
   private var changed: Changed = [.catalog, .rules, .gateways]
-  /// VirtualServices that have changed.
   /// Objects that Ingresses were made into.
   private var madeOfIngresses: Set<ObjectKey> = []
   private var ingressesAreStale = false
+  /// VirtualServices that have changed.
   private var changedRules: Set<ObjectKey> = []
 
   /// Services whose endpoints have changed.
@@ -114,6 +114,7 @@ public struct SnapshotCompiler: Sendable {
     // What follows is no sequence to what went before.
     fresh.number = number + 1
     fresh.pool.book = pool.book
+    fresh.pool.book.use(fresh.settings)
     fresh.pool.names = pool.names
     fresh.allocated = allocated
     fresh.touch(pool.book.entries.map(\.record))

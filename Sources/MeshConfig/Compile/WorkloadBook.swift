@@ -45,7 +45,7 @@ struct WorkloadBook {
   /// Equal values are kept once: replicas have the same labels and account.
   private var labels: [[String: String]: [String: String]] = [:]
   private var identities: [String: SPIFFEID] = [:]
-  private let settings: MeshSettings
+  private var settings: MeshSettings
 
   /// Distinct label maps and identities that are shared; beyond it they start anew.
   private static let sharedValues = 8_192
@@ -77,6 +77,16 @@ struct WorkloadBook {
   }
 
   // MARK: Changing
+
+  /// Takes the mesh's settings as they are now: they say where applications of this node are called.
+  mutating func use(_ settings: MeshSettings) {
+    self.settings = settings
+    for index in local.values {
+      let entry = entries[index]
+      entries[index] = Entry(
+        entry.record, entry.identity, at: settings.applicationAddress(of: entry.record), index: index, isLocal: true)
+    }
+  }
 
   /// Takes a workload, new or changed. Returns the earlier records that this replaces or moves; nil when nothing changed.
   mutating func put(_ record: WorkloadRecord) -> [WorkloadRecord]? {
