@@ -14,8 +14,8 @@ extension ProcessTests {
       try dryRun(cluster)
       try notEnforced(cluster)
       try warnings(cluster)
-      try habits(cluster)
       try circle(cluster)
+      try habits(cluster)
     }
 
     private func path(_ name: String, _ text: String, _ cluster: TestCluster) throws -> String {
