@@ -100,7 +100,7 @@ let package = Package(
       exclude: ["Peers", "bench.py"], swiftSettings: strict),
     .executableTarget(
       name: "mesh-load", dependencies: ["Primitives", "HTTPCodec", "HTTP2", "Transport", "CLinux"], path: "Tests/Load",
-      swiftSettings: strict),
+      exclude: ["bench.py", "counts.py", "counts.json", "peers.py"], swiftSettings: strict),
     .executableTarget(
       name: "simulate", dependencies: ["Simulation", "Primitives"], path: "Tests/Simulate", swiftSettings: strict + mutations),
     .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),

@@ -17,8 +17,13 @@ extension RouteTable {
   /// The facts of the route that `plan` refers to; the plan must come from this table.
   public func facts(of plan: RoutePlan) -> RouteFacts {
     guard let reference = plan.route else { return .none }
-    let routes = ports[reference.port].virtualHosts[reference.virtualHost].compiled.routes
-    let index = reference.route
+    return ports[reference.port].virtualHosts[reference.virtualHost].compiled.facts(ofRoute: reference.route, plan)
+  }
+}
+
+extension HostRoutes {
+  /// Of routes that are borrowed: fields of elements are read in place.
+  @inline(never) fileprivate func facts(ofRoute index: Int, _ plan: RoutePlan) -> RouteFacts {
     var facts = RouteFacts()
     facts.timeout = routes[index].timeout
     facts.perTryTimeout = routes[index].retry?.perTryTimeout

@@ -11,8 +11,9 @@ public struct ClusterTable: Sendable {
 
   public init(_ clusters: some Sequence<Cluster>) { cells = ChunkedArray(clusters.map { ClusterCell($0) }) }
 
+  /// An address, so that who reads a field counts no references to the others. It is good while the table is.
   @inlinable public subscript(_ index: Int) -> Cluster {
-    _read { yield cells.chunks[index >> 6][index & 63].made.pointee }
+    unsafeAddress { cells.chunks[index >> 6][index & 63].made }
   }
 
   /// The cluster if a request has needed it, or if it could not wait for one.
