@@ -31,6 +31,9 @@ test: libraries lint ## check the format, build, run all tests, the conformance 
 	scripts/conformance $(DEBUG)/mesh-node .build/tests.log
 	$(call say,running the tour of three nodes: routing, faults and failover)
 	scripts/run-tour $(DEBUG)/mesh-node
+	$(call say,breaking a cluster of three hosts for a minute)
+	@if command -v python3 > /dev/null; then python3 Tests/RealProcesses/chaos.py $(DEBUG)/mesh-node --short; \
+	  else echo "skipped: chaos needs python3"; fi
 	$(call say,all passed)
 
 tour: build ## run the scripted check of routing, faults and failover

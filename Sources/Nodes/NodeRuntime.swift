@@ -38,6 +38,7 @@ actor NodeRuntime {
   private(set) var outOfStep: [NodeName] = []
   private var isSeeding = false
   private nonisolated let lastKnown: LastKnown
+  nonisolated let catchingUp = CatchingUp()
 
   /// Reads the disk, binds the cluster's ports and builds everything; nothing is served yet.
   init(file: ClusterFile, node: ClusterFile.Node, options: StartOptions, log: NodeLog) async throws {
@@ -175,6 +176,7 @@ actor NodeRuntime {
     tasks.append(Task { await self.followCluster() })
     tasks.append(Task { await self.allocateAddresses() })
     tasks.append(Task { await self.lastKnown.run() })
+    tasks.append(Task { await self.catchingUp.run(self.configuration) })
     tasks.append(Task { await self.watchRegistry() })
     tasks.append(Task { await Self.returnMemory() })
     if !cluster.secrets.isShared { tasks.append(Task { await self.askForSecretsKey() }) }

@@ -111,7 +111,16 @@ struct AdminClient: Sendable {
     else {
       throw CommandFailure("node \(node) closed the admin connection without an answer; is it shutting down?")
     }
+    warn(of: bytes[..<end])
     return (Int(status), Array(bytes[(end + 4)...]))
+  }
+
+  /// Says what the node warns of, as kubectl does (RFC 7234 5.5, code 299).
+  private static func warn(of head: ArraySlice<UInt8>) {
+    for line in String(decoding: head, as: UTF8.self).split(separator: "\r\n") where line.hasPrefix("warning: 299 ") {
+      guard let text = line.split(separator: "\"").dropFirst().first else { continue }
+      Terminal.errorLine("warning: " + Terminal.clean(String(text)))
+    }
   }
 
   private func send(_ descriptor: Int32, _ method: String, _ path: String, _ body: [UInt8]) throws {

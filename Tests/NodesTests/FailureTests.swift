@@ -95,12 +95,13 @@ extension ProcessTests {
       let rule = "\(cluster.directory)/rule.yaml"
       try write(TestConfiguration.rule("kept"), to: rule)
       try #require(try cluster.command(["apply", "-f", rule, "--wait"], node: "n2").status == 0)
-      let revision = try cluster.status("n1").revision
       // A node shows a certificate of its own authority until the cluster's has given it one.
       try eventually("all nodes to have certificates of one authority") {
         try Set(cluster.names.flatMap { try cluster.certificates($0).filter { $0.kind == "node" }.map(\.issuer) }).count == 1
       }
       let before = try kept(cluster)
+      try showsWhatItShowed(cluster)
+      let revision = try cluster.status("n1").revision
 
       for node in cluster.names { try cluster.process(node).signal(SIGKILL) }
       for node in cluster.names { try cluster.process(node).ended() }
@@ -124,6 +125,25 @@ extension ProcessTests {
         try cluster.status("n1").notes.contains { $0.contains("no quorum: 1 of 3 voters alive (n1)") }
       }
       #expect(try cluster.command(["status"], node: "n1").output.contains("no quorum"))
+      let shown = try cluster.command(["get", "destinationrule"], node: "n1")
+      #expect(shown.status == 0 && shown.output.contains("kept"))
+      #expect(shown.errors.contains("warning: n1 has heard from no leader since it was started"))
+    }
+
+    /// A node that is killed right after it showed a change shows it in its first answer of the next life.
+    private func showsWhatItShowed(_ cluster: TestCluster) throws {
+      let late = "\(cluster.directory)/late.yaml"
+      try write(TestConfiguration.rule("late"), to: late)
+      try #require(try cluster.command(["apply", "-f", late, "--wait"], node: "n3").status == 0)
+      try cluster.process("n3").signal(SIGKILL)
+      try cluster.process("n3").ended()
+      try cluster.start("n3")
+      var first = try cluster.command(["get", "destinationrule"], node: "n3")
+      try eventually("n3 to answer") {
+        if first.status != 0 { first = try cluster.command(["get", "destinationrule"], node: "n3") }
+        return first.status == 0
+      }
+      #expect(first.output.contains("late") && first.errors.isEmpty, "\(first.output)\(first.errors)")
     }
 
     /// Serials of the authorities and of the nodes' own certificates.

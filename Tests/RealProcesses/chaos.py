@@ -7,7 +7,8 @@ Faults: partitions (also one-way), kill -9 of one and of all nodes, restarts, pa
 kernel has netem; one at a time, or two on different nodes. One seed draws the same faults again. An operator meanwhile moves roles,
 drains nodes and changes the gossip key. Afterwards it is checked that
 - writes and consistent reads (get --consistent, of any node) are linearizable, key by key (history.py);
-- what a node showed at any moment is a prefix of the log, and no node ever went back, not even over a restart;
+- what a node showed at any moment is a prefix of the log, and no node ever went back, not even over a restart, but for those that
+  heard from no leader since their start and say so;
 - every acknowledged write is there, and the order of revisions agrees with the order of time;
 - all nodes agree on members, leader, revision and registry, within two minutes after the last fault;
 - every failed request is explained by a fault that was in force: a full disk explains none, and a node that died or stands still
@@ -80,11 +81,15 @@ class ChaosMesh(Mesh):
         return f"{self.directory}/.mesh/{node}"
 
     def admin(self, node, method, path, body=None, timeout=3):
+        return self.ask(node, method, path, body, timeout)[:2]
+
+    def ask(self, node, method, path, body=None, timeout=3):
+        """Status, answer, and what the node warns of besides."""
         connection = UnixConnection(f"{self.disk(node)}/admin.sock", timeout)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None)
             response = connection.getresponse()
-            return response.status, json.loads(response.read() or b"null")
+            return response.status, json.loads(response.read() or b"null"), response.getheader("warning")
         finally:
             connection.close()
 
@@ -338,7 +343,7 @@ class Clients:
     def read_decided(self, key, node):
         record = {"kind": "read", "key": key, "node": node, "began": time.monotonic()}
         try:
-            record["value"] = self.objects(node, f"&name={key}&consistent=true").get(key, (0, None))[1]
+            record["value"] = self.objects(node, f"&name={key}&consistent=true")[0].get(key, (0, None))[1]
             self.note(record)
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             self.note({**record, "kind": "refused read", "refusal": str(error) if type(error) is ValueError else type(error).__name__})
@@ -346,7 +351,10 @@ class Clients:
 
     def read_shown(self, _, node):
         try:
-            self.views.append((node, time.monotonic(), self.objects(node)))
+            began = time.monotonic()
+            objects, warning = self.objects(node)
+            # What a node may show that heard from no leader since its start is older than before, and it says so.
+            self.views.append((f"{node}, which warned at {began:.3f}," if warning else node, began, objects))
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             pass
         time.sleep(0.1)
@@ -360,7 +368,7 @@ class Clients:
                 self.refusals[key] = self.refusals.get(key, 0) + 1
 
     def objects(self, node, more=""):
-        status, objects = self.mesh.admin(node, "GET", f"/v1/objects?kind=VirtualService{more}")
+        status, objects, warning = self.mesh.ask(node, "GET", f"/v1/objects?kind=VirtualService{more}")
         if status != 200:
             raise ValueError(objects.get("code"))
         found = {}
@@ -368,7 +376,7 @@ class Clients:
             if stored["name"].startswith("key-"):
                 value = json.loads(stored["json"])["spec"]["http"][0]["name"]
                 found[stored["name"]] = (stored["resourceVersion"], value)
-        return found
+        return found, warning
 
     def stop(self):
         self.done.set()
@@ -493,7 +501,7 @@ def judge(mesh, clients, traffic, operator, faults):
     # A run in which nothing was done has shown nothing.
     done = {"write": len(acknowledged), "consistent read": len(reads), "request": traffic.total - len(traffic.failures)}
     problems += [f"no {what} succeeded in the whole run" for what, count in done.items() if count == 0]
-    final = {name: clients.objects(name, "&consistent=true") for name in mesh.addresses}
+    final = {name: clients.objects(name, "&consistent=true")[0] for name in mesh.addresses}
     first = final[next(iter(final))]
     problems += [f"{name} has other objects than the rest" for name, view in final.items() if view != first]
     problems += presence_problems(first, acknowledged, unknown)

@@ -24,6 +24,7 @@ extension AdminRoutes {
   }
 
   private func send(_ filter: ObjectFilter, to exchange: HTTPExchange) async {
+    _ = await node.catchingUp.isDone()
     var told = ToldObjects()
     for await _ in node.cluster.changes() {
       let control = node.cluster.view.control

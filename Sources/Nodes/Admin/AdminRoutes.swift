@@ -12,10 +12,25 @@ struct AdminRoutes {
     do {
       if request.method == "POST", request.path == "/v1/workloads" { return try await register(request, exchange) }
       if request.method == "GET", request.path == "/v1/watch" { return try await watch(request, exchange) }
-      exchange.respond(try await respond(to: request))
+      let warning = await warningOfAge(request)
+      var response = try await respond(to: request)
+      if let warning { response.headers.append(HTTPField("warning", "299 - \"\(warning)\"")) }
+      exchange.respond(response)
     } catch {
       exchange.respond(Self.response(to: error))
     }
+  }
+
+  /// Answers that show the configuration as this node has it.
+  private static let showsConfiguration: Set = ["/v1/objects", "/v1/history", "/v1/live", "/v1/describe", "/v1/backup"]
+
+  /// Waits until this node shows at least what it showed before it was started; what to say when it cannot know.
+  private func warningOfAge(_ request: HTTPRequest) async -> String? {
+    guard Self.showsConfiguration.contains(request.path), QueryParameters(request.query)["consistent"] != "true",
+      await !node.catchingUp.isDone()
+    else { return nil }
+    return "\(node.node.name) has heard from no leader since it was started: this is what it remembers, "
+      + "and may lack the last changes that it showed before; see: mesh-node status"
   }
 
   private func respond(to request: HTTPRequest) async throws -> HTTPResponse {
