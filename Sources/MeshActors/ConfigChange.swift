@@ -14,6 +14,8 @@ public struct ConfigChange: Codable, Sendable {
   public var rollbackTo: UInt64?
   /// Namespace of objects that name none.
   public var namespace: String
+  /// Refuse objects that name another namespace; nil from nodes that do not know this.
+  public var isNamespaceFixed: Bool?
   /// Node and user that asked, for the record.
   public var author: String
   /// Chosen at random by the client: a change that is sent twice is applied once.
@@ -43,9 +45,8 @@ public struct ConfigChange: Codable, Sendable {
 
   public init(
     sources: [Source] = [], deletes: [ObjectName] = [], deletesSources: Bool = false, dryRun: Bool = false,
-    isStrict: Bool = false, ignoresMissing: Bool = false, rollbackTo: UInt64? = nil, namespace: String, author: String,
-    requestHigh: UInt64,
-    requestLow: UInt64
+    isStrict: Bool = false, ignoresMissing: Bool = false, rollbackTo: UInt64? = nil, namespace: String,
+    isNamespaceFixed: Bool? = nil, author: String, requestHigh: UInt64, requestLow: UInt64
   ) {
     self.sources = sources
     self.deletes = deletes
@@ -55,6 +56,7 @@ public struct ConfigChange: Codable, Sendable {
     self.ignoresMissing = ignoresMissing
     self.rollbackTo = rollbackTo
     self.namespace = namespace
+    self.isNamespaceFixed = isNamespaceFixed
     self.author = author
     self.requestHigh = requestHigh
     self.requestLow = requestLow

@@ -17,7 +17,7 @@ struct ConfigurationDecision {
     _ secrets: SecretSeal
   ) {
     let sources = change.sources.map { ConfigSource(name: $0.name, bytes: Array($0.text.utf8)) }
-    let changeSet = MeshConfig.ChangeSet(sources, defaultNamespace: change.namespace)
+    let changeSet = MeshConfig.ChangeSet(sources, defaultNamespace: change.namespace, isFixed: change.isNamespaceFixed == true)
     let plan: Plan
     var problems: [Finding] = []
     if change.deletesSources || !change.deletes.isEmpty {

@@ -250,12 +250,13 @@ public actor SnapshotKeeper {
     let host = layout.settings.localAddress
     var listeners: [ProxyListener] = []
     func add(_ kind: ProxyListener.Kind, _ port: UInt16, on bind: String? = nil) {
-      guard let address = IPAddress(bind ?? host) else { return }
-      listeners.append(ProxyListener(kind, on: .ip(address, port: port)))
+      guard let address = SocketAddress(endpoint: bind ?? host, port: port) else { return }
+      listeners.append(ProxyListener(kind, on: address))
     }
     add(.meshInbound, layout.meshPort)
-    for gateway in snapshot.gateways where !listeners.contains(where: { $0.kind == .gateway(port: gateway.port) }) {
-      add(.gateway(port: gateway.port), gateway.port, on: gateway.bind)
+    for place in snapshot.gateways.map(\.place) {
+      let kind = ProxyListener.Kind.gateway(port: place.port, bind: place.bind)
+      if !listeners.contains(where: { $0.kind == kind }) { add(kind, place.port, on: place.bind) }
     }
     for workload in snapshot.localWorkloads {
       let facts = snapshot.workloads[workload.workload]

@@ -72,6 +72,9 @@ struct ByteStream: ~Copyable {
     }
   }
 
+  /// What that client showed beside it: its issuers, nearest first. Empty after resumption, which shows nothing.
+  var clientIssuers: [Certificate] { clientCertificate == nil ? [] : Array(session?.peerChain.dropFirst() ?? []) }
+
   /// The host name that a TLS client asked for; empty when there is none.
   var serverName: [UInt8] { session?.serverName.map { Array($0.utf8) } ?? [] }
   /// The settings chosen for the server name.

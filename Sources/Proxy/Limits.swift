@@ -18,6 +18,9 @@ public enum ProxyLimits {
   /// Request body bytes kept for another try; a longer body makes the request unrepeatable (Envoy's per-try default is 1 MiB;
   /// this is per connection and there may be tens of thousands).
   static let retryBodyBytes = 64 * 1024
+  /// Bytes of PEM that a gateway tells an application of a client's certificates; escaped they are half as many again, and a
+  /// request's head has to stay within what applications read (nginx: 32 KiB in all).
+  static let toldCertificatesBytesMax = 16 * 1024
   /// Requests served in one turn from one client's pipelined bytes before others get theirs.
   static let requestsPerTurn = 64
   /// Reads of one HTTP/2 connection, and writes of it, in one turn before others get theirs.

@@ -72,11 +72,12 @@ final class ListeningPort: EventHandler, TimerHandler {
       guard localWorkload >= 0 else { return }
       own = state.snapshot.localWorkloads[localWorkload].listeners.first { $0.bind == bind && $0.port == port }
       isPlainHTTP = own?.isPlainHTTP ?? false
-    case .gateway(let port):
-      guard let index = state.snapshot.gateways.firstIndex(where: { $0.port == port }) else { return }
+    case .gateway(let port, let bind):
+      let place = GatewayPlace(port: port, bind: bind)
+      guard let index = state.snapshot.gateways.firstIndex(where: { $0.place == place }) else { return }
       gateway = index
       localWorkload = state.snapshot.gateways[index].localWorkload
-      isPlainHTTP = state.tls.gateways[port]?.isPlainHTTP ?? false
+      isPlainHTTP = state.tls.gateways[place]?.isPlainHTTP ?? false
     case .meshInbound: break
     }
   }

@@ -71,7 +71,7 @@ struct TLSMaterial: Sendable {
 
   /// The ports of this node's gateway.
   let gatewayContexts: GatewayContexts
-  var gateways: [UInt16: GatewayPort] { gatewayContexts.ports }
+  var gateways: [GatewayPlace: GatewayPort] { gatewayContexts.ports }
   var listenerByContext: [ObjectIdentifier: Int] { gatewayContexts.listenerByContext }
 
   /// - Parameter old: what was made for the state before, to be kept where nothing has changed.

@@ -28,8 +28,8 @@ public struct ProxyListener: Sendable, Hashable {
   public enum Kind: Sendable, Hashable {
     /// The explicit outbound port of one local workload, by `WorkloadFacts.key`: the source identity is certain.
     case outbound(workload: String)
-    /// A port of this node's gateway workload, as `GatewayListener.port` names it.
-    case gateway(port: UInt16)
+    /// A port or Unix socket of this node's gateway workload, as `GatewayListener.place` names it.
+    case gateway(port: UInt16, bind: String? = nil)
     /// The mesh port: mTLS, the destination workload chosen by server name.
     case meshInbound
     /// A port of one local workload whose connections are for a host and port of the mesh, whatever they speak.
@@ -192,7 +192,6 @@ final class ServingState: Sendable {
       localWorkload: localWorkload, port: listener.port, service: snapshot.inbound[cluster].service, protocol: speaks,
       endpoint: UpstreamKey.endpoint(endpoint.address, endpoint.port), cluster: cluster)
   }
-  func gateway(port: UInt16) -> GatewayListener? { snapshot.gateways.first { $0.port == port } }
 }
 
 /// Requests that a workload of this node has to answer, and opaque connections that it has, counted by all workers.

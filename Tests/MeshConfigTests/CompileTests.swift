@@ -196,6 +196,30 @@ import Testing
     }
   }
 
+  @Test func `servers with other addresses, or sockets, share nothing`() throws {
+    func server(_ name: String, _ port: Int, _ bind: String) -> String {
+      "- {port: {number: \(port), name: \(name), protocol: HTTP}, hosts: [\(name).com], bind: '\(bind)'}\n"
+    }
+    let servers =
+      "selector: {istio: ingressgateway}\nservers:\n" + server("a", 0, "unix:///run/a.sock") + server("b", 0, "unix://@b")
+      + server("c", 80, "127.0.0.1") + server("d", 80, "192.0.2.1") + server("e", 0, "unix:///run/a.sock")
+    let rules = ["a", "b", "c", "d", "e"].map { name in
+      let spec = "hosts: [\(name).com]\ngateways: [gw]\nhttp:\n- name: \(name)\n  route: [{destination: {host: reviews}}]"
+      return Fixture.object("VirtualService", name, spec: spec)
+    }.joined()
+    let text = Fixture.object("Gateway", "gw", spec: servers)
+    #expect(Fixture.changeSet(text).findings.isEmpty)
+    let ingress = try Fixture.workload(nil, labels: ["istio": "ingressgateway"], isGateway: true)
+    let (snapshot, findings) = try Fixture.compile(text + rules, reviewsWorkloads() + [ingress])
+    // The node's own address is what a port without one opens.
+    #expect(snapshot.gateways.map(\.place.name) == ["unix:///run/a.sock", "unix://@b", "80", "192.0.2.1:80"])
+    let hosts = snapshot.gateways.map { listener in
+      ["a", "b", "c", "d", "e"].filter { !listener.table.routes("\($0).com", listener.port).isEmpty }
+    }
+    #expect(hosts == [["a", "e"], ["b"], ["c"], ["d"]])
+    #expect(findings.allSatisfy { $0.code != Finding.Code.conflictingGateways })
+  }
+
   @Test func `a gateway's port is translated by its Service`() throws {
     let service = "selector: {istio: ingressgateway}\nports: [{name: http2, port: 80, targetPort: 8080}]"
     let servers = gateway.replacingPort(with: "80")

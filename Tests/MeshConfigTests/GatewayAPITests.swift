@@ -145,7 +145,7 @@ import Testing
     let status = GatewayAPI.Status(
       objects: objects, services: snapshot.services, domain: "cluster.local", address: "127.0.0.1")
     let gateway = try #require(objects.first { $0.key.kind == .kubernetesGateway })
-    let yaml = status.yaml(of: gateway.object)
+    let yaml = gateway.object.yaml(status: status.status(of: gateway.key))
     #expect(yaml.contains("attachedRoutes: 1") && yaml.contains("type: Programmed"))
   }
 

@@ -50,6 +50,8 @@ import Testing
     ("defaultHttpRetryPolicy: {attempts: 1, retryOn: sometimes}", "retry condition"), ("[", "line "),
     ("defaultServiceExportTo: ['*', a]", "together"), ("trustDomainAliases: ['a b']", "not a trust domain"),
     ("caCertificates: [{pem: nonsense}]", "not a certificate"),
+    ("defaultConfig: {proxyStatsMatcher: {inclusionRegexps: ['(']}}", "RE2"),
+    ("defaultConfig: {proxyStatsMatcher: {inclusionPrefix: [a]}}", "unknown field"),
   ])
   func `mistakes are errors that name the field`(mesh: String, expected: String) {
     let errors = findings(mesh).filter { $0.severity == .error }
@@ -254,13 +256,20 @@ import Testing
   }
 
   @Test(arguments: [
-    "enableTracing: true", "discoverySelectors: []", "caCertificates: [{spiffeBundleUrl: 'https://a'}]",
+    "enableTracing: true", "caCertificates: [{spiffeBundleUrl: 'https://a'}]",
     "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a}}",
     "defaultConfig: {tracing: {sampling: 1}}", "defaultConfig: {proxyHeaders: {preserveHttp1HeaderCase: true}}",
     "extensionProviders: [{name: z, zipkin: {service: a, port: 1}}]",
   ])
   func `what nothing acts on is said`(mesh: String) {
     #expect(findings(mesh).contains { $0.code == "MESH0001" })
+  }
+
+  /// Every statistic that there is, is always shown: nothing is left to include.
+  @Test func `statistics that are asked for in addition are there anyway`() {
+    let mesh =
+      "defaultConfig: {proxyStatsMatcher: {inclusionPrefixes: [istio_], inclusionSuffixes: [a], inclusionRegexps: ['.*']}}"
+    #expect(findings(mesh).isEmpty)
   }
 
   @Test func `a change of it changes everything, and its removal changes it back`() throws {

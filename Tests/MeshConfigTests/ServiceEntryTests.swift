@@ -123,6 +123,34 @@ import Testing
     #expect(compiler.work.clustersBuilt == 1)
   }
 
+  // MARK: Addresses that the mesh allocates
+
+  @Test func `allocated addresses are shown as status, and what is shown can be applied again`() throws {
+    let hosts = "hosts: [B.example.com, a.example.com, '*.w.example.com', c.example.com]"
+    let ports = "resolution: DNS\nports: [{number: 80, name: http, protocol: HTTP}]"
+    let known = ["a.example.com": "240.240.0.2", "b.example.com": "240.240.0.1", "*.w.example.com": "240.240.0.3"]
+    let object = try #require(Fixture.stored(Self.entry("\(hosts)\n\(ports)")).first?.object)
+    let allocated = object.allocatedAddresses { known[$0] }
+    #expect(allocated.map(\.host) == ["b.example.com", "a.example.com"])
+    let yaml = object.yaml(status: .status(of: allocated))
+    #expect(yaml.contains("status:\n  addresses:\n  - host: b.example.com\n    value: 240.240.0.1\n"), "\(yaml)")
+    #expect(object.json(status: .status(of: allocated)).contains(#"{"host":"a.example.com","value":"240.240.0.2"}"#))
+    let again = Fixture.changeSet(yaml)
+    #expect(again.findings.isEmpty && again.objects == [object])
+    #expect(object.yaml(status: nil) == object.yaml)
+  }
+
+  @Test(arguments: [
+    ("addresses: [192.0.2.1]\nresolution: DNS", "{}"), ("resolution: NONE", "{}"),
+    ("resolution: DNS", "{networking.istio.io/enable-autoallocate-ip: 'false'}"),
+  ])
+  func `entries that get no address show none`(spec: String, labels: String) throws {
+    let text = Self.entry("hosts: [a.example.com]\n\(spec)\nports: [{number: 80, name: http, protocol: HTTP}]", labels: labels)
+    let object = try #require(Fixture.stored(text).first?.object)
+    #expect(object.allocatedAddresses { _ in "240.240.0.1" }.isEmpty)
+    #expect(YAMLNode.status(of: []) == nil)
+  }
+
   // MARK: Unix sockets
 
   @Test func `an endpoint may be a Unix socket, with a path that fits`() throws {

@@ -11,6 +11,26 @@ import Testing
     Fixture.changeSet(Fixture.object(kind, "x", spec: spec)).findings
   }
 
+  @Test func `with a namespace that is fixed, objects may name no other`() throws {
+    func changes(_ text: String, isFixed: Bool) -> ChangeSet {
+      ChangeSet([ConfigSource(name: "a", bytes: Array(text.utf8))], defaultNamespace: "other", isFixed: isFixed)
+    }
+    let rule = Fixture.object("DestinationRule", "d", namespace: "x", spec: "host: a")
+    let refused = changes(rule, isFixed: true)
+    let errors = refused.findings.filter { $0.severity == .error }
+    #expect(refused.objects.isEmpty && errors.count == 1 && errors.first?.line == 5)
+    let reason =
+      "the namespace from the provided object \"x\" does not match the namespace \"other\". "
+      + "You must pass '--namespace=x' to perform this operation."
+    #expect(errors.first?.reason == reason && errors.first?.path == "metadata.namespace")
+    #expect(changes(rule, isFixed: false).objects.map(\.key.namespace) == ["x"])
+    let own = rule.replacing("namespace: x", with: "namespace: other")
+    let none = rule.replacing("  namespace: x\n", with: "")
+    let cluster = "apiVersion: v1\nkind: Namespace\nmetadata: {name: n, namespace: x}\n"
+    for text in [own, none] { #expect(changes(text, isFixed: true).objects.map(\.key.namespace) == ["other"]) }
+    #expect(changes(cluster, isFixed: true).objects.map(\.key.namespace) == [""])
+  }
+
   @Test(arguments: [
     ("hosts: [a]", "must be provided"),
     ("hosts: ['a b']\nhttp:\n\(item)", "not a host name"),
@@ -168,6 +188,12 @@ import Testing
       "required for mode MUTUAL"
     ),
     ("servers: [{port: {number: 80, name: a, protocol: HTTP}, hosts: ['*'], bind: 'unix:///x'}]", "has no port"),
+    ("servers: [{port: {number: 0, name: a, protocol: HTTP}, hosts: ['*'], bind: 'unix://x'}]", "abstract socket"),
+    (
+      "servers: [{port: {number: 0, name: a, protocol: HTTP}, hosts: ['*'], bind: 'unix:///\(String(repeating: "x", count: 200))'}]",
+      "longer than"
+    ),
+    ("servers: [{port: {number: 0, name: a, protocol: HTTP}, hosts: ['*'], bind: '127.0.0.1'}]", "1–65535"),
     ("servers: [{port: {number: 80, name: a, protocol: HTTP}, hosts: ['a/b/c']}]", "not a host"),
   ])
   func `a Gateway is refused`(spec: String, reason: String) {

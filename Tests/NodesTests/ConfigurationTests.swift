@@ -16,6 +16,50 @@ extension ProcessTests {
       try warnings(cluster)
       try circle(cluster)
       try habits(cluster)
+      try namespaces(cluster)
+      try allocatedAddresses(cluster)
+    }
+
+    /// What kubectl says of a namespace that is asked for, and another that is written.
+    private func namespaces(_ cluster: TestCluster) throws {
+      let bare = TestConfiguration.rule("roaming")
+      let elsewhere = bare.replacing("name: roaming", with: "name: roaming, namespace: x")
+      for verb in ["apply", "delete"] {
+        let refused = try cluster.command([verb, "-n", "other", "-f", "-"], input: elsewhere)
+        #expect(
+          refused.status == 1 && refused.errors.contains("You must pass '--namespace=x' to perform this operation."),
+          "\(refused)")
+        #expect(refused.errors.contains(#"from the provided object "x" does not match the namespace "other""#), "\(refused)")
+      }
+      #expect(try cluster.command(["apply", "-f", "-"], input: elsewhere).status == 0)
+      #expect(try cluster.command(["apply", "-n", "other", "-f", "-"], input: bare).status == 0)
+      let found = try cluster.command(["get", "dr", "-n", "other", "-o", "name"]).output
+      #expect(found == "destinationrule/roaming\n")
+      #expect(try cluster.command(["delete", "-n", "other", "-f", "-"], input: bare).status == 0)
+      #expect(try cluster.command(["delete", "-n", "x", "-f", "-"], input: elsewhere).status == 0)
+    }
+
+    /// The discovery role gives the host of an entry without addresses one, which the entry's status tells.
+    private func allocatedAddresses(_ cluster: TestCluster) throws {
+      let entry = """
+        apiVersion: networking.istio.io/v1
+        kind: ServiceEntry
+        metadata: {name: outside}
+        spec:
+          hosts: [outside.example.com]
+          ports: [{number: 80, name: http, protocol: HTTP}]
+          resolution: DNS
+        """
+      #expect(try cluster.command(["apply", "-f", "-"], input: entry).status == 0)
+      try eventually("the host has an address", within: .seconds(20)) {
+        try cluster.command(["get", "serviceentry", "outside", "-o", "yaml"]).output.contains("value: 240.240.")
+      }
+      let json = try cluster.command(["get", "se", "outside", "-o", "json"]).output
+      #expect(json.contains(#""status":{"addresses":[{"host":"outside.example.com","value":"240.240."#), "\(json)")
+      #expect(try cluster.command(["get", "se", "-o", "wide"]).output.contains("240.240."))
+      let again = try cluster.command(["apply", "-f", "-"], input: try cluster.command(["export"]).output)
+      #expect(again.status == 0 && again.output.contains("serviceentry/outside unchanged"), "\(again)")
+      #expect(try cluster.command(["delete", "se", "outside"]).status == 0)
     }
 
     private func path(_ name: String, _ text: String, _ cluster: TestCluster) throws -> String {

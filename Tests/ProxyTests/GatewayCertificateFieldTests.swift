@@ -12,11 +12,13 @@ import Transport
 
   /// What the application reads from a client with a certificate and from one without.
   private func fields(
-    _ mode: ForwardedClientCertificate?, named name: String = "x-forwarded-client-cert",
+    _ mode: ForwardedClientCertificate?, named name: String = "x-forwarded-client-cert", showsIssuer: Bool = false,
     _ configure: @escaping @Sendable (inout MeshSettings) -> Void = { _ in }
   ) async throws -> [String] {
     let signer = try CertificateFiles.signer()
     let (server, friend) = (try CertificateFiles("gateway", signedBy: signer), try CertificateFiles("friend", signedBy: signer))
+    let shown =
+      showsIssuer ? try TLSIdentity(chain: [friend.leaf, signer.certificate], key: friend.identity.key) : friend.identity
     let authorities = friend.certificate + ".ca"
     try CertificateFiles.write(signer.certificate.pem, to: authorities)
     let origin = Origin.text("inside")
@@ -36,7 +38,7 @@ import Transport
       snapshot: mesh.snapshot, listeners: [ProxyListener(GatewayTLSTests.kind, on: .ip(.loopback, port: 0))])
     let runtime = try ProxyRuntime(workers: 1, serving: state, seed: 7)
     let port = await runtime.publish(state).listeners.first?.address?.port ?? 0
-    let contexts = try [friend.identity, nil].map { identity in
+    let contexts = try [shown, nil].map { identity in
       try TLSContext.client(identity: identity, trust: .nobody, protocols: ["http/1.1"], minimum: .tls12)
     }
     await blocking {
@@ -77,6 +79,22 @@ import Transport
       $0.proxy.headers.certificateDetails.uri = false
     }
     #expect(bare.first?.hasPrefix("Hash=HASH;Subject=\"") == true && bare.first?.contains("URI=") == false)
+  }
+
+  @Test func `the whole chain that a client showed is told where the mesh says so, as PEM escaped as in a URL`() async throws {
+    let begin = "-----BEGIN%20CERTIFICATE-----%0A"
+    let seen = try await fields(nil, showsIssuer: true) {
+      $0.proxy.headers.certificateDetails.certificate = false
+      $0.proxy.headers.certificateDetails.subject = false
+      $0.proxy.headers.certificateDetails.chain = true
+    }
+    try #require(seen.count == 2)
+    #expect(seen[0].hasPrefix("Hash=HASH;Chain=\"\(begin)") && seen[0].hasSuffix("%0A\";" + Self.uri))
+    #expect(seen[0].ranges(of: begin).count == 2 && seen[1] == "-")
+    let alone = try await fields(nil) { $0.proxy.headers.certificateDetails.chain = true }
+    // `Cert` and `Chain` say the same of a client that showed nothing else.
+    let values = alone[0].split(separator: "\"")
+    #expect(values.count > 3 && values[0] == "Hash=HASH;Cert=" && values[2] == ";Chain=" && values[1] == values[3])
   }
 
   @Test func `the port that a client came to is told where the mesh says so`() async throws {

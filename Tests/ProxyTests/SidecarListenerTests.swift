@@ -92,6 +92,35 @@ import Transport
     #expect(access(path, F_OK) != 0)
   }
 
+  /// A gateway with a listener for each socket, each with the mesh's table on a port of its own number.
+  @Test func `a gateway's server may be a Unix socket, with a path or a name`() async throws {
+    let origin = Origin.text("reviews")
+    let paths = [Self.path(), "@mesh-\(getpid())-\(UInt64.random(in: .min ... .max))", Self.path()]
+    let mesh = TestMesh(endpoints: [TestMesh.endpoint(origin.port)])
+    var gateways: [GatewayListener] = []
+    var listeners: [ProxyListener] = []
+    for (index, path) in paths.enumerated() {
+      // The last has no routes.
+      let table = index == 2 ? RouteTable(ports: [], fallback: .notFound) : mesh.table(port: 0)
+      var listener = GatewayListener(port: 0, gateways: ["default/edge"], localWorkload: 0, table: table)
+      listener.bind = "unix://\(path)"
+      gateways.append(listener)
+      let address = try #require(SocketAddress(endpoint: "unix://\(path)", port: 0))
+      listeners.append(ProxyListener(.gateway(port: 0, bind: listener.bind), on: address))
+    }
+    var served = mesh
+    served.gateways = gateways
+    let state = ProxyState(snapshot: served.snapshot, listeners: listeners, options: Self.options)
+    let runtime = try ProxyRuntime(workers: 2, serving: state, seed: 7)
+    let published = await runtime.publish(state)
+    #expect(published.failures.isEmpty)
+    let statuses = await blocking {
+      paths.map { path in Wire.connect(path: path).flatMap { TestClient($0).request(Self.get)?.status } }
+    }
+    await runtime.stop()
+    #expect(statuses == [200, 200, 404])
+  }
+
   private static func application(_ address: String, _ port: UInt16, _ spoken: PortProtocol = .http) -> Cluster {
     var cluster = TestMesh().cluster()
     let place = Endpoint.Place(

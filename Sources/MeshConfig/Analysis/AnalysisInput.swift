@@ -99,6 +99,11 @@ public struct AnalysisInput {
 
   func all(_ kind: String) -> [AnalyzedResource] { byKind[.named(kind)] ?? [] }
   func all(_ kind: AnalyzedKind) -> [AnalyzedResource] { byKind[kind] ?? [] }
+  /// All that configures the mesh, by kind.
+  var configuration: [AnalyzedResource] {
+    let kinds = Set(ObjectKind.allCases.map(\.documentKind))
+    return byKind.sorted { "\($0.key)" < "\($1.key)" }.flatMap(\.value).filter { kinds.contains($0.kind) }
+  }
   var pods: [AnalyzedResource] { all("Pod") }
   /// Whether any workload is known besides the ingress gateway that is assumed.
   public var hasWorkloads: Bool { pods.contains { !$0.source.isEmpty || $0.name != Self.assumedGateway } }

@@ -30,7 +30,7 @@ public struct Analyzer: Sendable {
   public static let all: [Analyzer] = {
     let groups: [[Analyzer]] = [
       GatewayAnalysis.analyzers, VirtualServiceAnalysis.analyzers, DestinationAnalysis.analyzers, ServiceAnalysis.analyzers,
-      PolicyAnalysis.analyzers, InjectionAnalysis.analyzers, WebhookAnalysis.analyzers,
+      PolicyAnalysis.analyzers, DiscoveryAnalysis.analyzers, InjectionAnalysis.analyzers, WebhookAnalysis.analyzers,
     ]
     return groups.flatMap { $0 }.sorted { $0.name < $1.name }
   }()
@@ -108,6 +108,7 @@ enum AnalysisMessage: String {
   case unknownRuleHost = "IST0174"
   case unrestrictedKeyFetch = "IST0175"
   case conflictingEntryProtocol = "IST0177"
+  case namespaceNotSeen = "MESH0001"
 
   var severity: Finding.Severity {
     switch self {

@@ -30,29 +30,31 @@ struct GatewayCompiler {
   func compile(_ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]) -> [GatewayListener] {
     units.begin()
     defer { units.end() }
-    var listeners: [UInt16: Listener] = [:]
+    var listeners: [GatewayPlace: Listener] = [:]
     for stored in objects {
       guard case .gateway(let gateway) = stored.object.spec, Labels.match(gateway.selector, workload.labels) else { continue }
       for (index, server) in gateway.servers.enumerated() { add(server, index, of: stored.key, to: &listeners, &findings) }
     }
     var result: [GatewayListener] = []
-    for port in listeners.keys.sorted() {
-      guard let listener = listeners[port] else { continue }
+    for place in listeners.keys.sorted(by: { ($0.port, $0.bind ?? "") < ($1.port, $1.bind ?? "") }) {
+      guard let listener = listeners[place] else { continue }
+      let port = place.port
       guard listener.kind == .http else {
         result +=
           listener.kind == .tcp
-          ? plainListener(listener, port: port, pool: &pool)
-          : secureListeners(listener, port: port, &units, pool: &pool, findings: &findings)
+          ? plainListener(listener, at: place, pool: &pool)
+          : secureListeners(listener, at: place, &units, pool: &pool, findings: &findings)
         continue
       }
-      let table = table(listener, port: port, &units, pool: &pool, findings: &findings)
+      let table = table(listener, at: place, &units, pool: &pool, findings: &findings)
       let redirects = listener.servers.filter { $0.server.tls?.httpsRedirect == true }.flatMap { item in
         item.server.hosts.map { ServerHost($0, namespace: item.gateway.namespace).host }
       }
-      result.append(
-        GatewayListener(
-          port: port, gateways: listener.gateways, localWorkload: localWorkload, table: table,
-          httpsRedirectHosts: Array(Set(redirects)).sorted()))
+      var one = GatewayListener(
+        port: port, gateways: listener.gateways, localWorkload: localWorkload, table: table,
+        httpsRedirectHosts: Array(Set(redirects)).sorted())
+      one.bind = place.bind
+      result.append(one)
     }
     return result
   }
@@ -72,24 +74,31 @@ struct GatewayCompiler {
 
   /// The first class of protocol on a port keeps it; a later server of another class is left out.
   private func add(
-    _ server: Gateway.Server, _ index: Int, of key: ObjectKey, to listeners: inout [UInt16: Listener],
+    _ server: Gateway.Server, _ index: Int, of key: ObjectKey, to listeners: inout [GatewayPlace: Listener],
     _ findings: inout [Finding]
   ) {
-    let port = listeningPort(server.port)
+    let place = place(of: server)
     let kind: Listener.Kind = server.protocol.isPlaintextHTTP ? .http : server.protocol.needsTLS ? .tls : .tcp
-    var listener = listeners[port] ?? Listener(kind: kind)
+    var listener = listeners[place] ?? Listener(kind: kind)
     if listener.kind != kind || kind == .tcp && !listener.servers.isEmpty {
       findings.append(
         Finding(
           severity: .error, code: Finding.Code.conflictingGateways, object: key.description, path: "spec.servers[\(index)]",
-          reason: "port \(port) is already open for \(listener.kind.rawValue) by \(listener.gateways[0])",
+          reason: "port \(place.name) is already open for \(listener.kind.rawValue) by \(listener.gateways[0])",
           hint: "use another port"))
       return
     }
     let name = "\(key.namespace)/\(key.name)"
     if !listener.gateways.contains(name) { listener.gateways.append(name) }
     listener.servers.append((key, server))
-    listeners[port] = listener
+    listeners[place] = listener
+  }
+
+  /// Servers with different addresses, or sockets, share nothing (Istio, `bind`). The node's own address is what is opened anyway.
+  private func place(of server: Gateway.Server) -> GatewayPlace {
+    if let bind = server.bind, bind.hasPrefix("unix://") { return GatewayPlace(port: 0, bind: bind) }
+    return GatewayPlace(
+      port: listeningPort(server.port), bind: server.bind == settings.localAddress ? nil : server.bind)
   }
 
   /// A server's port is the port of the gateway's Service when one is known: what is opened is the target port.
@@ -107,9 +116,11 @@ struct GatewayCompiler {
     return number
   }
 
-  func table(_ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding])
-    -> RouteTable
-  {
+  func table(
+    _ listener: Listener, at opened: GatewayPlace, _ units: inout HostUnits, pool: inout ClusterPool,
+    findings: inout [Finding]
+  ) -> RouteTable {
+    let port = opened.port
     var rules: [String: [RuleBook.Entry]] = [:]
     for entry in entries(on: listener.gateways) {
       for host in hosts(of: entry, on: listener) { rules[host, default: []].append(entry) }
@@ -118,7 +129,7 @@ struct GatewayCompiler {
     let written = listener.servers.first?.server.port ?? port
     let place = RouteCompiler.Place(client: client, gateways: Set(listener.gateways), port: written)
     let servers = listener.kind == .http ? "" : listener.servers.map(\.server.portName).joined(separator: ",")
-    let scope = "\(port) \(written) \(listener.gateways.joined(separator: ",")) \(servers)"
+    let scope = "\(opened.name) \(written) \(listener.gateways.joined(separator: ",")) \(servers)"
     let found = rules.keys.sorted(by: HostName.isMoreSpecific).map { host in
       let entries = rules[host] ?? []
       let unit = units.unit(

@@ -28,6 +28,7 @@ public struct SnapshotCompiler: Sendable {
   private var number: UInt64 = 0
 
   private var objects = HeldObjects()
+  private var discovery = Discovery()
   private var changed: Changed = [.catalog, .rules, .gateways]
   /// Objects that Ingresses were made into.
   private var madeOfIngresses: Set<ObjectKey> = []
@@ -89,17 +90,60 @@ public struct SnapshotCompiler: Sendable {
 
   /// Takes an object, new or changed.
   public mutating func put(_ object: StoredObject) {
+    if object.key.kind == .namespace, discovery.use(object.object.meta.labels, of: object.key.name) {
+      look(at: object.key.name)
+    }
+    if discovery.sees(object.key) {
+      discovery.forget(object.key)
+      take(object)
+    } else {
+      discovery.hide(object)
+      drop(object.key)
+    }
+  }
+
+  public mutating func remove(_ key: ObjectKey) {
+    if key.kind == .namespace, discovery.use(nil, of: key.name) { look(at: key.name) }
+    if discovery.forget(key) == nil { drop(key) }
+  }
+
+  private mutating func take(_ object: StoredObject) {
     guard objects.put(object) else { return }
     note(object.key)
     noteIngress(object.key)
     if object.key == MeshConfiguration.key { adoptConfiguration() }
   }
 
-  public mutating func remove(_ key: ObjectKey) {
+  private mutating func drop(_ key: ObjectKey) {
     guard objects.remove(key) else { return }
     note(key)
     noteIngress(key)
     if key == MeshConfiguration.key { adoptConfiguration() }
+  }
+
+  /// Hides what is not seen any more, and shows what is seen now: in one namespace, or in all.
+  private mutating func look(at namespace: String? = nil) {
+    let covered = objects.keys.filter { key in
+      (namespace ?? key.namespace) == key.namespace && !discovery.sees(key) && !madeOfIngresses.contains(key)
+    }
+    for key in covered.sorted() {
+      if let held = objects[key] { discovery.hide(held.stored) }
+      drop(key)
+    }
+    let records = pool.book.entries.map(\.record)
+    for record in records where !discovery.sees(record.namespace) {
+      discovery.hide(record)
+      dropWorkload(record.key)
+    }
+    let uncovered = discovery.uncovered
+    for object in uncovered.objects {
+      discovery.forget(object.key)
+      take(object)
+    }
+    for workload in uncovered.workloads {
+      discovery.forgetWorkload(workload.key)
+      take(workload)
+    }
   }
 
   /// The mesh's own settings are part of everything, so all that was compiled under others is left behind.
@@ -118,14 +162,19 @@ public struct SnapshotCompiler: Sendable {
     fresh.pool.names = pool.names
     fresh.allocated = allocated
     fresh.touch(pool.book.entries.map(\.record))
+    fresh.discovery = discovery
+    fresh.discovery.selectors = fresh.settings.discoverySelectors
+    let looks = fresh.discovery.selectors != discovery.selectors
     self = fresh
+    if looks { look() }
   }
 
   /// Makes these all the objects there are.
   public mutating func replace(objects new: [StoredObject]) {
     let keys = Set(new.map(\.key))
-    for key in objects.keys where !keys.contains(key) && !madeOfIngresses.contains(key) { remove(key) }
-    for object in new { put(object) }
+    let known = objects.keys.filter { !madeOfIngresses.contains($0) } + discovery.objects.keys
+    for key in known.sorted() where !keys.contains(key) { remove(key) }
+    for object in Discovery.ordered(new) { put(object) }
   }
 
   /// Ingresses are followed in the words of Istio's objects; a Service says which numbers its ports' names have.
@@ -156,12 +205,26 @@ public struct SnapshotCompiler: Sendable {
 
   /// Takes a workload, new or changed.
   public mutating func put(_ workload: WorkloadRecord) {
+    if discovery.sees(workload.namespace) {
+      discovery.forgetWorkload(workload.key)
+      take(workload)
+    } else {
+      discovery.hide(workload)
+      dropWorkload(workload.key)
+    }
+  }
+
+  private mutating func take(_ workload: WorkloadRecord) {
     guard let earlier = pool.book.put(workload) else { return }
     touch(earlier + [workload])
   }
 
   /// Forgets the workload called `<namespace>/<name>@<node>`.
   public mutating func removeWorkload(_ key: String) {
+    if discovery.forgetWorkload(key) == nil { dropWorkload(key) }
+  }
+
+  private mutating func dropWorkload(_ key: String) {
     guard let earlier = pool.book.remove(key) else { return }
     touch(earlier)
   }
@@ -170,7 +233,9 @@ public struct SnapshotCompiler: Sendable {
   public mutating func replace(workloads new: [WorkloadRecord]) {
     let keys = Set(new.map(\.key))
     let book = pool.book
-    let gone = book.entries.map(\.record.key).filter { !keys.contains($0) } + book.refused.keys.sorted()
+    let gone =
+      book.entries.map(\.record.key).filter { !keys.contains($0) } + book.refused.keys.sorted()
+      + discovery.workloads.keys.sorted()
     for key in gone where !keys.contains(key) { removeWorkload(key) }
     for workload in new.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) { put(workload) }
   }
@@ -231,7 +296,11 @@ public struct SnapshotCompiler: Sendable {
       changes: SnapshotChanges(
         compiler: id, number: number, clusters: pool.takeTouched(), onlyEndpoints: onlyEndpoints && number > 1))
     let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0] }
-    return (snapshot, Self.unique(settingsFindings + refused + book.findings + rules.findings + routes.findings + conflicts))
+    return (
+      snapshot,
+      Self.unique(
+        settingsFindings + discovery.findings + refused + book.findings + rules.findings + routes.findings + conflicts)
+    )
   }
 
   /// - Parameter keepsAllElse: nothing but the edited rules is other than it was.
@@ -375,39 +444,5 @@ public struct SnapshotCompiler: Sendable {
   private static func unique(_ findings: [Finding]) -> [Finding] {
     var seen: Set<Finding> = []
     return findings.filter { seen.insert($0).inserted }
-  }
-}
-
-/// What one compilation took, in counts that do not depend on the machine.
-public struct CompileWork: Sendable, Hashable {
-  /// Destinations that are new or other than before. They are compiled when they are called.
-  public var clustersBuilt = 0
-  /// Those of them that were compiled at once, because the earlier ones are in use.
-  public var clustersWarmed = 0
-  /// Virtual hosts that are new or other than before, and those of them that were compiled at once.
-  public var hostsCompiled = 0
-  public var hostsWarmed = 0
-  /// Questions of rules where a destination leads, answered from memory or anew.
-  public var destinationsAsked = 0
-
-  public init() {}
-
-  init(_ pool: ClusterPool, _ routes: CompiledRoutes) {
-    clustersBuilt = pool.built
-    clustersWarmed = pool.warmed
-    hostsCompiled = routes.hostsCompiled
-    hostsWarmed = routes.hostsWarmed
-    destinationsAsked = pool.destinationsAsked
-  }
-
-  func since(_ earlier: CompileWork) -> CompileWork {
-    var work = CompileWork()
-    work.clustersBuilt = clustersBuilt - earlier.clustersBuilt
-    work.clustersWarmed = clustersWarmed - earlier.clustersWarmed
-    // Counts of clients that are gone went with them.
-    work.hostsCompiled = max(0, hostsCompiled - earlier.hostsCompiled)
-    work.hostsWarmed = max(0, hostsWarmed - earlier.hostsWarmed)
-    work.destinationsAsked = destinationsAsked - earlier.destinationsAsked
-    return work
   }
 }

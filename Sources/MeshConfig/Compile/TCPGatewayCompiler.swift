@@ -4,7 +4,7 @@ import Primitives
 extension GatewayCompiler {
   /// One listener for each TLS server of a port.
   func secureListeners(
-    _ listener: Listener, port: UInt16, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]
+    _ listener: Listener, at place: GatewayPlace, _ units: inout HostUnits, pool: inout ClusterPool, findings: inout [Finding]
   ) -> [GatewayListener] {
     var claimed: Set<String> = []
     var result: [GatewayListener] = []
@@ -17,13 +17,13 @@ extension GatewayCompiler {
           findings.append(
             Finding(
               severity: .error, code: Finding.Code.conflictingGateways, object: item.gateway.description, path: "spec.servers",
-              reason: "ignored for \(host): an earlier TLS server of port \(port) has this host",
+              reason: "ignored for \(host): an earlier TLS server of port \(place.name) has this host",
               hint: "use another host or port"))
         }
       }
-      guard !names.isEmpty, let role = role(of: item, port: port, pool: &pool, findings: &findings) else { continue }
-      var one = self.listener(item, port: port, role: role)
-      if case .https = role { one.table = table(alone(item), port: port, &units, pool: &pool, findings: &findings) }
+      guard !names.isEmpty, let role = role(of: item, at: place, pool: &pool, findings: &findings) else { continue }
+      var one = self.listener(item, at: place, role: role)
+      if case .https = role { one.table = table(alone(item), at: place, &units, pool: &pool, findings: &findings) }
       one.serverNames = names.map { ServerNamePattern($0) }
       result.append(one)
     }
@@ -31,29 +31,29 @@ extension GatewayCompiler {
   }
 
   /// A TCP port has one server: the oldest.
-  func plainListener(_ listener: Listener, port: UInt16, pool: inout ClusterPool) -> [GatewayListener] {
+  func plainListener(_ listener: Listener, at place: GatewayPlace, pool: inout ClusterPool) -> [GatewayListener] {
     guard let item = listener.servers.first else { return [] }
-    let routes = tcpRoutes(item, port: port, pool: &pool)
-    return [self.listener(item, port: port, role: .tcp(routes))]
+    let routes = tcpRoutes(item, pool: &pool)
+    return [self.listener(item, at: place, role: .tcp(routes))]
   }
 
   private func alone(_ item: Listener.Item) -> Listener {
     Listener(kind: .tls, gateways: ["\(item.gateway.namespace)/\(item.gateway.name)"], servers: [item])
   }
 
-  private func listener(_ item: Listener.Item, port: UInt16, role: GatewayListener.Role) -> GatewayListener {
+  private func listener(_ item: Listener.Item, at place: GatewayPlace, role: GatewayListener.Role) -> GatewayListener {
     var result = GatewayListener(
-      port: port, gateways: alone(item).gateways, localWorkload: localWorkload,
+      port: place.port, gateways: alone(item).gateways, localWorkload: localWorkload,
       table: RouteTable(ports: [], fallback: .notFound))
     result.role = role
     result.server = "\(item.gateway.namespace)/\(item.gateway.name)/\(item.server.portName)"
-    result.bind = item.server.bind
+    result.bind = place.bind
     return result
   }
 
-  private func role(of item: Listener.Item, port: UInt16, pool: inout ClusterPool, findings: inout [Finding]) -> GatewayListener
-    .Role?
-  {
+  private func role(
+    of item: Listener.Item, at place: GatewayPlace, pool: inout ClusterPool, findings: inout [Finding]
+  ) -> GatewayListener.Role? {
     guard let tls = item.server.tls else { return nil }
     switch tls.mode {
     case .passthrough: return .passthrough(serverNames(item, pool: &pool))
@@ -62,7 +62,7 @@ extension GatewayCompiler {
       findings.append(
         Finding(
           severity: .error, code: Finding.Code.notEnforced, object: item.gateway.description, path: "spec.servers",
-          reason: "AUTO_PASSTHROUGH is refused on port \(port): no service is exported to other networks",
+          reason: "AUTO_PASSTHROUGH is refused on port \(place.name): no service is exported to other networks",
           hint: "use PASSTHROUGH with tls routes that name what may be reached"))
       return nil
     case .simple, .mutual, .optionalMutual, .istioMutual:
@@ -72,10 +72,10 @@ extension GatewayCompiler {
         findings.append(
           Finding(
             severity: .warning, code: Finding.Code.referenceNotFound, object: item.gateway.description, path: "spec.servers",
-            reason: "TLS handshakes on port \(port) fail: \(reason)"))
+            reason: "TLS handshakes on port \(place.name) fail: \(reason)"))
       }
       if item.server.protocol == .https { return .https(settings) }
-      return .tls(settings, tcpRoutes(item, port: port, pool: &pool))
+      return .tls(settings, tcpRoutes(item, pool: &pool))
     }
   }
 
@@ -88,7 +88,7 @@ extension GatewayCompiler {
   }
 
   /// Only the first rule set with a fitting `tcp[]` rule counts.
-  private func tcpRoutes(_ item: Listener.Item, port: UInt16, pool: inout ClusterPool) -> [TCPRoute] {
+  private func tcpRoutes(_ item: Listener.Item, pool: inout ClusterPool) -> [TCPRoute] {
     for entry in entries(on: alone(item).gateways) where isBound(entry, to: item) && !boundHosts(entry, item).isEmpty {
       let routes = opaque.routes(entry, at: place(item), isMesh: false, pool: &pool)
       if !routes.isEmpty { return routes }

@@ -15,6 +15,18 @@ enum AddressForm {
     return parseDecimal(parts[1].utf8, max: UInt64(address.count * 8)) != nil
   }
 
+  /// What is wrong with `unix://` and a path, or with `unix://@` and an abstract name; nil when nothing is.
+  static func problem(ofSocket text: String) -> String? {
+    let path = text.utf8.dropFirst("unix://".utf8.count)
+    if path.count > ConfigLimits.socketPathBytesMax {
+      return "the path is longer than \(ConfigLimits.socketPathBytesMax) bytes"
+    }
+    guard path.count > 1, path.first == 0x2F || path.first == 0x40, !path.contains(0) else {
+      return "write unix:///path, or unix://@name for an abstract socket"
+    }
+    return nil
+  }
+
   private static func ipv4(_ text: Substring) -> [UInt8]? {
     let parts = text.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count == 4 else { return nil }

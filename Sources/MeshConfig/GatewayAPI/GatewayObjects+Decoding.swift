@@ -229,6 +229,10 @@ extension GatewayAPI.Selector.Expression: FieldDecodable {
     operation = fields.name("operator") ?? .exists
     values = fields.strings("values")
     if !fields.has("operator") { fields.error("operator", "required") }
+    let takesValues = operation == .isIn || operation == .isNotIn
+    if takesValues == values.isEmpty, fields.has("operator") {
+      fields.error("values", takesValues ? "required for \(operation.rawValue)" : "must be empty for \(operation.rawValue)")
+    }
   }
 }
 

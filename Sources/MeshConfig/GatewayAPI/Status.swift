@@ -6,22 +6,6 @@ extension GatewayAPI {
     /// The status of one object; nil when this mesh has nothing to say about it.
     public func status(of key: ObjectKey) -> YAMLNode? { byKey[key] }
 
-    /// The object's YAML with its status.
-    public func yaml(of object: MeshObject) -> String { document(object).map(YAMLText.document) ?? object.yaml }
-
-    /// The object's JSON with its status.
-    public func json(of object: MeshObject) -> String {
-      String(decoding: document(object).map(JSONText.canonical) ?? object.canonical, as: UTF8.self)
-    }
-
-    private func document(_ object: MeshObject) -> YAMLNode? {
-      guard let status = byKey[object.key], let document = YAMLParser.parse(object.canonical).documents.first,
-        case .mapping(let entries) = document.value
-      else { return nil }
-      let entry = YAMLEntry(key: "status", position: document.position, value: status)
-      return YAMLNode(.mapping(entries + [entry]), at: document.position)
-    }
-
     /// - Parameters:
     ///   - services: what requests can be sent to, as a snapshot lists it.
     ///   - address: where this mesh's gateways are reached.

@@ -38,13 +38,18 @@ public struct ChangeSet: Sendable {
   }
 
   /// Parses and checks sources. Nothing throws: every problem of every source is a finding.
-  public init(_ sources: [ConfigSource], defaultNamespace: String = "default") {
-    for source in sources { add(source, defaultNamespace: defaultNamespace) }
+  ///
+  /// - Parameters:
+  ///   - defaultNamespace: of objects that name none.
+  ///   - isFixed: objects that name another namespace are errors (kubectl, `--namespace`).
+  public init(_ sources: [ConfigSource], defaultNamespace: String = "default", isFixed: Bool = false) {
+    for source in sources {
+      add(source, DocumentDecoder(source: source.name, defaultNamespace: defaultNamespace, isNamespaceFixed: isFixed))
+    }
   }
 
-  private mutating func add(_ source: ConfigSource, defaultNamespace: String) {
+  private mutating func add(_ source: ConfigSource, _ decoder: consuming DocumentDecoder) {
     let (documents, error) = YAMLParser.parse(source.bytes)
-    var decoder = DocumentDecoder(source: source.name, defaultNamespace: defaultNamespace)
     var errors = 0
     for document in Self.expandLists(documents) {
       let before = decoder.findings.count

@@ -48,7 +48,7 @@ extension Gateway.Server: FieldDecodable {
     }
     if bind.hasPrefix("unix://") {
       if port != 0 { fields.error("bind", "a Unix socket has no port: the port number must be 0") }
-      fields.report.notEnforced(fields.path / "bind", "no Unix socket is opened")
+      if let problem = AddressForm.problem(ofSocket: bind) { fields.error("bind", problem) }
     } else {
       if !AddressForm.isAddress(bind) { fields.error("bind", "must be an IP address or a unix:// path") }
       if port == 0 { fields.error("port", "the port number must be 1–65535") }

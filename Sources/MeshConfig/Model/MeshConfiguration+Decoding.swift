@@ -22,6 +22,7 @@ extension MeshConfiguration: FieldDecodable {
     serviceExportTo = fields.strings("defaultServiceExportTo")
     virtualServiceExportTo = fields.strings("defaultVirtualServiceExportTo")
     destinationRuleExportTo = fields.strings("defaultDestinationRuleExportTo")
+    discoverySelectors = fields.list("discoverySelectors")
     tlsDefaults = fields.object("tlsDefaults") ?? TLSDefaults()
     meshCurves = (fields.object("meshMTLS") as MeshTLS?)?.curves ?? []
     let authorities: [Authority] = fields.list("caCertificates")
@@ -84,7 +85,6 @@ extension MeshConfiguration: FieldDecodable {
   }
 
   private static let unread: [(name: String, consequence: String)] = [
-    ("discoverySelectors", "every namespace is looked at"),
     ("certificates", "nodes issue their own"), ("ca", "nodes issue their own certificates"),
     ("enableTracing", "no spans are sent yet"),
     ("inboundClusterStatName", "clusters have their own names"), ("outboundClusterStatName", "clusters have their own names"),
@@ -311,9 +311,8 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
     terminationDrain = fields.duration("terminationDrainDuration", min: .zero)
     drain = fields.duration("drainDuration", min: .zero)
     if fields.has("tracing") { fields.report.notEnforced(fields.path / "tracing", "no spans are sent yet") }
-    if fields.has("proxyStatsMatcher") {
-      fields.report.notEnforced(fields.path / "proxyStatsMatcher", "the standard metrics are always kept")
-    }
+    // It adds Envoy's own statistics to Istio's standard metrics. There is no Envoy here: all there is, is always shown.
+    _ = fields.object("proxyStatsMatcher") as StatsMatcher?
     if fields.has("concurrency") {
       fields.report.notEnforced(fields.path / "concurrency", "`start --workers` says how many threads serve")
     }
@@ -327,6 +326,17 @@ extension MeshConfiguration.ProxyDefaults: FieldDecodable {
       "extraStatTags", "meshId", "readinessProbe", "holdApplicationUntilProxyStarts", "caCertificatesPem", "image",
       "privateKeyProvider", "fileFlushInterval", "fileFlushMinSizeKb", "statsCompression", "statsEvictionInterval",
       "proxyHttpPort")
+  }
+
+  private struct StatsMatcher: FieldDecodable {
+    init(_ fields: inout Fields) {
+      for name in ["inclusionPrefixes", "inclusionSuffixes"] { _ = fields.strings(name) }
+      for (index, pattern) in fields.strings("inclusionRegexps").enumerated() {
+        do throws(PatternError) { _ = try Pattern(pattern) } catch {
+          fields.report.error((fields.path / "inclusionRegexps")[index], error.reason)
+        }
+      }
+    }
   }
 
   private struct Topology: FieldDecodable {
@@ -385,6 +395,6 @@ extension MeshConfiguration.ProxyDefaults.CertificateDetails: FieldDecodable {
     dns = fields.bool("dns") ?? true
     uri = fields.bool("uri") ?? true
     certificate = fields.bool("cert")
-    if fields.bool("chain") == true { fields.report.notEnforced(fields.path / "chain", "only the certificate itself is told") }
+    chain = fields.bool("chain") ?? false
   }
 }

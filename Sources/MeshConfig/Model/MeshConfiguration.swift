@@ -38,6 +38,8 @@ public struct MeshConfiguration: Hashable, Sendable {
   public var protocolDetectionTimeout: Duration?
   /// How long a name's answer is good for that says nothing of it itself.
   public var dnsRefreshRate: Duration?
+  /// Selects the namespaces that the mesh sees, by their labels; empty: all.
+  public var discoverySelectors: [GatewayAPI.Selector]
   public var accessLog: AccessLog
   public var proxy: ProxyDefaults
 
@@ -93,6 +95,8 @@ public struct MeshConfiguration: Hashable, Sendable {
       public var uri = true
       /// The certificate itself; nil: at gateways.
       public var certificate: Bool?
+      /// All certificates that the client showed, at gateways.
+      public var chain = false
     }
   }
 }

@@ -10,8 +10,12 @@ struct DocumentDecoder {
   let defaultNamespace: String
   private(set) var findings: [Finding] = []
 
-  init(source: String, defaultNamespace: String) {
+  /// Whether objects may name no other namespace.
+  private let isNamespaceFixed: Bool
+
+  init(source: String, defaultNamespace: String, isNamespaceFixed: Bool = false) {
     self.source = source
+    self.isNamespaceFixed = isNamespaceFixed
     self.defaultNamespace = defaultNamespace
   }
 
@@ -76,6 +80,13 @@ struct DocumentDecoder {
       meta = Fields.decode(node, at: .root.field("metadata"), into: &report) ?? meta
     } else {
       report.error(.root.field("metadata"), "required")
+    }
+    if isNamespaceFixed, kind.isNamespaced, !meta.namespace.isEmpty, meta.namespace != defaultNamespace {
+      report.error(
+        .root.field("metadata").field("namespace"),
+        "the namespace from the provided object \"\(meta.namespace.prefix(80))\" does not match the namespace "
+          + "\"\(defaultNamespace.prefix(80))\". You must pass '--namespace=\(meta.namespace.prefix(80))' to perform this operation."
+      )
     }
     if kind.isNamespaced && meta.namespace.isEmpty { meta.namespace = defaultNamespace }
     if !kind.isNamespaced { meta.namespace = "" }

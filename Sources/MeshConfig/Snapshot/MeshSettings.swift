@@ -35,6 +35,8 @@ public struct MeshSettings: Sendable, Hashable {
   /// nil: as the node was started.
   public var accessLog: MeshConfiguration.AccessLog?
   public var proxy = MeshConfiguration.ProxyDefaults.none
+  /// Selects the namespaces that the mesh sees, by their labels; empty: all.
+  public var discoverySelectors: [GatewayAPI.Selector] = []
 
   /// What a mesh adds to how its workloads speak TLS with each other.
   public struct WorkloadTLS: Sendable, Hashable {
@@ -94,6 +96,7 @@ extension MeshSettings {
     settings.dnsRefreshRate = written.dnsRefreshRate ?? dnsRefreshRate
     if written.accessLog.file != nil { settings.accessLog = written.accessLog }
     settings.proxy = written.proxy
+    settings.discoverySelectors = written.discoverySelectors
     return settings
   }
 

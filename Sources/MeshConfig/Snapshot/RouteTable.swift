@@ -551,8 +551,26 @@ public enum UpstreamTLS: Sendable, Hashable {
 
 // MARK: - Gateways
 
-/// One port opened by this node's gateway workload.
+/// Where a gateway listens: what listeners have in common that share a port.
+public struct GatewayPlace: Sendable, Hashable {
+  public var port: UInt16
+  public var bind: String?
+
+  public init(port: UInt16, bind: String? = nil) {
+    self.port = port
+    self.bind = bind
+  }
+
+  /// How the place is said to people: the socket, or the port, with its address where it is not the node's.
+  public var name: String {
+    guard let bind else { return "\(port)" }
+    return bind.hasPrefix("unix://") ? bind : "\(bind):\(port)"
+  }
+}
+
+/// One port, or Unix socket, opened by this node's gateway workload.
 public struct GatewayListener: Sendable {
+  /// 0 for a Unix socket.
   public var port: UInt16
   /// Gateways merged here, `namespace/name`, oldest first.
   public var gateways: [String]
@@ -570,8 +588,9 @@ public struct GatewayListener: Sendable {
   public var serverNames: [ServerNamePattern] = []
   /// Names the server in all snapshots: `namespace/gateway/port name`.
   public var server = ""
-  /// The address to open; nil: the node's.
+  /// The address to open, or `unix://` with a path; nil: the node's address.
   public var bind: String?
+  public var place: GatewayPlace { GatewayPlace(port: port, bind: bind) }
   /// Every connection begins with a PROXY header; one without is closed.
   public var expectsProxyProtocol = false
 

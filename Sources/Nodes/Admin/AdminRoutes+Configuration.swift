@@ -12,7 +12,8 @@ extension AdminRoutes {
     try await change(
       ConfigChange(
         sources: request.sources.map { ConfigChange.Source(name: $0.name, text: $0.text) }, dryRun: request.dryRun,
-        isStrict: request.strict, namespace: request.namespace, author: author, requestHigh: .random(in: .min ... .max),
+        isStrict: request.strict, namespace: request.namespace, isNamespaceFixed: request.namespaceIsFixed, author: author,
+        requestHigh: .random(in: .min ... .max),
         requestLow: .random(in: .min ... .max)),
       wait: request.wait && !request.dryRun, milliseconds: request.timeoutMilliseconds)
   }
@@ -27,8 +28,8 @@ extension AdminRoutes {
       ConfigChange(
         sources: request.sources.map { ConfigChange.Source(name: $0.name, text: $0.text) }, deletes: names,
         deletesSources: !request.sources.isEmpty, dryRun: request.dryRun, ignoresMissing: request.ignoreNotFound,
-        namespace: request.namespace, author: author, requestHigh: .random(in: .min ... .max),
-        requestLow: .random(in: .min ... .max)),
+        namespace: request.namespace, isNamespaceFixed: request.namespaceIsFixed, author: author,
+        requestHigh: .random(in: .min ... .max), requestLow: .random(in: .min ... .max)),
       wait: request.wait && !request.dryRun, milliseconds: request.timeoutMilliseconds)
   }
 
@@ -65,14 +66,19 @@ extension AdminRoutes {
   func objects(_ query: QueryParameters) async throws -> [StoredObjectInfo] {
     let filter = try ObjectFilter(query)
     if query["consistent"] == "true" { try await node.configuration.reachDecided(deadline: .now + .seconds(10)) }
-    let status = await gatewayStatus()
+    let status = await objectStatus()
     return node.cluster.view.control.sortedObjects.compactMap { key, stored in
       filter.admits(key) ? StoredObjectInfo(stored, status) : nil
     }
   }
 
+  /// What the mesh says of objects besides what was written.
+  func objectStatus() async -> ObjectStatus {
+    ObjectStatus(gateways: await gatewayStatus(), addresses: node.cluster.view.control.addresses)
+  }
+
   /// What the mesh says of Gateway API objects; nil where there are none.
-  func gatewayStatus() async -> GatewayAPI.Status? {
+  private func gatewayStatus() async -> GatewayAPI.Status? {
     let control = node.cluster.view.control
     guard control.objects.keys.contains(where: { $0.group == GatewayAPI.group }) else { return nil }
     let objects = control.sortedObjects.compactMap { _, stored in
@@ -82,7 +88,8 @@ extension AdminRoutes {
     }
     let snapshot = await node.snapshots.serving?.snapshot
     return GatewayAPI.Status(
-      objects: objects, services: snapshot?.services ?? [], domain: snapshot?.settings.domain ?? "cluster.local",
+      objects: snapshot?.settings.visible(objects) ?? objects, services: snapshot?.services ?? [],
+      domain: snapshot?.settings.domain ?? "cluster.local",
       address: node.node.address)
   }
 }
@@ -126,14 +133,22 @@ struct ObjectFilter {
   }
 }
 
+/// What the mesh says of objects besides what was written: Gateway API conditions, and addresses that were allocated.
+struct ObjectStatus {
+  let gateways: GatewayAPI.Status?
+  let addresses: [String: ServiceAddress]
+}
+
 extension StoredObjectInfo {
   /// nil for an object that this version cannot read.
-  init?(_ stored: Consensus.StoredObject, _ status: GatewayAPI.Status?) {
+  init?(_ stored: Consensus.StoredObject, _ all: ObjectStatus) {
     guard let object = try? MeshObject.decode(canonical: stored.bytes) else { return nil }
+    let allocated = object.allocatedAddresses { all.addresses[$0].map { "\($0)" } }
+    let status = all.gateways?.status(of: object.key) ?? .status(of: allocated)
     self.init(
       kind: object.key.kind.documentKind, apiVersion: object.key.kind.apiVersion, namespace: object.key.namespace,
       name: object.key.name, labels: object.meta.labels, creationIndex: stored.created.number,
-      resourceVersion: stored.version.number, yaml: status?.yaml(of: object) ?? object.yaml,
-      json: status?.json(of: object) ?? String(decoding: object.canonical, as: UTF8.self), enforced: object.isEnforced)
+      resourceVersion: stored.version.number, yaml: object.yaml(status: status), json: object.json(status: status),
+      enforced: object.isEnforced, addresses: allocated.isEmpty ? nil : allocated.map(\.value))
   }
 }

@@ -24,7 +24,7 @@ extension AdminRoutes {
     let port: UInt16
     if let gateway = request.gatewayPort {
       guard let listener = snapshot.gateways.first(where: { $0.port == gateway }) else {
-        let open = snapshot.gateways.map { "\($0.port)" }.joined(separator: ", ")
+        let open = snapshot.gateways.map(\.place.name).joined(separator: ", ")
         throw AdminFailure(
           code: "notFound",
           message:
@@ -82,7 +82,7 @@ extension AdminRoutes {
       let info = ListenerInfo(status)
       let address = status.address ?? status.listener.address
       return ListenerConfigInfo(
-        address: node.node.address, port: address.port ?? 0, kind: info.kind,
+        address: address.port == nil ? "\(address)" : node.node.address, port: address.port ?? 0, kind: info.kind,
         detail: status.error.map { "error: \($0)" } ?? info.detail)
     }
     return (own + traffic).sorted { ($0.port, $0.kind) < ($1.port, $1.kind) }
@@ -94,7 +94,7 @@ extension AdminRoutes {
     for local in snapshot.localWorkloads where !local.isGateway {
       list += rows(snapshot.outbound[local.outbound], from: snapshot.workloads[local.workload].name, snapshot)
     }
-    for gateway in snapshot.gateways { list += rows(gateway.table, from: "gateway:\(gateway.port)", snapshot) }
+    for gateway in snapshot.gateways { list += rows(gateway.table, from: "gateway:\(gateway.place.name)", snapshot) }
     return list
   }
 

@@ -29,7 +29,7 @@ extension AdminRoutes {
     for await _ in node.cluster.changes() {
       let control = node.cluster.view.control
       guard told.isBehind(control) else { continue }
-      for event in told.catchUp(with: control, filter, await gatewayStatus()) {
+      for event in told.catchUp(with: control, filter, await objectStatus()) {
         guard let line = try? AdminRoutes.line(event) else { continue }
         exchange.send(line)
       }
@@ -53,7 +53,7 @@ private struct ToldObjects {
   /// What to tell now: each revision since the last look in its turn, and within one in the order of keys. Who looks late is told
   /// of what came and went meanwhile, too, as far back as the history goes.
   mutating func catchUp(
-    with control: ControlState, _ filter: ObjectFilter, _ status: GatewayAPI.Status?
+    with control: ControlState, _ filter: ObjectFilter, _ status: ObjectStatus
   ) -> [ObjectEvent] {
     defer { revision = control.revision }
     guard let revision, let later = control.revisions.later(than: revision), later.last?.number == control.revision else {
@@ -66,7 +66,7 @@ private struct ToldObjects {
 
   private mutating func events(
     _ keys: Set<Consensus.ObjectKey>, in state: [Consensus.ObjectKey: Consensus.StoredObject], _ filter: ObjectFilter,
-    _ status: GatewayAPI.Status?
+    _ status: ObjectStatus
   ) -> [ObjectEvent] {
     var events: [ObjectEvent] = []
     let ordered = keys.sorted()

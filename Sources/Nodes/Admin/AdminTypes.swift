@@ -143,9 +143,13 @@ public struct ApplyRequest: Codable, Sendable {
   public var timeoutMilliseconds: Int
   /// Namespace of objects that name none.
   public var namespace: String
+  /// Refuse objects that name another namespace; nil from programs that do not know this.
+  public var namespaceIsFixed: Bool?
   public init(
-    sources: [ConfigSource], dryRun: Bool, strict: Bool = false, wait: Bool, timeoutMilliseconds: Int, namespace: String
+    sources: [ConfigSource], dryRun: Bool, strict: Bool = false, wait: Bool, timeoutMilliseconds: Int, namespace: String,
+    namespaceIsFixed: Bool = false
   ) {
+    self.namespaceIsFixed = namespaceIsFixed
     self.sources = sources
     self.dryRun = dryRun
     self.strict = strict
@@ -161,15 +165,18 @@ public struct DeleteRequest: Codable, Sendable {
   /// Or everything that these files name.
   public var sources: [ConfigSource]
   public var namespace: String
+  /// Refuse objects of `sources` that name another namespace; nil from programs that do not know this.
+  public var namespaceIsFixed: Bool?
   public var dryRun: Bool
   /// Leave out what does not exist.
   public var ignoreNotFound: Bool
   public var wait: Bool
   public var timeoutMilliseconds: Int
   public init(
-    objects: [String], sources: [ConfigSource], namespace: String, dryRun: Bool = false, ignoreNotFound: Bool = false,
-    wait: Bool, timeoutMilliseconds: Int
+    objects: [String], sources: [ConfigSource], namespace: String, namespaceIsFixed: Bool = false, dryRun: Bool = false,
+    ignoreNotFound: Bool = false, wait: Bool, timeoutMilliseconds: Int
   ) {
+    self.namespaceIsFixed = namespaceIsFixed
     self.dryRun = dryRun
     self.ignoreNotFound = ignoreNotFound
     self.objects = objects
@@ -384,6 +391,8 @@ public struct StoredObjectInfo: Codable, Sendable, Hashable {
   /// The whole object as JSON text.
   public var json: String
   public var enforced: Bool
+  /// Virtual addresses that the mesh gave to a ServiceEntry's hosts.
+  public var addresses: [String]?
 }
 
 public struct VersionInfo: Codable, Sendable, Hashable {

@@ -81,6 +81,8 @@ final class Caller {
 
   /// At a gateway that asks for one, the client's own, verified.
   var certificate: Certificate?
+  /// The issuers that it showed, where the mesh's configuration has them told.
+  var certificateIssuers: [Certificate] = []
   /// What the gateway says of that.
   var certificateElement: (details: MeshConfiguration.ProxyDefaults.CertificateDetails, text: [UInt8])?
 
@@ -123,8 +125,10 @@ extension Caller {
   /// The gateway listener that requests go by, an index into the snapshot's; nil when there is none any more.
   func gateway(in state: ServingState) -> Int? {
     if let known = lastGateway, known.generation == state.generation { return known.index }
-    guard case .gateway(let number) = port.listener.kind else { return nil }
-    let index = state.snapshot.gateways.firstIndex { $0.port == number && (server.isEmpty || $0.server == server) }
+    guard case .gateway(let number, let bind) = port.listener.kind else { return nil }
+    let index = state.snapshot.gateways.firstIndex {
+      $0.port == number && $0.bind == bind && (server.isEmpty || $0.server == server)
+    }
     lastGateway = (state.generation, index)
     return index
   }
@@ -133,9 +137,9 @@ extension Caller {
   /// are not this connection's (RFC 9110 15.5.20).
   func isMisdirected(_ host: [UInt8], _ gateway: Int, _ snapshot: MeshSnapshot) -> Bool {
     guard !server.isEmpty, !snapshot.gateways[gateway].serverNames.contains(where: { $0.admits(host) }) else { return false }
-    let port = snapshot.gateways[gateway].port
+    let place = snapshot.gateways[gateway].place
     return snapshot.gateways.contains { other in
-      other.port == port && other.server != server && other.serverNames.contains { $0.admits(host) }
+      other.place == place && other.server != server && other.serverNames.contains { $0.admits(host) }
     }
   }
 }

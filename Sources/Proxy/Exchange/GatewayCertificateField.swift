@@ -36,16 +36,13 @@ extension Exchange {
 }
 
 extension Caller {
-  /// `Hash`, `Cert`, `Subject`, `URI` and `DNS`, as Istio's gateways say them.
+  /// `Hash`, `Cert`, `Chain`, `Subject`, `URI` and `DNS`, as Istio's gateways say them.
   fileprivate func provenElement(_ details: MeshConfiguration.ProxyDefaults.CertificateDetails) -> [UInt8]? {
     guard let certificate else { return nil }
     if let known = certificateElement, known.details == details { return known.text }
     var text = Array("Hash=\(hexString(certificate.fingerprint))".utf8)
-    if details.certificate ?? true {
-      text += Array(";Cert=\"".utf8)
-      for byte in certificate.pem { Self.appendEscaped(byte, to: &text) }
-      text.append(0x22)
-    }
+    if details.certificate ?? true { Self.append(";Cert", [certificate], to: &text) }
+    if details.chain { Self.append(";Chain", [certificate] + certificateIssuers, to: &text) }
     if details.subject { Self.appendSubject(certificate.subject, to: &text) }
     let named = [(";URI=", details.uri ? certificate.uris : []), (";DNS=", details.dns ? certificate.dnsNames : [])]
     for (key, names) in named {
@@ -55,6 +52,15 @@ extension Caller {
     }
     certificateElement = (details, text)
     return text
+  }
+
+  /// PEM, escaped as in a URL. What would not fit into a head is left out.
+  private static func append(_ key: String, _ certificates: [Certificate], to text: inout [UInt8]) {
+    let all = certificates.flatMap(\.pem)
+    guard all.count <= ProxyLimits.toldCertificatesBytesMax else { return }
+    text += Array("\(key)=\"".utf8)
+    for byte in all { appendEscaped(byte, to: &text) }
+    text.append(0x22)
   }
 
   /// A quote ends the value; control bytes have no place in a field.

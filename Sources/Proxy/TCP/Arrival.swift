@@ -34,8 +34,8 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
   }
 
   private var servers: GatewayPort? {
-    guard case .gateway(let number) = port.listener.kind else { return nil }
-    return state.tls.gateways[number]
+    guard case .gateway(let number, let bind) = port.listener.kind else { return nil }
+    return state.tls.gateways[GatewayPlace(port: number, bind: bind)]
   }
 
   func open() {
@@ -203,6 +203,9 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     let listener = state.snapshot.gateways[index]
     let secured = Caller(caller.address, connectedTo: caller.localAddress, isTLS: true, on: port, server: listener.server)
     secured.certificate = stream?.clientCertificate
+    if state.snapshot.settings.proxy.headers.certificateDetails.chain {
+      secured.certificateIssuers = stream?.clientIssuers ?? []
+    }
     caller = secured
     if case .tls(_, let routes) = listener.role {
       let address = caller.localAddress.ip?.unmapped.bytes ?? []

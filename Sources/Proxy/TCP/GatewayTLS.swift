@@ -47,15 +47,15 @@ struct GatewayContexts: Sendable {
     func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(context)) }
   }
 
-  private(set) var ports: [UInt16: GatewayPort] = [:]
+  private(set) var ports: [GatewayPlace: GatewayPort] = [:]
   /// Index into the snapshot's gateways.
   private(set) var listenerByContext: [ObjectIdentifier: Int] = [:]
   /// Of ports that Sidecars open for others to reach workloads.
   private(set) var workloads: [ProxyListener.Kind: TLSContext] = [:]
   private var contexts: [Key: Result<TLSContext, TLSError>] = [:]
-  private var choosers: [UInt16: Chooser] = [:]
+  private var choosers: [GatewayPlace: Chooser] = [:]
   /// Of each port, whichever servers it has.
-  private var ticketKeys: [UInt16: TicketKeys] = [:]
+  private var ticketKeys: [GatewayPlace: TicketKeys] = [:]
 
   /// The context that connections to a port begin with: the name asked for decides.
   private struct Chooser: Sendable {
@@ -72,27 +72,27 @@ struct GatewayContexts: Sendable {
   private(set) var failures: [String: TLSError] = [:]
 
   init(_ snapshot: MeshSnapshot, workloads: [ProxyIdentities.Workload?], after old: GatewayContexts?) {
-    var terminating: [UInt16: [(index: Int, context: TLSContext)]] = [:]
+    var terminating: [GatewayPlace: [(index: Int, context: TLSContext)]] = [:]
     for (index, listener) in snapshot.gateways.enumerated() {
-      ports[listener.port, default: GatewayPort()].add(index, listener)
+      ports[listener.place, default: GatewayPort()].add(index, listener)
       guard let tls = listener.role.terminated else { continue }
       let own = workloads.indices.contains(listener.localWorkload) ? workloads[listener.localWorkload] : nil
       let protocols = if case .https = listener.role { GatewayProtocol.http } else { [String]() }
       switch context(tls, listener.server, protocols, own, after: old) {
       case .success(let context):
         listenerByContext[ObjectIdentifier(context)] = index
-        terminating[listener.port, default: []].append((index, context))
+        terminating[listener.place, default: []].append((index, context))
       case .failure(let error): failures[listener.server] = error
       }
     }
     addWorkloads(snapshot, own: workloads, after: old)
-    for (number, servers) in terminating {
+    for (place, servers) in terminating {
       let sorted = Self.sorted(servers, snapshot)
-      let known = old?.choosers[number].flatMap { $0.chooses(among: sorted) ? $0 : nil }
-      let keys = old?.ticketKeys[number] ?? TicketKeys()
-      ticketKeys[number] = keys
-      choosers[number] = known ?? Self.chooser(sorted, keys)
-      ports[number]?.context = choosers[number]?.context
+      let known = old?.choosers[place].flatMap { $0.chooses(among: sorted) ? $0 : nil }
+      let keys = old?.ticketKeys[place] ?? TicketKeys()
+      ticketKeys[place] = keys
+      choosers[place] = known ?? Self.chooser(sorted, keys)
+      ports[place]?.context = choosers[place]?.context
     }
   }
 

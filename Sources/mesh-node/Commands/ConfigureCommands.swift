@@ -32,7 +32,7 @@ extension Command {
     let request = ApplyRequest(
       sources: try ConfigSources.read(arguments.allValues("filename")), dryRun: arguments.flag("dry-run"),
       strict: arguments.flag("strict"), wait: arguments.flag("wait"), timeoutMilliseconds: Int(timeout.inMilliseconds),
-      namespace: arguments.value("namespace") ?? "default")
+      namespace: arguments.value("namespace") ?? "default", namespaceIsFixed: arguments.value("namespace") != nil)
     let report = try AdminClient(arguments).post("/v1/apply", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
     try show(report, as: arguments.format) { reportLines($0, dryRun: request.dryRun, waited: request.wait) }
     return request.wait && !report.lagging.isEmpty ? .failed : .done
@@ -64,7 +64,8 @@ extension Command {
     let request = DeleteRequest(
       objects: names,
       sources: files.isEmpty ? [] : try ConfigSources.read(files),
-      namespace: arguments.value("namespace") ?? "default", dryRun: arguments.flag("dry-run"),
+      namespace: arguments.value("namespace") ?? "default", namespaceIsFixed: arguments.value("namespace") != nil,
+      dryRun: arguments.flag("dry-run"),
       ignoreNotFound: arguments.flag("ignore-not-found"), wait: arguments.flag("wait"),
       timeoutMilliseconds: Int(timeout.inMilliseconds))
     if request.objects.isEmpty && request.sources.isEmpty { return .done }

@@ -91,10 +91,11 @@ struct ObjectQuery {
   private static let anywhere = "any namespace"
   private var heads: [String] {
     let short = ["KIND", "NAMESPACE", "NAME", "VERSION", "ENFORCED"]
-    return short + (format == .wide ? ["CREATED", "API VERSION"] : []) + (format == .wide || showsLabels ? ["LABELS"] : [])
+    return short + (format == .wide ? ["CREATED", "API VERSION", "ADDRESSES"] : [])
+      + (format == .wide || showsLabels ? ["LABELS"] : [])
   }
   /// Nobody knows what is still to come: columns of a watch have these widths at least.
-  private static let widths = [10, 22, 16, 28, 9, 10, 9, 34]
+  private static let widths = [10, 22, 16, 28, 9, 10, 9, 34, 16]
 
   private func cells(_ object: StoredObjectInfo) -> [String] {
     let short = [
@@ -102,7 +103,8 @@ struct ObjectQuery {
     ]
     guard format == .wide || showsLabels else { return short }
     let labels = object.labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ",")
-    return short + (format == .wide ? ["\(object.creationIndex)", object.apiVersion] : []) + [labels]
+    let addresses = object.addresses?.joined(separator: ",") ?? ""
+    return short + (format == .wide ? ["\(object.creationIndex)", object.apiVersion, addresses] : []) + [labels]
   }
 
   private static func line(_ cells: [String]) -> String {

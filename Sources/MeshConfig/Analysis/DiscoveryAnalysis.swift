@@ -1,0 +1,35 @@
+/// Namespaces that the mesh does not see (Istio, `discoverySelectors`).
+enum DiscoveryAnalysis {
+  static let analyzers = [
+    Analyzer("mesh.DiscoverySelectors", "namespaces whose objects the mesh does not see", unseen)
+  ]
+
+  @Sendable private static func unseen(_ input: AnalysisInput, _ report: inout AnalysisReport) {
+    var discovery = Discovery()
+    discovery.selectors = selectors(input)
+    guard !discovery.selectors.isEmpty else { return }
+    for namespace in input.all("Namespace") { _ = discovery.use(namespace.labels, of: namespace.name) }
+    let isOwn = { (resource: AnalyzedResource) in resource.label == MeshConfiguration.key.description }
+    for resource in input.configuration
+    where !isOwn(resource) && !resource.namespace.isEmpty && !discovery.sees(resource.namespace) {
+      report.add(
+        .namespaceNotSeen, resource, at: .root / "metadata",
+        "accepted, not enforced: discoverySelectors do not select namespace \(resource.namespace)")
+    }
+  }
+
+  /// What the MeshConfig says that is given, else the one in the mesh's ConfigMap.
+  private static func selectors(_ input: AnalysisInput) -> [GatewayAPI.Selector] {
+    var written = input.meshConfig["discoverySelectors"]
+    if !written.exists,
+      let map = input.find("ConfigMap", "\(MeshConfiguration.key.namespace)/\(MeshConfiguration.key.name)", from: "")
+    {
+      let text = map.root["data"][MeshConfiguration.dataKey].text ?? ""
+      written = DocumentTree(YAMLParser.parse(Array(text.utf8)).documents.first)["discoverySelectors"]
+    }
+    return written.items.compactMap { item in
+      var report = Report(source: "", document: YAMLNode(.null, at: SourcePosition(line: 1, column: 1)))
+      return item.node.flatMap { Fields.decode($0, at: .root, into: &report) }
+    }
+  }
+}
