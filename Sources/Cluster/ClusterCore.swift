@@ -143,6 +143,7 @@ final class ClusterCore: TurnHandler {
     switch event {
     case .up(let node, let incarnation, _, _):
       membership.feed(.linkUp(node, incarnation: incarnation))
+      follow.linkUp(node)
     case .down(let node, let reason):
       clockLeads[node] = nil
       membership.feed(.linkDown(node, Self.downReason(reason)))

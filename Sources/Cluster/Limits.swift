@@ -23,10 +23,10 @@ public enum ClusterLimits {
   static let keySpread: Duration = .seconds(5)
   /// Between two reports of the revision that this node serves.
   static let reportInterval: Duration = .milliseconds(250)
-  /// Between two words of the leader to nodes that follow from outside; each change is told at once besides.
-  static let headInterval: Duration = .seconds(1)
-  /// Without a word for this long a follower knows no leader.
-  static let leaderSilence: Duration = .seconds(4)
+  /// Between two words of the leader to nodes that follow from outside; each change is told at once besides, and so is who comes back.
+  static let headInterval: Duration = .seconds(3)
+  /// Without a word for this long a follower knows no leader, should membership not have called that one dead before.
+  static let leaderSilence: Duration = .seconds(10)
   /// Between two looks whether the voters are the right ones.
   static let voterInterval: Duration = .milliseconds(500)
   /// Entries that a learner may lack when it becomes a voter.

@@ -42,7 +42,8 @@ public enum NodeProcess {
         log.info("stopping (\(signal == SIGINT ? "SIGINT" : "SIGTERM")); a second signal ends it at once")
         break
       }
-      try? await Task.sleep(for: .milliseconds(50))
+      // Each look wakes several threads: of nothing that happens at rest there is more.
+      try? await Task.sleep(for: .milliseconds(200))
     }
     let second = Task {
       while !Task.isCancelled {

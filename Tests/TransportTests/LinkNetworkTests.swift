@@ -264,13 +264,14 @@ import Testing
     await near.stop()
   }
 
-  @Test("a peer that hangs without closing is dead after three seconds of silence") func silence() async throws {
+  @Test("a peer that hangs without closing is dead after it has owed an answer for three seconds") func silence() async throws {
     let near = try LinkNode("a", try Credentials("a").link())
     let far = try LinkNode("b", try Credentials("b").link())
     near.network.setPeers([far.name: far.address])
     _ = try await near.log.up("b")
     let resume = DispatchSemaphore(value: 0)
     far.loop.post { resume.wait() }
+    near.network.send(.raft, .urgent, to: far.name, body: [1])
     #expect(try await near.log.down("b").contains("nothing was heard"))
     resume.signal()
     await near.stop()

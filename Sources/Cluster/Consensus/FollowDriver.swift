@@ -50,8 +50,15 @@ final class FollowDriver: TimerHandler, TurnHandler {
   }
 
   func peersChanged() {
-    feed(.peers(outputs.peers()))
+    let peers = outputs.peers()
+    if let leader = heard?.leader, !peers.contains(leader) { heard = nil }
+    feed(.peers(peers))
     announce()
+  }
+
+  /// What was said before may have been lost with the link before this one.
+  func linkUp(_ peer: NodeName) {
+    if raft.isLeader, !participants.contains(peer) { send(.head(raft.state.head), to: peer) }
   }
 
   /// Tells those outside how far the log is, once for everything that is applied in this turn of the loop.
@@ -69,11 +76,15 @@ final class FollowDriver: TimerHandler, TurnHandler {
   private func announceNow() {
     nextAnnouncement = EventLoop.monotonicNow() + ClusterLimits.headInterval
     guard raft.isLeader else { return }
-    let status = raft.status
-    // A member whose disk is full follows from outside meanwhile.
-    let members = Set(status.configuration.members).subtracting(status.absentMembers(at: EventLoop.monotonicNow()))
+    let members = participants
     let message = CatchUpMessage.head(raft.state.head).encoded()
     for peer in outputs.peers() where !members.contains(peer) { outputs.send(message, peer, false) }
+  }
+
+  /// Who hears from the log itself. A member whose disk is full follows from outside meanwhile.
+  private var participants: Set<NodeName> {
+    let status = raft.status
+    return Set(status.configuration.members).subtracting(status.absentMembers(at: EventLoop.monotonicNow()))
   }
 
   func receive(_ bytes: [UInt8], from peer: NodeName) {

@@ -59,6 +59,8 @@ public struct Follower: Sendable, Equatable {
   private var heardAt = Instant.zero
 
   public static let patience: Duration = .seconds(2)
+  /// Without a word for this long the voters are asked: more than two beats of a leader that has nothing new to say.
+  public static let silence: Duration = .seconds(7)
   static let distrustTime: Duration = .seconds(60)
   /// As many as there may be voters.
   static let askedAtOnce = 7
@@ -77,7 +79,7 @@ public struct Follower: Sendable, Equatable {
   ) {
     switch input {
     case .tick:
-      if now - heardAt > Self.patience { ask(believesAnyone ? peers : voters, at: now, into: &effects) }
+      if now - heardAt > Self.silence { ask(believesAnyone ? peers : voters, at: now, into: &effects) }
     case .peers(let live): peers = live
     case .received(.head(let head), let peer), .received(.reached(let head), let peer):
       if believesAnyone || voters.contains(peer) {

@@ -118,6 +118,15 @@ public struct Frame: Hashable, Sendable {
     self.body = body
   }
 
+  /// Whether its receiver may have something to say to it: of who has only been answered, or told something, no word is expected.
+  var mayBeAnswered: Bool {
+    switch kind {
+    case .pong, .reply, .goodbye: false
+    case .catchUp: lane == .bulk
+    default: true
+    }
+  }
+
   /// Appends the whole message as frames.
   package func encode(into bytes: inout [UInt8]) {
     var taken = 0

@@ -48,8 +48,7 @@ final class Link: EventHandler, TurnHandler {
   private(set) var peer: LinkHandshake.Peer?
   private(set) var peerExpiry = Int64.max
   private(set) var establishedAt = Instant.zero
-  private(set) var lastReceived = Instant.zero
-  private(set) var lastFrame = Instant.zero
+  private(set) var pulse = LinkPulse(at: .zero)
   private(set) var bytesSent: UInt64 = 0
   private(set) var bytesReceived: UInt64 = 0
   private(set) var framesReceived: UInt64 = 0
@@ -80,7 +79,7 @@ final class Link: EventHandler, TurnHandler {
   var isEarly: Bool { phase == .connecting || phase == .securing }
 
   func start() {
-    lastReceived = owner.loop.now
+    pulse = LinkPulse(at: owner.loop.now)
     do throws(SystemError) {
       registration = try owner.loop.register(descriptor, self)
     } catch {
@@ -89,6 +88,9 @@ final class Link: EventHandler, TurnHandler {
     var lowWater: Int32 = 16_384
     // Keeps bulk bytes out of the kernel, where an urgent frame could not overtake them.
     setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NOTSENT_LOWAT, &lowWater, socklen_t(MemoryLayout<Int32>.size))
+    // And out of the receiver's kernel, which else grows a buffer of megabytes that has to be read before the urgent frame behind it.
+    var window = LinkLimits.receiveBufferBytes
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &window, socklen_t(MemoryLayout<Int32>.size))
     let limit = dialled == nil ? LinkLimits.handshakeTimeout : LinkLimits.connectTimeout
     setTimer(limit, dialled == nil ? "the handshake took longer than \(limit)" : "no answer within \(limit)")
     if phase == .securing { secure() }
@@ -204,7 +206,6 @@ final class Link: EventHandler, TurnHandler {
         handshake = nil
         phase = .established
         establishedAt = owner.loop.now
-        lastFrame = establishedAt
         owner.established(self, peer)
       case .refuse(let refusal): close(.refusedHere(refusal))
       case .refused(let code, let text): finish(.refusedByPeer(code, text))
@@ -223,7 +224,7 @@ final class Link: EventHandler, TurnHandler {
       case .bytes(let count):
         total += count
         bytesReceived &+= UInt64(count)
-        lastReceived = owner.loop.now
+        pulse.heard(at: owner.loop.now)
         decoder.append(UnsafeRawBufferPointer(rebasing: owner.readBuffer[..<count]))
         deliver()
       case .wouldBlock: return
@@ -241,12 +242,14 @@ final class Link: EventHandler, TurnHandler {
   }
 
   private func deliver() {
+    var isCompleted = false
+    defer { pulse.decoded(completed: isCompleted, isOpen: decoder.isMidMessage, at: owner.loop.now) }
     do throws(FrameError) {
       if phase == .greeting, handshake?.isPeerKnown == false, bytesReceived > UInt64(LinkLimits.handshakeBytesMax) {
         throw .handshakeTooLong
       }
       while phase == .greeting || phase == .established, let frame = try decoder.next() {
-        lastFrame = owner.loop.now
+        isCompleted = true
         framesReceived &+= 1
         if phase == .established {
           outbox?.received(frame.kind)
@@ -265,13 +268,20 @@ final class Link: EventHandler, TurnHandler {
   /// Queues a frame of the link's own ahead of everything not yet taken from the outbox.
   func write(_ frame: Frame) { frame.encode(into: &pending) }
 
+  /// Asks the peer whether it is there.
+  func ask() {
+    pulse.asked(at: owner.loop.now)
+    write(Frame(kind: .ping, lane: .urgent, id: owner.loop.now.nanoseconds))
+    flush()
+  }
+
   func flush() {
     guard let session, phase == .greeting || phase == .established || phase == .closing else { return }
     while true {
       if written == pending.count {
         written = 0
         pending.removeAll(keepingCapacity: true)
-        if phase == .established { outbox?.take(into: &pending) }
+        if phase == .established, outbox?.take(into: &pending) == true { pulse.wrote(at: owner.loop.now) }
         if pending.isEmpty { break }
       }
       switch pending[written...].withUnsafeBytes({ session.write($0) }) {

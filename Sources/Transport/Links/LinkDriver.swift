@@ -195,8 +195,10 @@ final class LinkDriver: LinkOwner {
         there: "incarnation \(peer.incarnation) is older than \(known); another process runs under this name")
     }
     if let known = peers[peer.node]?.link, let alive = known.peer, alive.incarnation != peer.incarnation,
-      known.address.ip != link.address.ip, loop.now - known.lastReceived < LinkLimits.aliveWindow
+      known.address.ip != link.address.ip, known.pulse.silence(at: loop.now) < LinkLimits.aliveWindow
     {
+      // Should it have gone without a word, that is known when the newcomer comes again.
+      known.ask()
       return LinkHandshake.Refusal(
         code: .nameInUse, node: peer.node,
         here: "\(peer.node) is alive at \(known.address); two nodes cannot have one name",
@@ -405,33 +407,30 @@ final class LinkDriver: LinkOwner {
   private func startTicking() {
     guard !isTicking else { return }
     isTicking = true
-    nextTick = loop.now + LinkLimits.pingInterval
-    loop.schedule(after: LinkLimits.pingInterval) { [weak self] in self?.tick() }
+    nextTick = loop.now + LinkLimits.pulseInterval
+    loop.schedule(after: LinkLimits.pulseInterval) { [weak self] in self?.tick() }
   }
 
   private func tick() {
     isTicking = false
     // A loop that was itself stalled has not listened: that is no evidence against its peers.
-    let stalled = loop.now - nextTick > LinkLimits.pingInterval
+    let stalled = loop.now - nextTick > LinkLimits.pulseInterval
     let unixSeconds = Int64(time(nil))
     for peer in peers.values {
       for link in [peer.link].compactMap({ $0 }) + peer.retired where link.isEstablished {
         if !stalled, let reason = complaint(about: link, unixSeconds) {
           link.finish(.failed(reason))
-          continue
+        } else if link.pulse.isDue(at: loop.now, isDialler: link.isOutbound) {
+          link.ask()
         }
-        link.write(Frame(kind: .ping, lane: .urgent, id: loop.now.nanoseconds))
-        link.flush()
       }
     }
     if !peers.values.allSatisfy({ $0.link == nil && $0.retired.isEmpty && $0.dial == nil }) { startTicking() }
   }
 
   private func complaint(about link: Link, _ unixSeconds: Int64) -> String? {
-    if loop.now - link.lastReceived >= LinkLimits.silenceTimeout { return "nothing was heard for \(LinkLimits.silenceTimeout)" }
-    if loop.now - link.lastFrame >= LinkLimits.frameTimeout { return "a frame took longer than \(LinkLimits.frameTimeout)" }
     if unixSeconds > link.peerExpiry { return "its certificate expired and was not renewed on this link" }
-    return nil
+    return link.pulse.complaint(at: loop.now)
   }
 
   // MARK: Credentials, end, numbers

@@ -30,6 +30,9 @@ public enum LinkLimits {
   public static let bulkBytesMax = 64 << 20
   /// Bytes handed to TLS before more are taken from the lanes, so a late urgent frame overtakes the rest.
   public static let writeBatchBytes = 16_384
+  /// Bytes of a link's receive buffer in the kernel, which doubles them for its own needs: at 1 ms of round trip still 2 Gbit/s, and
+  /// read within a millisecond.
+  public static let receiveBufferBytes: Int32 = 262_144
   /// Bytes read from one link before the event loop serves others.
   public static let readBatchBytes = 262_144
 
@@ -52,13 +55,17 @@ public enum LinkLimits {
   public static let handshakeTimeout: Duration = .seconds(5)
   /// A started frame that has not arrived whole.
   public static let frameTimeout: Duration = .seconds(10)
-  /// Between keep-alive pings.
-  public static let pingInterval: Duration = .seconds(1)
-  /// Without any byte from the peer: it is dead.
+  /// Between two looks at all links.
+  public static let pulseInterval: Duration = .seconds(1)
+  /// Between two pings of a link at rest: membership, not the link, finds out that a node has died.
+  public static let restInterval: Duration = .seconds(10)
+  /// A peer that may owe an answer for this long is pinged at the next look.
+  public static let answerPatience: Duration = .milliseconds(500)
+  /// Without any byte from a peer that may owe an answer, a ping's at least: it is dead.
   public static let silenceTimeout: Duration = .seconds(3)
   /// Seconds by which two wall clocks may differ before it is said: certificates are valid from some seconds before their issue.
   public static let clockToleranceSeconds: Int64 = 5
-  /// A peer heard within this time is alive: nobody else gets its name.
+  /// A peer that has owed no answer for this long is alive: nobody else gets its name.
   public static let aliveWindow: Duration = .milliseconds(1_500)
   /// A retired link that still owes replies.
   public static let retirementTimeout: Duration = .seconds(300)

@@ -20,6 +20,8 @@ final class Outbox: Sendable {
     /// Calls without a reply, of both directions.
     var callsSent = 0
     var callsReceived = 0
+    /// Something was queued since the last batch to which the peer may owe an answer.
+    var asksForAnswer = false
   }
 
   init(id: LinkID, node: NodeName, wake: @escaping @Sendable (Outbox) -> Void) {
@@ -34,6 +36,7 @@ final class Outbox: Sendable {
       guard !state.isClosed, !(state.isRetired && isNewCall) else { return (.closed, false) }
       let result = state.queues.append(frame)
       guard result == .queued else { return (result, false) }
+      if frame.mayBeAnswered { state.asksForAnswer = true }
       if frame.kind == .request { state.callsSent += 1 }
       if frame.kind == .reply { state.callsReceived = max(0, state.callsReceived - 1) }
       defer { state.isAwake = true }
@@ -44,10 +47,15 @@ final class Outbox: Sendable {
   }
 
   /// Puts the next bytes to write into an empty batch. When there are none, the next send wakes the link.
-  func take(into batch: inout [UInt8]) {
+  ///
+  /// - Returns: whether something to which the peer may owe an answer was queued since the last batch.
+  @discardableResult
+  func take(into batch: inout [UInt8]) -> Bool {
     state.withLock { state in
       state.queues.take(into: &batch, limit: LinkLimits.writeBatchBytes)
       if batch.isEmpty { state.isAwake = false }
+      defer { state.asksForAnswer = false }
+      return state.asksForAnswer
     }
   }
 

@@ -261,6 +261,7 @@ extension NodeCluster {
 
   mutating func announceHead(_ index: Int) {
     guard let process = nodes[index].process, process.raft.isLeader else { return }
+    nodes[index].process?.nextHead = clock(index) + .seconds(3)
     let status = process.raft.status
     let absent = status.absentMembers(at: clock(index))
     let members = status.configuration.members.filter { !absent.contains($0) }

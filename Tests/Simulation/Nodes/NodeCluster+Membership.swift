@@ -36,7 +36,9 @@ extension NodeCluster {
     let live = members.filter(\.state.isLive).map(\.name)
     let now = clock(index)
     nodes[index].process?.registry.peersChanged(live, at: now)
+    if let leader = nodes[index].process?.heard?.leader, !live.contains(leader) { nodes[index].process?.heard = nil }
     feedFollower(index, .peers(live.filter { $0 != nodes[index].name }))
+    announceHead(index)
     candidatesChanged(index)
   }
 

@@ -207,7 +207,7 @@ public struct NodeCluster {
   /// Whom a node takes for the leader, as a member of the consensus or from outside.
   func knownLeader(_ index: Int) -> NodeName? {
     guard let process = nodes[index].process else { return nil }
-    if let heard = process.heard, clock(index) - heard.at < .seconds(4) { return heard.leader }
+    if let heard = process.heard, clock(index) - heard.at < .seconds(10) { return heard.leader }
     return process.raft.knownLeader
   }
 
@@ -373,7 +373,7 @@ public struct NodeCluster {
     feedFollower(index, .tick)
     chooseVoters(index)
     candidatesChanged(index)
-    announceHead(index)
+    if let due = nodes[index].process?.nextHead, clock >= due { announceHead(index) }
     announceAuthority(index)
     forgetTheRemoved(index)
     if let process = nodes[index].process, process.control.posture(of: nodes[index].name) == .leaving, !process.isDeparting {
