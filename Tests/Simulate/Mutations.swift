@@ -6,7 +6,8 @@
   enum Mutations {
     /// Which simulation a fault is looked for in.
     enum Schedule {
-      /// Whole nodes under faults of every kind; with operators that only replace hosts, or only move roles.
+      /// Whole nodes under faults of every kind; five whose hosts lose their disks one after the other, and nothing else; nodes with
+      /// operators that only move roles.
       case nodes, lostDisks, handovers
       /// Servers of one log whose leaders come and go.
       case storm
@@ -94,14 +95,17 @@
     /// A seed that has caught it, tried first.
     fileprivate var knownSeed: UInt64? {
       switch self {
-      case .voteTwice, .goOnWithoutRoom: 10
-      case .commitEarlierTerms: 50
+      case .voteTwice: 10
+      case .voteForWhoLacksEntries, .goOnWithoutRoom, .assignEarly, .forgetFences: 2
+      case .commitEarlierTerms: 140
       case .appendBlindly: 8
-      case .promiseBeforeWriting: 12
-      case .changeManyAtOnce: 92
-      case .voteBeforeHealing, .assignEarly, .neverRefute: 4
-      case .forgetFences: 7
-      case .keepVoters: 13
+      case .promiseBeforeWriting: 15
+      case .changeManyAtOnce: 71
+      case .voteBeforeHealing: 33
+      case .readWithoutAsking: 21
+      case .actWithoutLease, .actAfterHandingOver: 3
+      case .neverRefute: 4
+      case .keepVoters: 25
       default: nil
       }
     }

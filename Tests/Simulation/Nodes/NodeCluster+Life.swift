@@ -378,13 +378,20 @@ public struct NodeRun: Sendable {
     self.seed = seed
     var generator = SeededGenerator(seed: seed)
     var faults = NodeFaults.drawn(from: &generator)
-    if operators != .everything {
-      faults.operators = operators
-      faults.changeInterval = .milliseconds(operators == .lostDisks ? 1200 : 400)
+    var count = [3, 4, 5, 5][generator.index(below: 4)]
+    switch operators {
+    case .everything: break
+    case .handovers: faults.changeInterval = .milliseconds(400)
+    case .lostDisks:
+      // Enough nodes for two that have come back to be without a log, and enough quiet for them to come so far.
+      count = 5
+      faults = NodeFaults()
+      faults.changeInterval = .milliseconds(1200)
     }
-    var cluster = NodeCluster(nodes: [3, 4, 5, 5][generator.index(below: 4)], seed: seed, faults: faults)
+    faults.operators = operators
+    var cluster = NodeCluster(nodes: count, seed: seed, faults: faults)
     cluster.tellsStory = tellsStory
-    cluster.run(for: safety)
+    cluster.run(for: operators == .lostDisks ? safety * 3 : safety)
     cluster.heal()
     cluster.run(for: .seconds(5))
     cluster.isStill = true
