@@ -44,7 +44,12 @@ extension UpstreamTLS {
   }
 
   /// Whether endpoints outside the mesh are called without TLS.
-  var isPlainOutside: Bool { !originates && self != .istioMutual }
+  var isPlainOutside: Bool {
+    switch self {
+    case .automatic, .disabled: true
+    case .istioMutual, .simple, .mutual: false
+    }
+  }
 
   /// Files that certificates and keys are read from.
   var files: [String] {

@@ -53,6 +53,8 @@ public final class LoadBalancer {
   private var load: SharedLoad
   private var hashing: HashTable?
   private var policy: LoadBalancerPolicy
+  /// Whether `PickRequest.hash` decides.
+  public private(set) var isSticky: Bool
   private var outliers: OutlierPolicy?
   private var discovery: Cluster.Discovery
   private var levels: PriorityLevels
@@ -66,6 +68,7 @@ public final class LoadBalancer {
     load = entry.load
     hashing = members.hashing
     policy = cluster.loadBalancer
+    isSticky = policy.isSticky
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
     levels = PriorityLevels([], [], minHealthPercent: 0, warmup: nil, at: .zero)
@@ -79,6 +82,7 @@ public final class LoadBalancer {
     load = entry.load
     hashing = members.hashing
     policy = cluster.loadBalancer
+    isSticky = policy.isSticky
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
     seen = nil
@@ -210,6 +214,8 @@ extension PriorityLevels.Level {
 }
 
 extension LoadBalancerPolicy {
+  var isSticky: Bool { if case .consistentHash = algorithm { true } else { false } }
+
   /// Slow start concerns round robin and least request only (Istio, DestinationRule).
   fileprivate var warmupInForce: Warmup? { algorithm == .roundRobin || algorithm == .leastRequest ? warmup : nil }
 }

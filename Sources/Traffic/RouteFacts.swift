@@ -13,17 +13,9 @@ public struct RouteFacts: Hashable, Sendable {
   public static let none = RouteFacts()
 }
 
-extension RouteTable {
-  /// The facts of the route that `plan` refers to; the plan must come from this table.
-  public func facts(of plan: RoutePlan) -> RouteFacts {
-    guard let reference = plan.route else { return .none }
-    return ports[reference.port].virtualHosts[reference.virtualHost].compiled.facts(ofRoute: reference.route, plan)
-  }
-}
-
 extension HostRoutes {
-  /// Of routes that are borrowed: fields of elements are read in place.
-  @inline(never) fileprivate func facts(ofRoute index: Int, _ plan: RoutePlan) -> RouteFacts {
+  /// The facts of the route that `plan` chose.
+  func facts(ofRoute index: Int, _ plan: RoutePlan) -> RouteFacts {
     var facts = RouteFacts()
     facts.timeout = routes[index].timeout
     facts.perTryTimeout = routes[index].retry?.perTryTimeout

@@ -11,27 +11,47 @@ public enum Router {
     _ request: some RequestView, _ context: RequestContext, in table: RouteTable,
     draws: inout SeededGenerator
   ) -> RoutePlan {
-    guard let reference = find(request, context, in: table) else {
+    var facts = RouteFacts.none
+    return route(request, context, in: table, draws: &draws, facts: &facts)
+  }
+
+  /// - Parameter facts: becomes what the data plane asks of the route.
+  public static func route(
+    _ request: some RequestView, _ context: RequestContext, in table: RouteTable,
+    draws: inout SeededGenerator, facts: inout RouteFacts
+  ) -> RoutePlan {
+    facts = .none
+    guard let found = find(request, context, in: table) else {
       return RoutePlan(route: nil, outcome: outcome(of: table.fallback))
     }
-    guard let route = reference.route else { return RoutePlan(route: nil, outcome: .notFound) }
-    let host = table.ports[route.port].virtualHosts[route.virtualHost].compiled
-    return plan(for: request, host.routes, route, draws: &draws)
+    guard let reference = found.route else { return RoutePlan(route: nil, outcome: .notFound) }
+    let plan = plan(for: request, found.host.routes, reference, draws: &draws)
+    facts = found.host.facts(ofRoute: reference.route, plan)
+    return plan
   }
 
   /// Routes a request that entered a gateway's listener.
   public static func route(
     _ request: some RequestView, in gateway: GatewayListener, isHTTPS: Bool,
-    draws: inout SeededGenerator
+    draws: inout SeededGenerator, facts: inout RouteFacts
   ) -> RoutePlan {
+    facts = .none
     if !isHTTPS, mustUseHTTPS(request, gateway) { return RoutePlan(route: nil, outcome: .redirectToHTTPS) }
-    return route(request, RequestContext(port: gateway.port, isHTTPS: isHTTPS), in: gateway.table, draws: &draws)
+    let context = RequestContext(port: gateway.port, isHTTPS: isHTTPS)
+    return route(request, context, in: gateway.table, draws: &draws, facts: &facts)
+  }
+
+  struct Found {
+    let virtualHost: Int
+    /// nil when none of the host's routes matches.
+    let route: RouteReference?
+    let host: HostRoutes
   }
 
   /// Which virtual host claims the request, and which of its routes; nil when no host does.
   static func find(
     _ request: some RequestView, _ context: RequestContext, in table: RouteTable
-  ) -> (virtualHost: Int, route: RouteReference?)? {
+  ) -> Found? {
     guard let portIndex = table.index(ofPort: context.port) else { return nil }
     return request.withBytes { bytes in
       let named = context.host.map { table.ports[portIndex].virtualHost(for: $0.span) }
@@ -39,10 +59,10 @@ public enum Router {
       var work = RoutingWork()
       let host = table.ports[portIndex].virtualHosts[index].compiled
       let found = alternative(host.routes, host.index, request, context, bytes, &work)
-      return (
-        index,
-        found.map { RouteReference(port: portIndex, virtualHost: index, route: $0.route, match: $0.match) }
-      )
+      return Found(
+        virtualHost: index,
+        route: found.map { RouteReference(port: portIndex, virtualHost: index, route: $0.route, match: $0.match) },
+        host: host)
     }
   }
 

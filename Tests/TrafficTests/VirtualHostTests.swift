@@ -59,8 +59,9 @@ func `an unclaimed host or port gets the table's fallback`(fallback: RouteTable.
     port: 80, gateways: ["default/web"], localWorkload: 0, table: table([(["*"], [route("any")])]),
     httpsRedirectHosts: ["secure.example.com", "*.shop.com"])
   var draws = SeededGenerator(seed: 1)
+  var facts = RouteFacts.none
   func outcome(_ authority: String, isHTTPS: Bool = false) -> RouteOutcome {
-    Router.route(TestRequest(authority: authority), in: gateway, isHTTPS: isHTTPS, draws: &draws).outcome
+    Router.route(TestRequest(authority: authority), in: gateway, isHTTPS: isHTTPS, draws: &draws, facts: &facts).outcome
   }
   #expect(outcome("Secure.example.com:80") == .redirectToHTTPS)
   #expect(outcome("a.shop.com") == .redirectToHTTPS)

@@ -36,3 +36,14 @@ public struct ChunkedArray<Element: Sendable>: RandomAccessCollection, Sendable 
     if total & Self.mask == 0 { chunks.removeLast() }
   }
 }
+
+extension ChunkedArray where Element: AnyObject {
+  /// An element whose reference is not counted: it is good while the array is.
+  @inlinable @inline(__always) func borrowed(_ index: Int) -> Unmanaged<Element> {
+    chunks[index >> Self.shift].withUnsafeBufferPointer { chunk in
+      precondition(chunk.indices.contains(index & Self.mask), "an index of the array")
+      // A reference and its unmanaged form are the same bits; only the latter is read without being counted.
+      return UnsafeRawPointer(chunk.baseAddress.unsafelyUnwrapped + (index & Self.mask)).load(as: Unmanaged<Element>.self)
+    }
+  }
+}

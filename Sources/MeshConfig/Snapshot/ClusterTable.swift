@@ -12,8 +12,8 @@ public struct ClusterTable: Sendable {
   public init(_ clusters: some Sequence<Cluster>) { cells = ChunkedArray(clusters.map { ClusterCell($0) }) }
 
   /// An address, so that who reads a field counts no references to the others. It is good while the table is.
-  @inlinable public subscript(_ index: Int) -> Cluster {
-    unsafeAddress { cells.chunks[index >> 6][index & 63].made }
+  public subscript(_ index: Int) -> Cluster {
+    @inlinable @inline(__always) unsafeAddress { cells.borrowed(index)._withUnsafeGuaranteedRef { $0.made } }
   }
 
   /// The cluster if a request has needed it, or if it could not wait for one.
@@ -81,7 +81,7 @@ extension ClusterTable: Sequence {
   var isMade: Bool { known != nil }
 
   /// The cluster, which lives as long as this cell.
-  @inlinable var made: UnsafePointer<Cluster> {
+  @inlinable @inline(__always) var made: UnsafePointer<Cluster> {
     UnsafePointer(bitPattern: place.load(ordering: .acquiring)) ?? madeNow()
   }
 

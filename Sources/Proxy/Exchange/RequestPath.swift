@@ -175,8 +175,7 @@ extension Exchange {
       if !caller.server.isEmpty, caller.isMisdirected(head.headers.copy(head.host), gateway, snapshot) {
         return reply(ProxyReply.misdirected)
       }
-      plan = Router.route(head, in: snapshot.gateways[gateway], isHTTPS: caller.isTLS, draws: &worker.draws)
-      facts = snapshot.gateways[gateway].table.facts(of: plan)
+      plan = Router.route(head, in: snapshot.gateways[gateway], isHTTPS: caller.isTLS, draws: &worker.draws, facts: &facts)
     } else {
       guard let table = routeTable else { return reply(.noRoute) }
       let isHTTPS = head.form == .absolute && head.scheme.count == 5
@@ -187,8 +186,7 @@ extension Exchange {
       } else if case .http = ownListener?.role, let port = ownListener?.port {
         context.port = port
       }
-      plan = Router.route(head, context, in: table, draws: &worker.draws)
-      facts = table.facts(of: plan)
+      plan = Router.route(head, context, in: table, draws: &worker.draws, facts: &facts)
     }
     follow()
   }
@@ -277,7 +275,7 @@ extension Exchange {
   }
 
   private func pickEndpoint(_ cluster: ClusterIndex, _ clusterState: ClusterState) -> Endpoint? {
-    var request = PickRequest(hash: stickyHash(cluster))
+    var request = PickRequest(hash: clusterState.balancer.isSticky ? stickyHash(cluster) : nil)
     if attempts > 1 {
       let policy = route?.retry
       if policy?.avoidPreviousHosts ?? true { request.tried = tried }
