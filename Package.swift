@@ -129,9 +129,13 @@ let package = Package(
       name: "ProxyTests", dependencies: ["Proxy", "HTTPCodec", "HTTP2", "MeshConfig", "Primitives", "Telemetry", "Transport"],
       swiftSettings: strict),
     .testTarget(
-      name: "MeshActorsTests", dependencies: ["MeshActors", "Membership", "MeshConfig", "Primitives", "Transport"],
+      name: "MeshActorsTests",
+      dependencies: ["MeshActors", "Consensus", "Membership", "MeshConfig", "Primitives", "Transport"],
       swiftSettings: strict),
-    .testTarget(name: "NodesTests", dependencies: ["Nodes", "Consensus", "Primitives", "Transport"], swiftSettings: strict),
+    .testTarget(
+      name: "NodesTests",
+      dependencies: ["Nodes", "MeshActors", "Cluster", "Consensus", "Membership", "Primitives", "Transport"],
+      swiftSettings: strict),
     .testTarget(
       name: "BookinfoDemoTests", dependencies: ["BookinfoDemo", "HTTPCodec", "Primitives", "CLinux"], swiftSettings: strict),
     .testTarget(

@@ -113,6 +113,9 @@ public actor ClusterRuntime {
     try await core.decidedRevision(deadline: .now + limit)
   }
 
+  /// Gossip that arrived and was not used, since the start.
+  public var gossipRefusals: GossipRefusals { core.membership.refusals }
+
   public func publish(workload: WorkloadRow) throws { try core.publish(workload: workload) }
 
   public func withdraw(namespace: DNSLabel, name: DNSLabel) throws { try core.withdraw(namespace: namespace, name: name) }
@@ -180,6 +183,20 @@ public struct ClusterLocal: Sendable {
     self.seeds = seeds
     self.configuration = configuration
   }
+}
+
+/// Gossip that arrived and was not used.
+public struct GossipRefusals: Hashable, Sendable {
+  /// Sealed with no key that is accepted (any more), or changed on their way.
+  public var strangers: UInt64 = 0
+  /// Came before.
+  public var replays: UInt64 = 0
+  /// Opened, but no message of a version that this node reads.
+  public var unreadable: UInt64 = 0
+  /// Things that a correct member does not say.
+  public var claims: UInt64 = 0
+
+  public init() {}
 }
 
 /// The wall clock, for certificates and for people; nothing else is decided by it.

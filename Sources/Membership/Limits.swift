@@ -4,7 +4,8 @@ import Primitives
 public enum MembershipLimits {
   // MARK: Members
 
-  /// Members known at once, tombstones included; beyond it the oldest tombstone goes, then newcomers are refused.
+  /// Members known at once, tombstones included, unless `SWIMConfiguration.membersMax` says otherwise: 64 bytes each, besides the
+  /// records, and one digest of all has to pass in a moment.
   public static let membersMax = 4096
   /// Seeds taken from the cluster file or a join token.
   public static let seedsMax = 256

@@ -36,27 +36,52 @@ public struct ProtocolRange: Hashable, Sendable {
 }
 
 /// What a node says of itself. Only the owner makes a new one, with a higher incarnation.
+///
+/// All tables and rumors of a process that have one from the same message share it.
 public struct MemberRecord: Hashable, Sendable {
-  public let name: NodeName
-  public var address: NodeAddress
-  /// Start time of the process in wall-clock milliseconds, raised by one for every refutation or change of the record.
-  public var incarnation: UInt64
-  /// `region/zone/subzone`, as Istio writes localities; may be empty.
-  public var locality: String
-  public var protocols: ProtocolRange
-  /// At most `MembershipLimits.metadataBytesMax` bytes, opaque to the protocol.
-  public var metadata: [UInt8]
+  private struct Fields: Hashable, Sendable {
+    let name: NodeName
+    var address: NodeAddress
+    var incarnation: UInt64
+    var locality: String
+    var protocols: ProtocolRange
+    var metadata: [UInt8]
+  }
+  private var fields: Shared<Fields>
 
   public init(
     name: NodeName, address: NodeAddress, incarnation: UInt64, locality: String = "",
     protocols: ProtocolRange = ProtocolRange(min: 1, max: 1), metadata: [UInt8] = []
   ) {
-    self.name = name
-    self.address = address
-    self.incarnation = min(incarnation, MembershipLimits.incarnationMax)
-    self.locality = locality
-    self.protocols = protocols
-    self.metadata = metadata
+    fields = Shared(
+      Fields(
+        name: name, address: address, incarnation: min(incarnation, MembershipLimits.incarnationMax), locality: locality,
+        protocols: protocols, metadata: metadata))
+  }
+
+  public var name: NodeName { fields.value.name }
+  public var address: NodeAddress {
+    get { fields.value.address }
+    set { fields.value.address = newValue }
+  }
+  /// Start time of the process in wall-clock milliseconds, raised by one for every refutation or change of the record.
+  public var incarnation: UInt64 {
+    get { fields.value.incarnation }
+    set { fields.value.incarnation = newValue }
+  }
+  /// `region/zone/subzone`, as Istio writes localities; may be empty.
+  public var locality: String {
+    get { fields.value.locality }
+    set { fields.value.locality = newValue }
+  }
+  public var protocols: ProtocolRange {
+    get { fields.value.protocols }
+    set { fields.value.protocols = newValue }
+  }
+  /// At most `MembershipLimits.metadataBytesMax` bytes, opaque to the protocol.
+  public var metadata: [UInt8] {
+    get { fields.value.metadata }
+    set { fields.value.metadata = newValue }
   }
 }
 

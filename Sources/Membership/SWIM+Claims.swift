@@ -233,8 +233,8 @@ extension SWIM {
 
   /// Makes room for one more member by forgetting the oldest tombstone; false when there is none.
   private mutating func makeRoom(into effects: inout [Effect]) -> Bool {
-    guard table.count + 1 >= MembershipLimits.membersMax else { return true }
-    let tombstones = table.names.compactMap { table[$0]?.member }.filter { !$0.state.isLive }
+    guard table.count + 1 >= configuration.membersMax else { return true }
+    let tombstones = table.entries.map(\.member).filter { !$0.state.isLive }
     guard let oldest = tombstones.min(by: { $0.since < $1.since }) else { return false }
     forget(oldest, into: &effects)
     return true

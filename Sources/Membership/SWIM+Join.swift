@@ -14,7 +14,7 @@ extension SWIM {
   /// Sends all this node knows, in as many messages as it takes; the last one asks for an answer when wanted.
   private func sendTable(to name: NodeName, at address: NodeAddress, wantsReply: Bool, into effects: inout [Effect]) {
     var claims = [SWIMMessage.Claim(record: local, state: localState)]
-    claims += table.names.compactMap { table[$0] }.map { SWIMMessage.Claim(record: $0.member.record, state: $0.state) }
+    claims += table.entries.map { SWIMMessage.Claim(record: $0.member.record, state: $0.state) }
     let size = MembershipLimits.claimsPerMessageMax
     for start in stride(from: 0, to: claims.count, by: size) {
       let end = min(start + size, claims.count)
@@ -28,13 +28,19 @@ extension SWIM {
     sendTable(to: record.name, at: record.address, wantsReply: true, into: &effects)
   }
 
-  mutating func synchroniseWithSomebody(at now: Instant, into effects: inout [Effect]) {
+  /// Between two full exchanges: what they cost grows with the cluster.
+  var synchroniseInterval: Duration {
     var interval = configuration.synchroniseInterval
     var members = liveCount
     while members > 32 {
       interval = interval * 2
       members /= 2
     }
+    return interval
+  }
+
+  mutating func synchroniseWithSomebody(at now: Instant, into effects: inout [Effect]) {
+    let interval = synchroniseInterval
     nextSynchroniseAt = now + generator.duration(in: (interval * 3 / 4)...(interval * 5 / 4))
     guard let partner = table.pick(1, using: &generator, where: { $0.state == .alive }).first else { return }
     synchronise(with: partner.member.record, at: now, into: &effects)

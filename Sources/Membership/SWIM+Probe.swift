@@ -67,7 +67,7 @@ extension SWIM {
       while let name = probeOrder.popLast() {
         if let entry = table[name], entry.state.isLive { return name }
       }
-      probeOrder = table.names.filter { table[$0]?.state.isLive == true }
+      probeOrder = table.entries.filter(\.state.isLive).map(\.member.name)
       generator.shuffle(&probeOrder)
     }
     return nil

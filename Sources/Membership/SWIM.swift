@@ -120,9 +120,21 @@ public struct SWIM: Hashable, Sendable {
     nextPurgeAt = now + configuration.tombstoneLife
   }
 
+  /// As `init`, with others already known by hearsay to be alive; what is known of them is not told on. For large simulated clusters.
+  package init(
+    local: MemberRecord, knowing others: [MemberRecord], configuration: SWIMConfiguration, seed: UInt64, at now: Instant
+  ) {
+    self.init(local: local, configuration: configuration, seed: seed, at: now)
+    table.reserve(others.count)
+    for record in others where record.name != local.name {
+      table.set(MemberTable.Entry(member: Member(record: record, state: .alive, since: now)))
+    }
+    nextSynchroniseAt = now + generator.duration(in: .zero...synchroniseInterval)
+  }
+
   /// All members with this node, sorted by name.
   public var members: [Member] {
-    var list = table.names.compactMap { table[$0]?.member }
+    var list = table.entries.map(\.member)
     let own = Member(record: local, state: localState, since: localSince)
     list.insert(own, at: list.firstIndex { local.name < $0.name } ?? list.endIndex)
     return list

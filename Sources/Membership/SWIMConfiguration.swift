@@ -38,6 +38,8 @@ public struct SWIMConfiguration: Hashable, Sendable {
   public var evidenceWindow: Duration = .milliseconds(300)
   /// Time a departing node goes on telling before `leaveCompleted`.
   public var leaveTimeout: Duration = .milliseconds(1000)
+  /// Members known at once, tombstones included; beyond it the oldest tombstone goes, then newcomers are refused.
+  public var membersMax = MembershipLimits.membersMax
 
   public init() {}
 }

@@ -121,7 +121,7 @@ public actor LocalWorkloads {
       await remove(registration.key, token: token)
       throw error
     }
-    guard let entry = entries[registration.key], entry.token == token, entry.health != .leaving else {
+    guard entries[registration.key]?.token == token else {
       throw MeshError(.cancelled, "the registration ended before it was complete")
     }
     sink(.registered(outboundAddress: cluster.local.address.host, outboundPort: port))
@@ -139,6 +139,8 @@ public actor LocalWorkloads {
   /// calls go on until whoever runs it ends the registration.
   public func withdraw(_ key: WorkloadKey) async throws {
     guard let entry = entries[key] else { throw MeshError(.notFound, "this node has no workload \(key)") }
+    // Nobody has its token yet, so that nobody could end it later; and it has never been healthy: no node chooses it.
+    if entry.watch == nil { return await remove(key, token: entry.token) }
     await leave([key])
     entry.sink(.withdrawn)
   }
@@ -167,6 +169,9 @@ public actor LocalWorkloads {
   /// Tells the others that the workloads leave with their node, and lets those finish what they were sent.
   public func leave() async {
     isClosed = true
+    for (key, entry) in entries.sorted(by: { $0.key < $1.key }) where entry.watch == nil {
+      await remove(key, token: entry.token)
+    }
     await leave(entries.keys.sorted())
   }
 

@@ -19,7 +19,8 @@ struct MetricsPage {
     guard request.method == "GET" || request.method == "HEAD" else { return HTTPResponse(status: 405, text: "use GET\n") }
     let format = ExpositionFormat(accept: Array((request.header("accept") ?? "").utf8))
     let statistics = await node.proxy.statistics()
-    let text = Exposition.text(own(statistics) + statistics.metrics, format: format)
+    let text = Exposition.text(
+      own(statistics) + gossip(await node.cluster.gossipRefusals) + statistics.metrics, format: format)
     return HTTPResponse(status: 200, text: text, type: format.contentType)
   }
 
@@ -64,6 +65,20 @@ struct MetricsPage {
         "mesh_proxy_upstream_handshakes_resumed_total",
         "TLS handshakes with servers and other nodes that continued an earlier session.",
         statistics.counters.upstreamHandshakesResumed),
+    ]
+  }
+
+  private func gossip(_ refusals: GossipRefusals) -> [MetricFamily] {
+    let reasons = [
+      ("key", refusals.strangers), ("replay", refusals.replays), ("unreadable", refusals.unreadable),
+      ("claim", refusals.claims),
+    ]
+    return [
+      MetricFamily(
+        name: "mesh_gossip_refused_total",
+        help: "Gossip that was not used: sealed with no accepted key, seen before, not readable, or not credible.",
+        kind: .counter, labelNames: ["reason"],
+        series: reasons.map { MetricSeries(labelValues: [$0.0], value: .number(Double($0.1))) })
     ]
   }
 

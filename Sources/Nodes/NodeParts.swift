@@ -27,9 +27,9 @@ struct NodeParts {
   let clock: WallClock
 
   /// Opens everything that is on the disk. What is wrong is said with the place and the remedy.
-  init(file: ClusterFile, node: ClusterFile.Node, token: JoinTokenText? = nil) throws {
+  init(file: ClusterFile, node: ClusterFile.Node, token: JoinTokenText? = nil, clock: WallClock) throws {
     self.token = token
-    clock = WallClock { UInt64(max(0, Date().timeIntervalSince1970) * 1000) }
+    self.clock = clock
     directory = file.dataDirectory(of: node)
     let pki = "\(directory)/pki"
     do {
@@ -76,6 +76,11 @@ struct NodeParts {
       identity: try TLSIdentity(chain: identity.chain, key: identity.key), authorities: [own] + (issuer.map { [$0] } ?? []),
       bundle: trust, joinSecret: joinSecret?.bytes, token: token?.linkToken)
   }
+}
+
+extension WallClock {
+  /// The host's.
+  static let system = WallClock { UInt64(max(0, Date().timeIntervalSince1970) * 1000) }
 }
 
 /// The key of the cluster's Secrets on a node that joined with a token, beside its private keys and as protected as they are.

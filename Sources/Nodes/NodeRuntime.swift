@@ -41,12 +41,14 @@ actor NodeRuntime {
   nonisolated let catchingUp = CatchingUp()
 
   /// Reads the disk, binds the cluster's ports and builds everything; nothing is served yet.
-  init(file: ClusterFile, node: ClusterFile.Node, options: StartOptions, log: NodeLog) async throws {
+  init(
+    file: ClusterFile, node: ClusterFile.Node, options: StartOptions, log: NodeLog, clock: WallClock = .system
+  ) async throws {
     self.file = file
     self.node = node
     self.options = options
     self.log = log
-    parts = try NodeParts(file: file, node: node, token: options.token)
+    parts = try NodeParts(file: file, node: node, token: options.token, clock: clock)
     let parts = parts
     var seeds = SeededGenerator(seed: UInt64.random(in: .min ... .max))
     let (linkEvents, linkEventSink) = AsyncStream.makeStream(of: LinkEvent.self, bufferingPolicy: .bufferingNewest(4_096))
@@ -60,7 +62,7 @@ actor NodeRuntime {
         local: LocalNode(
           name: node.name, cluster: file.cluster, incarnation: parts.incarnation, trustDomain: file.trustDomain,
           address: address),
-        credentials: try parts.linkCredentials(parts.identity, parts.trust)
+        credentials: try parts.linkCredentials(parts.identity, parts.trust), wallSeconds: { clock.seconds }
       ) { event in linkEventSink.yield(event) }
       system = SocketActorSystem(carrier: links)
       system.onTracedCall { call in
@@ -98,7 +100,6 @@ actor NodeRuntime {
     configuration = ConfigurationClient(cluster: cluster, system: system)
     discoveryActor = DiscoveryActor(cluster: cluster, actorSystem: system)
     discovery = DiscoveryDuty(cluster: cluster, system: system)
-    let clock = parts.clock
     certificateAuthorityActor = CertificateAuthorityActor(
       cluster: cluster, authority: parts.authority,
       lifetimes: IssuedLifetimes(node: file.certificates.node, workload: file.certificates.workload),

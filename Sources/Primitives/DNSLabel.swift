@@ -41,7 +41,10 @@ public struct DNSLabel: Hashable, Comparable, Sendable, Codable, CustomStringCon
     try container.encode(string)
   }
 
-  public static func < (a: DNSLabel, b: DNSLabel) -> Bool { a.string.utf8.lexicographicallyPrecedes(b.string.utf8) }
+  public static func < (a: DNSLabel, b: DNSLabel) -> Bool {
+    // By bytes, which for ASCII is the order of strings, compared at once.
+    a.string < b.string
+  }
   public var description: String { string }
 }
 

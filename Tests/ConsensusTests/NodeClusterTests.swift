@@ -21,6 +21,13 @@ struct NodeClusterTests {
     #expect(run.violations.isEmpty, "simulate raft 1 \(seed)\n\(run.violations.joined(separator: "\n"))\n\(run.summary)")
   }
 
+  @Test func `a cluster that grows to nine nodes and shrinks to one has up to seven voters, and is written to at every size`() {
+    let run = GrowthRun(sizes: [1, 2, 3, 5, 7, 9, 7, 5, 3, 2, 1], votersWanted: 7, seed: 1)
+    #expect(run.violations.isEmpty, "\(run.violations.joined(separator: "\n"))")
+    #expect(run.stages.map(\.voters) == [1, 1, 3, 5, 7, 7, 7, 5, 3, 1, 1])
+    #expect(run.stages.allSatisfy { $0.isWritable }, "\(run.stages)")
+  }
+
   @Test func `one seed gives one run`() {
     let runs = (0..<2).map { _ in NodeRun(seed: 6, safety: .seconds(3), liveness: .zero, tellsStory: true) }
     #expect(runs[0].story == runs[1].story && runs[0].counts == runs[1].counts)

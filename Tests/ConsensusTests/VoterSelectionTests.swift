@@ -46,6 +46,28 @@ struct VoterSelectionTests {
     #expect(try settled([1, 2, 3], candidates(3, going: [1, 2]), leader: 1).voters == ["n3"])
   }
 
+  @Test(arguments: [1, 3, 5, 7])
+  func `a cluster that grows to nine nodes and shrinks again has as many voters as are wanted at every size`(target: Int) throws
+  {
+    var voters = [1]
+    for nodes in Array(1...9) + Array((1...8).reversed()) {
+      // Whoever goes drains first: those of the size before are still there.
+      let result = try settled(voters, candidates(9, going: Array(nodes..<9).map { $0 + 1 }), target: target)
+      voters = result.voters.compactMap { Int($0.dropFirst()) }
+      let wanted = min(target, nodes % 2 == 1 ? nodes : nodes - 1)
+      #expect(voters.count == wanted && voters.allSatisfy { $0 <= nodes }, "\(nodes) nodes: \(voters)")
+    }
+  }
+
+  @Test(arguments: [3, 5, 7]) func `each voter that is lost for good is replaced while there is somebody`(target: Int) throws {
+    var voters = Array(1...target)
+    for lost in 2...target {
+      let result = try settled(voters, candidates(target + lost - 1, dead: Array(2...lost)), target: target)
+      voters = result.voters.compactMap { Int($0.dropFirst()) }
+      #expect(voters.count == target && !voters.contains(lost), "\(lost) lost: \(voters)")
+    }
+  }
+
   @Test func `a voter that stays dead gives its vote to a healthy node that has caught up`() throws {
     let result = try settled([1, 2, 3], candidates(4, dead: [2]))
     #expect(result.voters == ["n1", "n3", "n4"])

@@ -5,70 +5,10 @@ import Testing
 
 /// Rules of the SWIM paper (§3–4) and of Lifeguard (§IV), each by its sentence.
 @Suite struct SWIMPaperTests {
-  private static func record(_ name: String, _ host: Int, incarnation: UInt64 = 100) throws -> MemberRecord {
-    MemberRecord(
-      name: try NodeName(name), address: NodeAddress(host: "10.0.0.\(host)", port: 15010), incarnation: incarnation)
-  }
-
-  private struct Bench {
-    var swim: SWIM
-    var now = Instant(nanoseconds: 1_000_000_000)
-    let others: [MemberRecord]
-
-    init(others count: Int) throws {
-      swim = SWIM(local: try SWIMPaperTests.record("a", 1), seed: 1, at: Instant(nanoseconds: 1_000_000_000))
-      others = try (0..<count).map { try SWIMPaperTests.record("b\($0)", $0 + 2) }
-      for other in others {
-        let message = SWIMMessage(sender: other.name, registryDigest: 0, body: .introduction(other, wantsReply: false))
-        feed(.stream(message, from: other.name))
-      }
-    }
-
-    @discardableResult
-    mutating func feed(_ input: SWIM.Input) -> [SWIM.Effect] {
-      var effects: [SWIM.Effect] = []
-      swim.handle(input, at: now, into: &effects)
-      return effects
-    }
-    @discardableResult
-    mutating func tell(_ rumors: [Rumor], from: MemberRecord) -> [SWIM.Effect] {
-      feed(.datagram(SWIMMessage(sender: from.name, registryDigest: 0, body: .gossip, rumors: rumors), from: from.address))
-    }
-    mutating func ping(from: MemberRecord) -> [Rumor] {
-      let ping = SWIMMessage.Body.ping(sequence: 1, target: swim.local.name)
-      let effects = feed(.datagram(SWIMMessage(sender: from.name, registryDigest: 0, body: ping), from: from.address))
-      for case .sendDatagram(let message, from.address) in effects {
-        if case .acknowledgement(1) = message.body { return message.rumors }
-      }
-      return []
-    }
-    /// Serves the timer; every ping is answered by its target at once when `answers`.
-    @discardableResult
-    mutating func wait(_ time: Duration, answers: Bool = false) -> [SWIM.Effect] {
-      let end = now + time
-      var all: [SWIM.Effect] = []
-      while let due = swim.nextDeadline, due <= end {
-        now = max(now, due)
-        let effects = feed(.tick)
-        all += effects
-        guard answers else { continue }
-        for case .sendDatagram(let message, let address) in effects {
-          guard case .ping(let sequence, let target) = message.body else { continue }
-          feed(
-            .datagram(SWIMMessage(sender: target, registryDigest: 0, body: .acknowledgement(sequence: sequence)), from: address)
-          )
-        }
-      }
-      now = end
-      return all
-    }
-    func state(_ record: MemberRecord) -> MemberState? { swim.member(record.name)?.state }
-  }
-
   @Test func `each message carries rumors, and each rumor is told λ log n times and then no more`() throws {  // SWIM §4.1
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     bench.wait(.seconds(20), answers: true)
-    let news = try Self.record("c", 9)
+    let news = try SWIMBench.record("c", 9)
     let effects = bench.tell([.alive(news)], from: bench.others[0]) + bench.wait(.seconds(5), answers: true)
     let told = effects.reduce(0) { sum, effect in
       guard case .sendDatagram(let message, _) = effect else { return sum }
@@ -89,9 +29,9 @@ import Testing
   }
 
   @Test func `a message carries no more rumors than fit a datagram`() throws {  // SWIM §4.1
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     bench.tell(
-      try (0..<60).map { .alive(try Self.record("a-node-with-quite-a-long-name-\($0)", $0 + 20)) }, from: bench.others[0])
+      try (0..<60).map { .alive(try SWIMBench.record("a-node-with-quite-a-long-name-\($0)", $0 + 20)) }, from: bench.others[0])
     for effect in bench.wait(.seconds(2)) {
       guard case .sendDatagram(let message, _) = effect else { continue }
       #expect(message.encoded().count <= MembershipLimits.datagramBytesMax)
@@ -99,7 +39,7 @@ import Testing
   }
 
   @Test func `suspect overrides alive of the same incarnation, and alive overrides neither it nor dead`() throws {  // §4.2
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let accused = bench.others[2]
     bench.now = bench.now + .milliseconds(400)
     bench.tell([.suspect(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
@@ -117,14 +57,14 @@ import Testing
   }
 
   @Test func `an accusation of an older incarnation counts for nothing`() throws {  // SWIM §4.2
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     bench.now = bench.now + .milliseconds(400)
     bench.tell([.suspect(bench.others[2].name, incarnation: 99, accuser: bench.others[0].name)], from: bench.others[0])
     #expect(bench.state(bench.others[2]) == .alive)
   }
 
   @Test func `only the member itself raises its incarnation`() throws {  // SWIM §4.2
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     bench.now = bench.now + .milliseconds(400)
     bench.tell([.suspect(bench.others[2].name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
     #expect(bench.swim.member(bench.others[2].name)?.incarnation == 100)
@@ -132,7 +72,7 @@ import Testing
   }
 
   @Test func `the members of a round are in random order, and another one in the next`() throws {  // SWIM §4.3
-    var bench = try Bench(others: 12)
+    var bench = try SWIMBench(others: 12)
     var probed: [NodeName] = []
     for effect in bench.wait(.seconds(4), answers: true) {
       if case .sendDatagram(let message, _) = effect, case .ping(_, let target) = message.body { probed.append(target) }
@@ -143,7 +83,7 @@ import Testing
   }
 
   @Test func `probes come later and wait longer the less healthy this node is`() throws {  // Lifeguard §IV.A
-    var sick = try Bench(others: 3)
+    var sick = try SWIMBench(others: 3)
     for number in 0..<7 {
       sick.tell(
         [.suspect(sick.swim.local.name, incarnation: 100 + UInt64(number), accuser: sick.others[0].name)], from: sick.others[1])
@@ -171,7 +111,7 @@ import Testing
   }
 
   @Test func `who confirms a suspicion is told on, up to as many as shorten it`() throws {  // Lifeguard §IV.B
-    var bench = try Bench(others: 8)
+    var bench = try SWIMBench(others: 8)
     let accused = bench.others[7]
     bench.now = bench.now + .milliseconds(400)
     for number in 0..<6 {
@@ -188,7 +128,7 @@ import Testing
   }
 
   @Test func `a helper says in time that the target did not answer it, and still passes a late answer on`() throws {  // §IV.A
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let (asker, target) = (bench.others[0], bench.others[1])
     bench.feed(
       .datagram(
@@ -209,7 +149,7 @@ import Testing
   }
 
   @Test func `a suspect that pings is told of the suspicion with the answer`() throws {  // Lifeguard §IV.C
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let accused = bench.others[2]
     bench.now = bench.now + .milliseconds(400)
     bench.tell([.suspect(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
@@ -218,7 +158,7 @@ import Testing
   }
 
   @Test func `a timer that comes late costs this node health and gives its suspects the time it missed`() throws {  // §IV.A
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     bench.wait(.milliseconds(400))
     let suspect = try #require(bench.swim.table.suspects.first)
     let before = try #require(bench.swim.table[suspect]?.suspicion?.deadline)

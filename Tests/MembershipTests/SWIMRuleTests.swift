@@ -4,50 +4,8 @@ import Testing
 
 /// Sentences of the SWIM and Lifeguard papers, and the rules this implementation adds.
 @Suite struct SWIMRuleTests {
-  private static func record(_ name: String, _ host: Int, incarnation: UInt64 = 100) throws -> MemberRecord {
-    MemberRecord(
-      name: try NodeName(name), address: NodeAddress(host: "10.0.0.\(host)", port: 15010), incarnation: incarnation)
-  }
-
-  private struct Bench {
-    var swim: SWIM
-    var now = Instant(nanoseconds: 1_000_000_000)
-    let others: [MemberRecord]
-
-    /// A node `a` that knows `others` first hand.
-    init(others count: Int) throws {
-      swim = SWIM(local: try SWIMRuleTests.record("a", 1), seed: 1, at: Instant(nanoseconds: 1_000_000_000))
-      others = try (0..<count).map { try SWIMRuleTests.record("b\($0)", $0 + 2) }
-      for other in others { _ = stream(.introduction(other, wantsReply: false), from: other) }
-    }
-
-    mutating func feed(_ input: SWIM.Input) -> [SWIM.Effect] {
-      var effects: [SWIM.Effect] = []
-      swim.handle(input, at: now, into: &effects)
-      return effects
-    }
-    mutating func stream(_ body: SWIMMessage.Body, from: MemberRecord, rumors: [Rumor] = []) -> [SWIM.Effect] {
-      feed(.stream(SWIMMessage(sender: from.name, registryDigest: 0, body: body, rumors: rumors), from: from.name))
-    }
-    mutating func tell(_ rumors: [Rumor], from: MemberRecord) -> [SWIM.Effect] {
-      feed(.datagram(SWIMMessage(sender: from.name, registryDigest: 0, body: .gossip, rumors: rumors), from: from.address))
-    }
-    /// Serves the timer until the time is over, without any answer from others.
-    mutating func wait(_ time: Duration) -> [SWIM.Effect] {
-      let end = now + time
-      var effects: [SWIM.Effect] = []
-      while let due = swim.nextDeadline, due <= end {
-        now = max(now, due)
-        effects += feed(.tick)
-      }
-      now = end
-      return effects
-    }
-    func state(_ record: MemberRecord) -> MemberState? { swim.member(record.name)?.state }
-  }
-
   @Test func `a node that is suspected refutes with a higher incarnation`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let effects = bench.tell(
       [.suspect(bench.swim.local.name, incarnation: 100, accuser: bench.others[1].name)], from: bench.others[0])
     #expect(bench.swim.local.incarnation == 101)
@@ -56,32 +14,32 @@ import Testing
   }
 
   @Test func `an alive message overrides a suspicion only with a higher incarnation`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     bench.now = bench.now + .seconds(0)
     let accused = bench.others[2]
-    _ = bench.wait(.milliseconds(400))
-    _ = bench.tell([.suspect(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
+    bench.wait(.milliseconds(400))
+    bench.tell([.suspect(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
     #expect(bench.state(accused) == .suspect)
-    _ = bench.tell([.alive(accused)], from: bench.others[0])
+    bench.tell([.alive(accused)], from: bench.others[0])
     #expect(bench.state(accused) == .suspect)
     var refuted = accused
     refuted.incarnation = 101
-    _ = bench.tell([.alive(refuted)], from: bench.others[0])
+    bench.tell([.alive(refuted)], from: bench.others[0])
     #expect(bench.state(accused) == .alive)
   }
 
   @Test func `a dead rumor from one member is a suspicion and no more`() throws {
-    var bench = try Bench(others: 5)
-    _ = bench.wait(.milliseconds(350))
+    var bench = try SWIMBench(others: 5)
+    bench.wait(.milliseconds(350))
     let accused = bench.others[4]
-    _ = bench.tell([.dead(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
+    bench.tell([.dead(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
     #expect(bench.state(accused) == .suspect)
   }
 
   @Test func `word from the accused that is just old outweighs an accusation by hearsay`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let accused = bench.others[2]
-    _ = bench.feed(.evidenceOfLife(accused.name, at: bench.now))
+    bench.feed(.evidenceOfLife(accused.name, at: bench.now))
     let effects = bench.tell([.dead(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
     #expect(bench.state(accused) == .alive)
     let told = effects.contains {
@@ -95,9 +53,9 @@ import Testing
   }
 
   @Test func `a suspect is told of the suspicion before anything else`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let accused = bench.others[2]
-    _ = bench.wait(.milliseconds(350))
+    bench.wait(.milliseconds(350))
     let effects =
       bench.tell([.suspect(accused.name, incarnation: 100, accuser: bench.others[0].name)], from: bench.others[0])
       + bench.wait(.milliseconds(20))
@@ -112,7 +70,7 @@ import Testing
   }
 
   @Test func `a probe that is not answered is tried through three others and the link`() throws {
-    var bench = try Bench(others: 8)
+    var bench = try SWIMBench(others: 8)
     let effects = bench.wait(.milliseconds(310))
     let asked = effects.filter { if case .sendDatagram(let m, _) = $0, case .pingRequest = m.body { true } else { false } }
     let streams = effects.filter { if case .sendStream(let m, _, _) = $0, case .ping = m.body { true } else { false } }
@@ -121,7 +79,7 @@ import Testing
   }
 
   @Test func `every member is probed once in each round of the permutation`() throws {
-    var bench = try Bench(others: 6)
+    var bench = try SWIMBench(others: 6)
     var probed: [NodeName] = []
     while probed.count < 12 {
       for effect in bench.wait(.milliseconds(10)) {
@@ -130,20 +88,20 @@ import Testing
         }
         probed.append(target)
         let ack = SWIMMessage(sender: target, registryDigest: 0, body: .acknowledgement(sequence: sequence))
-        _ = bench.feed(.datagram(ack, from: address))
+        bench.feed(.datagram(ack, from: address))
       }
     }
     #expect(Set(probed[6..<12]).count == 6)
   }
 
   @Test func `an answered probe lowers the local health score and missing nacks raise it`() throws {
-    var bench = try Bench(others: 4)
-    _ = bench.wait(.milliseconds(700))
+    var bench = try SWIMBench(others: 4)
+    bench.wait(.milliseconds(700))
     #expect(bench.swim.localHealthScore > 0)
   }
 
   @Test func `an incarnation far above what the owner said is not believed, and the owner is asked`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     var claimed = bench.others[2]
     claimed.incarnation = 1_000_000
     let effects = bench.tell([.alive(claimed)], from: bench.others[0])
@@ -152,31 +110,31 @@ import Testing
     #expect(
       effects.contains { if case .sendStream(let m, claimed.name, _) = $0, case .introduction = m.body { true } else { false } }
     )
-    _ = bench.stream(.introduction(claimed, wantsReply: false), from: claimed)
+    bench.stream(.introduction(claimed, wantsReply: false), from: claimed)
     #expect(bench.swim.member(claimed.name)?.incarnation == 1_000_000)
   }
 
   @Test func `a third party cannot move a member to another address`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     var moved = MemberRecord(name: bench.others[2].name, address: NodeAddress(host: "10.9.9.9", port: 1), incarnation: 101)
     let effects = bench.tell([.alive(moved)], from: bench.others[0])
     #expect(bench.swim.member(moved.name)?.address == bench.others[2].address)
     #expect(effects.contains(.claimRejected(.addressMoved(moved.name, to: moved.address))))
     moved.incarnation = 102
-    _ = bench.stream(.introduction(moved, wantsReply: false), from: moved)
+    bench.stream(.introduction(moved, wantsReply: false), from: moved)
     #expect(bench.swim.member(moved.name)?.address == moved.address)
   }
 
   @Test func `a message on a link in another member's name is refused`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let message = SWIMMessage(sender: bench.others[1].name, registryDigest: 0, body: .gossip)
     let effects = bench.feed(.stream(message, from: bench.others[0].name))
     #expect(effects == [.claimRejected(.senderMismatch(claimed: bench.others[1].name, peer: bench.others[0].name))])
   }
 
   @Test func `an unknown accuser and a self-accusation count for nothing`() throws {
-    var bench = try Bench(others: 3)
-    _ = bench.wait(.milliseconds(350))
+    var bench = try SWIMBench(others: 3)
+    bench.wait(.milliseconds(350))
     let accused = bench.others[2]
     let stranger = try NodeName("stranger")
     for accuser in [stranger, accused.name] {
@@ -186,7 +144,7 @@ import Testing
   }
 
   @Test func `the answer to a stranger's ping is no longer than the ping`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let ping = SWIMMessage(
       sender: try NodeName("x"), registryDigest: 0, body: .ping(sequence: 7, target: bench.swim.local.name))
     let from = NodeAddress(host: "10.9.9.9", port: 9)
@@ -198,9 +156,9 @@ import Testing
   }
 
   @Test func `an incarnation at the end of the range neither traps nor is followed`() throws {
-    var bench = try Bench(others: 3)
+    var bench = try SWIMBench(others: 3)
     let name = bench.swim.local.name
-    _ = bench.tell(
+    bench.tell(
       [.suspect(name, incarnation: MembershipLimits.incarnationMax, accuser: bench.others[1].name)], from: bench.others[0])
     #expect(bench.swim.local.incarnation == 100)
   }

@@ -4,32 +4,43 @@ import Simulation
 
 /// Prints what a cluster of that size costs and how soon it knows: `simulate scale NODES [SECONDS]`.
 enum Scale {
+  /// Registries of more nodes do not fit one process: every node has a row of every other. Membership alone is looked at then.
+  private static let registryNodesMax = 2000
+
   static func report(_ size: Int, seconds: Int) {
-    guard size >= 16, var run = try? ScaleRun(size: size) else { return say("at least 16 nodes") }
-    say("\(size) nodes; times in virtual milliseconds: p50, p99, max, and how many did not hear")
     let before = residentBytes()
-    let warm = cpu { run.run(for: .seconds(40)) }
-    say("  CPU while all come to know each other: \(tenths(warm / 40)) s a virtual second")
-    say("  memory: \((residentBytes() - min(before, residentBytes()) / 2) / size / 1024) KiB a node")
-    var rest: ScaleRun.Cost?
-    let idle = cpu { rest = run.cost(over: .seconds(seconds), changeEvery: nil) }
-    if let rest {
-      say("  at rest: " + words(rest) + ", CPU \(tenths(idle / Double(seconds) / Double(size) * 1e6)) µs a node a second")
+    let hasRegistry = size <= registryNodesMax
+    guard size >= 16, var run = try? ScaleRun(size: size, hasRegistry: hasRegistry) else { return say("at least 16 nodes") }
+    say(
+      "\(size) nodes\(hasRegistry ? "" : ", membership alone"); times in virtual milliseconds: p50, p99, max, who did not hear")
+    sayMemory(size, since: before)
+    let warm = cpu { run.run(for: .seconds(hasRegistry ? 40 : 2)) }
+    say("  CPU at the beginning: \(tenths(warm)) s")
+    sayMemory(size, since: before)
+    sayCost("at rest", &run, size, seconds, changeEvery: nil)
+    if hasRegistry { say("  a row: " + words(run.rows(5, within: .seconds(30)))) }
+    say("  a join: " + words(run.joins(hasRegistry ? 5 : 2, within: .seconds(30))))
+    say("  a death: " + words(run.deaths(hasRegistry ? 5 : 2, within: .seconds(60))))
+    for rate in [1, 10, 100] where hasRegistry {
+      sayCost("\(rate) rows change a second", &run, size, seconds, changeEvery: .seconds(1) / rate)
     }
-    say("  a row: " + words(run.rows(5, within: .seconds(30))))
-    say("  a join: " + words(run.joins(5, within: .seconds(30))))
-    say("  a death: " + words(run.deaths(5, within: .seconds(60))))
-    for rate in [1, 10, 100] {
-      var churn: ScaleRun.Cost?
-      let busy = cpu { churn = run.cost(over: .seconds(seconds), changeEvery: .seconds(1) / rate) }
-      if let churn {
-        say(
-          "  \(rate) rows change a second: " + words(churn)
-            + ", CPU \(tenths(busy / Double(seconds) / Double(size) * 1e6)) µs a node a second")
-      }
-    }
+    if !hasRegistry { sayCost("after a death", &run, size, seconds, changeEvery: nil) }
     say("  nodes held for anything but alive: \(run.mistaken)")
-    say("  memory: \(residentBytes() / size / 1024) KiB a node, much of it shared in one process")
+    sayMemory(size, since: before)
+  }
+
+  private static func sayCost(
+    _ what: String, _ run: inout ScaleRun, _ size: Int, _ seconds: Int, changeEvery interval: Duration?
+  ) {
+    var cost: ScaleRun.Cost?
+    let used = cpu { cost = run.cost(over: .seconds(seconds), changeEvery: interval) }
+    guard let cost else { return }
+    say("  \(what): " + words(cost) + ", CPU \(tenths(used / Double(seconds) / Double(size) * 1e6)) µs a node a second")
+  }
+
+  private static func sayMemory(_ size: Int, since before: Int) {
+    let bytes = residentBytes() - before
+    say("  memory: \(bytes >> 20) MiB, \(bytes / size / 1024) KiB a node, \(bytes / size / size) bytes for each that one knows")
   }
 
   static func fanOut(_ size: Int) {

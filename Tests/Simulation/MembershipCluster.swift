@@ -37,12 +37,16 @@ public struct MembershipCluster {
   private var messagesSinceCheck = 0
   /// Counts bytes and watches for news; steps are then not kept for each node.
   var meter: ScaleMeter?
+  /// False where membership alone is looked at.
+  let hasRegistry: Bool
 
+  /// - Parameter knowing: for a measured run: so many of the first nodes know each other from the start. Nobody joins by itself.
   public init(
     size: Int, seed: UInt64, conditions: NetworkConditions = NetworkConditions(),
-    configuration: SWIMConfiguration = SWIMConfiguration(), isMeasured: Bool = false
+    configuration: SWIMConfiguration = SWIMConfiguration(), knowing: Int? = nil, hasRegistry: Bool = true
   ) throws {
-    meter = isMeasured ? ScaleMeter(nodes: size) : nil
+    meter = knowing.map { _ in ScaleMeter(nodes: size) }
+    self.hasRegistry = hasRegistry
     self.seed = seed
     self.configuration = configuration
     network = SimulatedNetwork(nodes: size, conditions: conditions, seed: seed)
@@ -53,8 +57,17 @@ public struct MembershipCluster {
       indexByAddress[address] = index
       nodes.append(Self.start(name, address, incarnation: 1_700_000_000_000, seed: seed &+ UInt64(index), configuration, .zero))
     }
-    if isMeasured { return }
-    for index in 0..<size { begin(index) }
+    guard let knowing else {
+      for index in 0..<size { begin(index) }
+      return
+    }
+    // One record for all tables, as they would not be on hosts of their own.
+    let known = nodes.prefix(knowing).map(\.swim.local).sorted { $0.name < $1.name }
+    for index in 0..<min(knowing, size) {
+      nodes[index].swim = SWIM(
+        local: nodes[index].swim.local, knowing: known, configuration: configuration, seed: seed &+ UInt64(index), at: .zero)
+      nodes[index].arePeersStale = true
+    }
   }
 
   private static func start(
@@ -71,7 +84,7 @@ public struct MembershipCluster {
   mutating func begin(_ index: Int) {
     let seeds = nodes.prefix(3).map { Seed(name: $0.name, address: $0.address) }
     feed(index, .join(seeds))
-    publishNode(index)
+    if hasRegistry { publishNode(index) }
   }
 
   public var now: Instant { network.now }
@@ -109,7 +122,7 @@ public struct MembershipCluster {
   private mutating func timerFired(_ index: Int) {
     guard !nodes[index].hasLeft else { return }
     if let due = nodes[index].swim.nextDeadline, due <= now { feed(index, .tick) }
-    if nodes[index].registry.nextDeadline <= now {
+    if hasRegistry, nodes[index].registry.nextDeadline <= now {
       tellPeers(index)
       var effects: [Registry.Effect] = []
       nodes[index].registry.tick(at: now, into: &effects)
@@ -119,7 +132,8 @@ public struct MembershipCluster {
   }
 
   private mutating func rearm(_ index: Int) {
-    network.arm(index, at: nodes[index].swim.nextDeadline.map { min($0, nodes[index].registry.nextDeadline) })
+    let registry = hasRegistry ? nodes[index].registry.nextDeadline : .distantFuture
+    network.arm(index, at: nodes[index].swim.nextDeadline.map { min($0, registry) })
   }
 
   /// Hands one input to a node's membership and carries out the effects.
@@ -137,7 +151,7 @@ public struct MembershipCluster {
 
   /// Tells the registry who lives; where many nodes come at once, only before it matters.
   mutating func tellPeers(_ index: Int) {
-    guard nodes[index].arePeersStale else { return }
+    guard hasRegistry, nodes[index].arePeersStale else { return }
     nodes[index].arePeersStale = false
     let live = nodes[index].swim.members.filter(\.state.isLive).map(\.name)
     nodes[index].registry.peersChanged(live, at: now)

@@ -27,22 +27,18 @@ public struct ScaleRun {
   private let spares: Int
 
   /// All but a few nodes, which know each other already.
-  public init(size: Int, seed: UInt64 = 1) throws {
+  public init(size: Int, seed: UInt64 = 1, hasRegistry: Bool = true) throws {
     self.size = size
     spares = 5
-    cluster = try MembershipCluster(size: size, seed: seed, isMeasured: true)
+    var configuration = SWIMConfiguration()
+    configuration.membersMax = max(configuration.membersMax, 2 * size)
+    cluster = try MembershipCluster(
+      size: size, seed: seed, configuration: configuration, knowing: size - spares, hasRegistry: hasRegistry)
     for index in (size - spares)..<size { cluster.network.takeDown(index) }
-    let present = 0..<(size - spares)
-    let claims = present.map { SWIMMessage.Claim(record: cluster.nodes[$0].swim.local, state: .alive) }
-    let seeds = cluster.nodes.prefix(3).map { Seed(name: $0.name, address: $0.address) }
-    for index in present {
-      cluster.feed(index, .join(seeds))
-      let body = SWIMMessage.Body.synchronisation(claims, wantsReply: false)
-      let teller = cluster.nodes[index == 0 ? 1 : 0].name
-      cluster.feed(index, .stream(SWIMMessage(sender: teller, registryDigest: 0, body: body), from: teller))
-      cluster.publishNode(index)
-    }
+    for index in 0..<(size - spares) { cluster.begin(index) }
   }
+
+  public var hasRegistry: Bool { cluster.hasRegistry }
 
   public mutating func run(for time: Duration) { cluster.run(for: time) }
 

@@ -64,14 +64,17 @@ struct LinkNode {
 
   init(
     _ name: String, cluster: String = "test", incarnation: UInt64 = 1, _ credentials: LinkCredentials,
-    prepare: (LinkNetwork) -> Void = { _ in }
+    versions: LinkVersions = .own, clockAhead: Int64 = 0, prepare: (LinkNetwork) -> Void = { _ in }
   ) throws {
     ProcessSettings.ignoreBrokenPipe()
     loop = try EventLoop(name: "links \(name)")
     let local = LocalNode(
       name: try NodeName(name), cluster: try DNSLabel(cluster), incarnation: incarnation, trustDomain: "cluster.local",
       address: .ip(.loopback, port: 0))
-    network = try LinkNetwork(loop: loop, local: local, credentials: credentials) { [log] in log.record($0) }
+    network = try LinkNetwork(
+      loop: loop, local: local, credentials: credentials, versions: versions,
+      wallSeconds: { Int64(time(nil)) + clockAhead }
+    ) { [log] in log.record($0) }
     prepare(network)
     try loop.start()
     address = try network.listen()

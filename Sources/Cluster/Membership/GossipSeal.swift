@@ -32,6 +32,8 @@ final class GossipSeal {
   /// Datagrams that no key opened, and those that had come before.
   private(set) var strangers: UInt64 = 0
   private(set) var replays: UInt64 = 0
+  /// Opened, and no message that this version reads.
+  private(set) var unreadable: UInt64 = 0
 
   /// - Parameter life: what this node's datagrams are numbered under; higher with every start of the process.
   init(joinSecret: [UInt8]?, cluster: DNSLabel, life: UInt64) {
@@ -93,7 +95,10 @@ final class GossipSeal {
     var reader = ByteReader(opened)
     guard let life = try? reader.uint64(), let number = try? reader.uint64(),
       let message = try? SWIMMessage(decoding: opened.dropFirst(Self.markBytes))
-    else { return nil }
+    else {
+      unreadable &+= 1
+      return nil
+    }
     guard window.accepts(ReplayWindow.Mark(life: life, number: number), from: message.sender) else {
       replays &+= 1
       return nil

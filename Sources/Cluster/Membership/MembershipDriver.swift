@@ -14,9 +14,15 @@ final class MembershipDriver: EventHandler, TimerHandler {
     var leaveCompleted: () -> Void
   }
 
-  /// Counts of what arrived and could not be used, for `status`.
-  private(set) var datagramsRefused: UInt64 = 0
-  private(set) var claimsRejected: UInt64 = 0
+  /// What arrived and could not be used, for the metrics page.
+  var refusals: GossipRefusals {
+    var sum = refused
+    sum.strangers = seal.strangers
+    sum.replays = seal.replays
+    sum.unreadable &+= seal.unreadable
+    return sum
+  }
+  private var refused = GossipRefusals()
 
   private let loop: EventLoop
   private let socket: DatagramSocket
@@ -74,7 +80,7 @@ final class MembershipDriver: EventHandler, TimerHandler {
   /// A message that came on the link with `peer`.
   func receive(_ bytes: [UInt8], from peer: NodeName) {
     guard let message = try? SWIMMessage(decoding: bytes) else {
-      datagramsRefused &+= 1
+      refused.unreadable &+= 1
       return
     }
     feed(.stream(message, from: peer))
@@ -87,7 +93,7 @@ final class MembershipDriver: EventHandler, TimerHandler {
     case .memberChanged(let change): outputs.memberChanged(change)
     case .incarnationRaised(let incarnation): outputs.incarnationRaised(incarnation)
     case .registryDiffers(let node, let digest): outputs.registryDiffers(node, digest)
-    case .claimRejected: claimsRejected &+= 1
+    case .claimRejected: refused.claims &+= 1
     case .leaveCompleted: outputs.leaveCompleted()
     }
   }
@@ -111,12 +117,11 @@ final class MembershipDriver: EventHandler, TimerHandler {
   }
 
   private func receive(count: Int, from sender: SocketAddress, truncated: Bool) {
-    guard !truncated, let address = NodeAddress(sender),
-      let message = seal.open(Array(UnsafeRawBufferPointer(rebasing: buffer[..<count]))[...])
-    else {
-      datagramsRefused &+= 1
+    guard !truncated, let address = NodeAddress(sender) else {
+      refused.unreadable &+= 1
       return
     }
+    guard let message = seal.open(Array(UnsafeRawBufferPointer(rebasing: buffer[..<count]))[...]) else { return }
     feed(.datagram(message, from: address))
   }
 

@@ -7,6 +7,8 @@ final class LinkDriver: LinkOwner {
   let loop: EventLoop
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
   private let local: LocalNode
+  private let versions: LinkVersions
+  private let wallSeconds: @Sendable () -> Int64
   private var security: LinkSecurity
   private let shared: SharedLinks
   private let events: @Sendable (LinkEvent) -> Void
@@ -37,11 +39,13 @@ final class LinkDriver: LinkOwner {
   }
 
   init(
-    loop: EventLoop, local: LocalNode, security: LinkSecurity, shared: SharedLinks,
-    events: @escaping @Sendable (LinkEvent) -> Void
+    loop: EventLoop, local: LocalNode, versions: LinkVersions, wallSeconds: @escaping @Sendable () -> Int64,
+    security: LinkSecurity, shared: SharedLinks, events: @escaping @Sendable (LinkEvent) -> Void
   ) {
     self.loop = loop
     self.local = local
+    self.versions = versions
+    self.wallSeconds = wallSeconds
     self.security = security
     self.shared = shared
     self.events = events
@@ -82,8 +86,8 @@ final class LinkDriver: LinkOwner {
   private func handshakeLocal(dialled: NodeName? = nil, isReplacement: Bool = false) -> LinkHandshake.Local {
     var handshake = LinkHandshake.Local(
       node: local, authorities: security.credentials.authorities.map(\.der), joinSecret: security.credentials.joinSecret,
-      dialled: dialled, isReplacement: isReplacement, token: security.credentials.token,
-      wallSeconds: { UInt64(max(0, time(nil))) })
+      dialled: dialled, isReplacement: isReplacement, versions: versions, token: security.credentials.token,
+      wallSeconds: { [wallSeconds] in UInt64(max(0, wallSeconds())) })
     if let judge = shared.handlers.withLock({ $0.token }) { handshake.judgeToken = judge }
     return handshake
   }

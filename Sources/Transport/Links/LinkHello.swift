@@ -1,11 +1,17 @@
 import Primitives
 
-/// The versions of the link protocol that a node speaks.
-struct LinkVersions: Hashable, Sendable {
-  var min: UInt16
-  var max: UInt16
+/// The versions of the link protocol that a node speaks, both bounds inclusive.
+public struct LinkVersions: Hashable, Sendable {
+  public var min: UInt16
+  public var max: UInt16
 
-  static let own = LinkVersions(min: 1, max: 1)
+  public init(min: UInt16, max: UInt16) {
+    self.min = min
+    self.max = max
+  }
+
+  /// What this program speaks.
+  public static let own = LinkVersions(min: 1, max: 1)
 
   /// The highest version that both speak.
   func common(with other: LinkVersions) -> UInt16? {

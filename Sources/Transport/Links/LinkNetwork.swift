@@ -1,3 +1,4 @@
+import Glibc
 import Primitives
 import Synchronization
 
@@ -10,16 +11,21 @@ public final class LinkNetwork: FrameCarrier {
   private let driver: LoopBound<LinkDriver>
   let shared: SharedLinks
 
+  /// - Parameter wallSeconds: this node's wall clock, in seconds since 1970; peers are told it.
   /// - Throws: when the credentials do not work together, or the join secret is too short.
   public init(
-    loop: EventLoop, local: LocalNode, credentials: LinkCredentials, events: @escaping @Sendable (LinkEvent) -> Void
+    loop: EventLoop, local: LocalNode, credentials: LinkCredentials, versions: LinkVersions = .own,
+    wallSeconds: @escaping @Sendable () -> Int64 = { Int64(time(nil)) }, events: @escaping @Sendable (LinkEvent) -> Void
   ) throws(TLSError) {
     self.loop = loop
     self.local = local
     let shared = SharedLinks()
     self.shared = shared
     let security = try LinkSecurity(credentials)
-    driver = LoopBound(LinkDriver(loop: loop, local: local, security: security, shared: shared, events: events), on: loop)
+    driver = LoopBound(
+      LinkDriver(
+        loop: loop, local: local, versions: versions, wallSeconds: wallSeconds, security: security, shared: shared,
+        events: events), on: loop)
   }
 
   public var localNode: NodeName { local.name }

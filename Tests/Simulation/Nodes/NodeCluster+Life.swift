@@ -148,7 +148,7 @@ extension NodeCluster {
   }
 
   /// A node that no file names comes with a token that an operator made.
-  private mutating func join() {
+  mutating func join() {
     guard let contact = up.filter({ isRunning($0) }).first, let name = try? NodeName("j\(nodes.count)") else { return }
     let token = JoinTokenID(generator.next())
     let created = wall(contact)
@@ -328,7 +328,7 @@ extension NodeCluster {
     }
     let voters = lead.raft.status.configuration.voters
     let alive = members.filter { lead.control.posture(of: nodes[$0].name) == .active }
-    let wanted = min(3, alive.count % 2 == 1 ? alive.count : alive.count - 1)
+    let wanted = min(votersWanted, alive.count % 2 == 1 ? alive.count : alive.count - 1)
     if voters.count < wanted { list.append("\(voters.count) voters, \(wanted) wanted") }
     if voters.count % 2 == 0 { list.append("\(voters.count) voters") }
     for voter in voters where !members.contains(where: { nodes[$0].name == voter }) && alive.count > voters.count {

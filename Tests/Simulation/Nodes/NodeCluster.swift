@@ -19,6 +19,7 @@ public struct NodeCluster {
   /// Nodes that the cluster file names, and the first voters among them.
   let listed: [NodeName]
   let firstVoters: [NodeName]
+  public let votersWanted: Int
   var isQuiet = false
   /// Nobody writes any more, so that what is the same everywhere can be seen to be so.
   var isStill = false
@@ -69,7 +70,7 @@ public struct NodeCluster {
     var states = StateServer()
     var assignment: RoleAssignment
     var lease: RoleLease
-    let voters = VoterSelection(target: 3, patience: .seconds(4))
+    let voters: VoterSelection
     var effects: [RaftEffect] = []
     var isWriting = false
     /// Effects are being carried out, in order.
@@ -92,7 +93,7 @@ public struct NodeCluster {
 
     init(
       swim: SWIM, registry: Registry, raft: Raft, control: ControlState, follower: Follower, lease: RoleLease,
-      snapshotIndex: LogIndex, at clock: Instant
+      voters: VoterSelection, snapshotIndex: LogIndex, at clock: Instant
     ) {
       self.swim = swim
       self.registry = registry
@@ -102,6 +103,7 @@ public struct NodeCluster {
       self.follower = follower
       assignment = RoleAssignment(local: registry.owner)
       self.lease = lease
+      self.voters = voters
       self.snapshotIndex = snapshotIndex
       nextLook = clock
       nextHead = clock
@@ -152,8 +154,9 @@ public struct NodeCluster {
     case forget(Int, step: Int)
   }
 
-  public init(nodes count: Int = 5, seed: UInt64, faults: NodeFaults) {
+  public init(nodes count: Int = 5, seed: UInt64, faults: NodeFaults, votersWanted: Int = 3) {
     self.seed = seed
+    self.votersWanted = votersWanted
     self.faults = faults
     generator = SeededGenerator(seed: seed)
     listed = (1...count).compactMap { try? NodeName("n\($0)") }
@@ -293,7 +296,8 @@ public struct NodeCluster {
         seed: generator.next(), at: clock),
       registry: Registry(owner: node.name, incarnation: incarnation, seed: generator.next(), at: clock),
       raft: raft, control: control, follower: Follower(local: node.name, seed: generator.next()),
-      lease: RoleLease(local: node.name), snapshotIndex: node.disk.raft.snapshot?.position.index ?? .zero, at: clock)
+      lease: RoleLease(local: node.name), voters: VoterSelection(target: votersWanted, patience: .seconds(4)),
+      snapshotIndex: node.disk.raft.snapshot?.position.index ?? .zero, at: clock)
     feed(index, .join(contacts(of: index)))
     noteHistory(index)
     publishNode(index)
