@@ -18,11 +18,14 @@ public distributed actor ConfigActor: MeshActor {
   private let cluster: ClusterRuntime
   /// What the names of services end in.
   private let domain: String
+  /// Whether objects may direct what other namespaces send to hosts that are not their own namespace's.
+  private let isolatesTenants: Bool
   private var decoded = DecodedObjects()
   private var order = SubmissionOrder()
   private var foresight = Foresight()
 
-  public init(cluster: ClusterRuntime, domain: String, actorSystem: SocketActorSystem) {
+  public init(cluster: ClusterRuntime, domain: String, isolatesTenants: Bool = false, actorSystem: SocketActorSystem) {
+    self.isolatesTenants = isolatesTenants
     self.cluster = cluster
     self.domain = domain
     self.actorSystem = actorSystem
@@ -166,6 +169,7 @@ public distributed actor ConfigActor: MeshActor {
 
   private var references: ReferenceRules.Settings {
     var settings = ReferenceRules.Settings(domain: domain)
+    settings.isolatesTenants = isolatesTenants
     for placed in cluster.view.registry.workloads(live: []) where !placed.row.isGateway {
       settings.registeredHosts.insert("\(placed.row.service).\(placed.row.namespace).svc.\(settings.domain)")
     }

@@ -39,6 +39,7 @@ public struct ClusterFile: Sendable {
   public var config: [String] = []
   public var ports = MeshPorts()
   public var certificates = CertificateLifetimes()
+  public var configuration = ConfigurationPolicy()
   /// What each node may hold and for how long; absent fields leave the defaults.
   public var limits = NodeLimits()
   /// True in the file of a node that joined with a token: the other nodes in it are only whom it asks first.
@@ -93,6 +94,7 @@ public struct ClusterFile: Sendable {
     if let node = try object.optionalObject("ports") { ports = try MeshPorts(node, path: path) }
     if let node = try object.optionalObject("certificates") { certificates = try CertificateLifetimes(node, path: path) }
     if let node = try object.optionalObject("limits") { limits = try NodeLimits(node, path: path) }
+    if let node = try object.optionalObject("configuration") { configuration = try ConfigurationPolicy(node, path: path) }
     try object.finish()
     try checkNodes()
   }
@@ -137,6 +139,20 @@ extension ClusterFile.Node {
     locality = try object.optionalString("locality") ?? ""
     gateway = try object.optionalBool("gateway") ?? false
     line = node.position.line
+    try object.finish()
+  }
+}
+
+/// What the configuration role accepts beyond what is valid. Equal in the files of all nodes: any of them may hold the role.
+public struct ConfigurationPolicy: Sendable, Hashable {
+  /// Objects may not direct what other namespaces send to hosts that are not their own namespace's (ISTIO-SECURITY-2026-002).
+  public var isolatesTenants = false
+
+  public init() {}
+
+  init(_ node: YAMLNode, path: String) throws(ClusterFileError) {
+    var object = try ClusterFileObject(node, path: path, what: "configuration")
+    if let flag = try object.optionalBool("tenantIsolation") { isolatesTenants = flag }
     try object.finish()
   }
 }

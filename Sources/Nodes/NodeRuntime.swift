@@ -96,7 +96,8 @@ actor NodeRuntime {
     }
     lastKnown = LastKnown(cluster: cluster, storage: parts.storage, clock: parts.clock, remembered: parts.remembered)
     proxyActor = ProxyActor(keeper: snapshots, actorSystem: system)
-    configActor = ConfigActor(cluster: cluster, domain: file.domain, actorSystem: system)
+    configActor = ConfigActor(
+      cluster: cluster, domain: file.domain, isolatesTenants: file.configuration.isolatesTenants, actorSystem: system)
     configuration = ConfigurationClient(cluster: cluster, system: system)
     discoveryActor = DiscoveryActor(cluster: cluster, actorSystem: system)
     discovery = DiscoveryDuty(cluster: cluster, system: system)

@@ -29,6 +29,8 @@ public struct PickRequest: Sendable {
   public var tried: [UInt64]
   /// A retry that may leave the nearest priority (`retryRemoteLocalities`).
   public var prefersRemote: Bool
+  /// The endpoint of the request's session, to be taken while it is fit for requests.
+  public var preferred: UInt64?
 
   public init(hash: UInt64? = nil, tried: [UInt64] = [], prefersRemote: Bool = false) {
     self.hash = hash
@@ -103,6 +105,9 @@ public final class LoadBalancer {
     if discovery == .originalDestination || hosts.isEmpty && policy.algorithm == .passthrough { return .originalDestination }
     refresh(at: now)
     guard !levels.levels.isEmpty else { return .none }
+    if let preferred = request.preferred, !request.tried.contains(preferred), let host = fitHost(preferred) {
+      return ticket(host)
+    }
     let sticky = hashing == nil ? nil : request.hash
     var level = 0
     if levels.levels.count > 1 {
@@ -113,6 +118,11 @@ public final class LoadBalancer {
     var host = choose(in: level, &draws)
     if !request.tried.isEmpty { host = avoid(request.tried, host, level: level, &draws) }
     return ticket(host)
+  }
+
+  private func fitHost(_ key: UInt64) -> Int? {
+    guard let host = hosts.firstIndex(where: { $0.key == key }) else { return nil }
+    return levels.levels.contains { $0.members.contains(host) } ? host : nil
   }
 
   private func ticket(_ host: Int) -> Pick { .endpoint(HostTicket(index: host, host: hosts[host])) }

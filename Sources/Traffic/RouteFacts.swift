@@ -9,6 +9,8 @@ public struct RouteFacts: Hashable, Sendable {
   public var changesRequest = false
   /// The same for responses, with what CORS adds.
   public var changesResponse = false
+  /// Requests of a session go to one endpoint.
+  public var hasSession = false
 
   public static let none = RouteFacts()
 }
@@ -21,6 +23,7 @@ extension HostRoutes {
     facts.perTryTimeout = routes[index].retry?.perTryTimeout
     facts.changesRequest = routes[index].rewrite != nil || !routes[index].requestHeaders.isEmpty
     facts.changesResponse = !routes[index].responseHeaders.isEmpty || plan.isOriginAllowed && routes[index].cors != nil
+    facts.hasSession = routes[index].session != nil
     if case .forward(_, let chosen) = plan.outcome, case .forward(let destinations) = routes[index].action,
       destinations.indices.contains(chosen)
     {

@@ -50,23 +50,28 @@ public enum StickyKey: Hashable, Sendable {
 
   private static func cookieHash(_ name: [UInt8], of request: some RequestView) -> UInt64? {
     request.withBytes { bytes in
-      var cursor = 0
-      while let range = request.nextHeader(named: cookieHeader, from: &cursor) {
-        var start = range.lowerBound
-        while start < range.upperBound {
-          var end = start
-          while end < range.upperBound, bytes[end] != 0x3B { end += 1 }
-          while start < end, bytes[start] == 0x20 { start += 1 }
-          if end - start > name.count, bytes[start + name.count] == 0x3D,
-            Bytes.hasPrefix(bytes.extracting(start..<end), name.span)
-          {
-            return StableHash.hash(bytes.extracting(unquoted((start + name.count + 1)..<end, bytes)))
-          }
-          start = end + 1
-        }
-      }
-      return nil
+      cookieValue(name, of: request, bytes).map { StableHash.hash(bytes.extracting($0)) }
     }
+  }
+
+  /// Where the value of a cookie stands, without the quotes around it.
+  static func cookieValue(_ name: [UInt8], of request: some RequestView, _ bytes: Span<UInt8>) -> Range<Int>? {
+    var cursor = 0
+    while let range = request.nextHeader(named: cookieHeader, from: &cursor) {
+      var start = range.lowerBound
+      while start < range.upperBound {
+        var end = start
+        while end < range.upperBound, bytes[end] != 0x3B { end += 1 }
+        while start < end, bytes[start] == 0x20 { start += 1 }
+        if end - start > name.count, bytes[start + name.count] == 0x3D,
+          Bytes.hasPrefix(bytes.extracting(start..<end), name.span)
+        {
+          return unquoted((start + name.count + 1)..<end, bytes)
+        }
+        start = end + 1
+      }
+    }
+    return nil
   }
 
   /// The range without the double quotes around it.

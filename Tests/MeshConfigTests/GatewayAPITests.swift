@@ -138,6 +138,65 @@ import Testing
     #expect(findings.contains { $0.severity == .error && $0.reason.contains(reason) }, "\(findings)")
   }
 
+  @Test func `a rule's sessions have a name, a carrier and a path of their own`() throws {
+    func session(_ written: String, _ matches: String = "[]", kind: String = "HTTPRoute") throws -> SessionPersistence? {
+      let rule = "{matches: \(matches), \(Self.backend), sessionPersistence: \(written)}"
+      let text = Self.gateway(Self.http) + Self.route("r", "\(Self.parent), rules: [\(rule)]", kind: kind)
+      #expect(Fixture.changeSet(text).findings.isEmpty, "\(Fixture.changeSet(text).findings)")
+      return try #require(try listeners(text).first).table.routes("a.test", 80).first?.session
+    }
+    let plain = try #require(try session("{}"))
+    #expect(String(decoding: plain.name, as: UTF8.self).hasPrefix("mesh-session-") && plain.carrier == .cookie(path: "/"))
+    #expect(plain.absoluteTimeout == nil && plain.idleTimeout == nil && !plain.isPermanent)
+    #expect(try session("{}")?.name == plain.name)
+    let header = try session("{type: Header, sessionName: X-Session, absoluteTimeout: 1h, idleTimeout: 30s}", kind: "GRPCRoute")
+    #expect(header?.carrier == .header && header?.name == Array("x-session".utf8))
+    #expect(header?.absoluteTimeout == .seconds(3600) && header?.idleTimeout == .seconds(30))
+    let permanent = try session("{sessionName: Id, absoluteTimeout: 60s, cookieConfig: {lifetimeType: Permanent}}")
+    #expect(permanent?.isPermanent == true && permanent?.name == Array("Id".utf8))
+    for (matches, path) in [
+      ("[{path: {value: /shop/cart}}, {path: {type: Exact, value: /shop/pay}}]", "/shop"), ("[{path: {value: /a/b}}]", "/a/b"),
+      ("[{path: {value: /shop}}, {path: {value: /shopping}}]", "/"),
+      ("[{path: {type: RegularExpression, value: '/a.*'}}]", "/"),
+    ] {
+      #expect(try session("{}", matches)?.carrier == .cookie(path: path))
+    }
+  }
+
+  @Test(arguments: [
+    ("{cookieConfig: {lifetimeType: Permanent}}", "absoluteTimeout must be specified"),
+    ("{type: Header, cookieConfig: {lifetimeType: Session}}", "only be set with type Cookie"),
+    ("{sessionName: 'a b'}", "is not a name"), ("{type: Token}", "Cookie"), ("{absoluteTimeout: 1ms}", "absoluteTimeout"),
+  ])
+  func `sessions that the API forbids are refused`(session: String, reason: String) {
+    let rule = "{\(Self.backend), sessionPersistence: \(session)}"
+    let errors = Fixture.changeSet(Self.route("r", "\(Self.parent), rules: [\(rule)]")).findings.filter {
+      $0.severity == .error
+    }
+    #expect(errors.contains { "\($0)".contains(reason) }, "\(errors)")
+  }
+
+  @Test func `a Gateway that asks for addresses is served by the nodes that have them`() throws {
+    func text(_ addresses: String) -> String {
+      Self.gateway(Self.http).replacing("listeners:", with: "addresses: \(addresses), listeners:")
+    }
+    func programmed(_ addresses: String) throws -> (yaml: String, isServed: Bool) {
+      let objects = Fixture.stored(Self.services + text(addresses))
+      let status = GatewayAPI.Status(
+        objects: objects, services: [], domain: "cluster.local", address: "127.0.0.1", nodes: ["127.0.0.1", "192.0.2.2"])
+      let gateway = try #require(objects.first { $0.key.kind == .kubernetesGateway })
+      return (gateway.object.yaml(status: status.status(of: gateway.key)), try !listeners(text(addresses)).isEmpty)
+    }
+    let own = try programmed("[{value: 127.0.0.1}]")
+    #expect(own.isServed && own.yaml.contains("value: 127.0.0.1") && !own.yaml.contains("AddressNotUsable"))
+    let other = try programmed("[{type: IPAddress, value: 192.0.2.2}]")
+    #expect(!other.isServed && other.yaml.contains("value: 192.0.2.2") && !other.yaml.contains("AddressNotUsable"))
+    let nobody = try programmed("[{value: 192.0.2.9}]")
+    #expect(!nobody.isServed && nobody.yaml.contains("AddressNotUsable") && nobody.yaml.contains("no node has 192.0.2.9"))
+    #expect(try programmed("[{type: Hostname, value: a.test}]").yaml.contains("UnsupportedAddress"))
+    #expect(Fixture.changeSet(text("[{value: 192.0.2.9}]")).findings.isEmpty)
+  }
+
   @Test func `status is printed with the object`() throws {
     let text = Self.gateway(Self.http) + Self.route("r", "\(Self.parent), rules: [{\(Self.backend)}]")
     let objects = Fixture.stored(Self.services + text)

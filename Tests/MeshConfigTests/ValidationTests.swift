@@ -256,6 +256,62 @@ import Testing
     #expect(hint.hasPrefix("did you mean 'reviews.default.svc.cluster.local'?"))
   }
 
+  private static let foreign: [(kind: String, spec: String, owner: String?)] = [
+    ("VirtualService", "hosts: [b.other]", "other"), ("VirtualService", "hosts: [b.other.svc.cluster.local]", "other"),
+    ("VirtualService", "hosts: [b]", nil), ("VirtualService", "hosts: [b.default.svc.cluster.local]", nil),
+    ("VirtualService", "hosts: ['*.other.svc.cluster.local']", "other"),
+    ("VirtualService", "hosts: ['*.local']", "every namespace"),
+    ("VirtualService", "hosts: [e.example.com]", "other"), ("VirtualService", "hosts: ['*.example.com']", "other"),
+    ("VirtualService", "hosts: [own.example.com]", nil), ("VirtualService", "hosts: [nobody.example.com]", nil),
+    ("VirtualService", "hosts: [b.other.svc.cluster.local]\nexportTo: ['.']", nil),
+    ("VirtualService", "hosts: [b.other.svc.cluster.local]\nexportTo: [default]", nil),
+    ("VirtualService", "hosts: [b.other.svc.cluster.local]\nexportTo: [other]", "other"),
+    ("VirtualService", "hosts: [b.other.svc.cluster.local]\ngateways: [g]", nil),
+    ("VirtualService", "hosts: [b.other.svc.cluster.local]\ngateways: [g, mesh]", "other"),
+    ("ServiceEntry", "hosts: [b.other.svc.cluster.local]", "other"), ("ServiceEntry", "hosts: [e.example.com]", nil),
+    ("ServiceEntry", "hosts: [b.other.svc.cluster.local]\nexportTo: ['.']", nil),
+  ]
+
+  @Test(arguments: foreign.indices) func `with tenants isolated, nobody directs what others send to another's host`(index: Int)
+  {
+    let (kind, rest, owner) = Self.foreign[index]
+    let ports = "ports: [{number: 80, name: http, protocol: HTTP}]\nresolution: DNS"
+    let body = kind == "ServiceEntry" ? ports : "http:\n- route: [{destination: {host: b.other.svc.cluster.local}}]"
+    let others =
+      Fixture.object("ServiceEntry", "e", namespace: "other", spec: "hosts: [e.example.com]\n\(ports)")
+      + Fixture.object("ServiceEntry", "o", spec: "hosts: [own.example.com]\n\(ports)")
+    func findings(_ namespace: String, isolated: Bool, mesh: String = "") -> [Finding] {
+      var settings = ReferenceRules.Settings()
+      settings.isolatesTenants = isolated
+      let text = Fixture.object(kind, "x", namespace: namespace, spec: "\(rest)\n\(body)")
+      let plan = Plan(applying: Fixture.changeSet(text), to: Fixture.stored(others + mesh), settings: settings)
+      #expect(plan.hasErrors == plan.findings.contains { $0.code == "MESH0003" }, "\(plan.findings)")
+      return plan.findings.filter { $0.code == "MESH0003" }
+    }
+    let found = findings("default", isolated: true)
+    #expect(found.map(\.path) == (owner == nil ? [] : ["spec.hosts[0]"]))
+    if let owner { #expect(found.first?.reason.contains("is a host of namespace \(owner), and tenants are isolated") == true) }
+    #expect(found.allSatisfy { $0.severity == .error && $0.line > 0 })
+    #expect(findings("default", isolated: false).isEmpty)
+    // The root namespace is the mesh's own.
+    #expect(findings("istio-system", isolated: true).isEmpty)
+    let quiet = """
+      apiVersion: v1
+      kind: ConfigMap
+      metadata: {name: istio, namespace: istio-system}
+      data: {mesh: "{defaultVirtualServiceExportTo: ['.'], defaultServiceExportTo: ['.']}"}
+
+      """
+    if !rest.contains("exportTo") { #expect(findings("default", isolated: true, mesh: quiet).isEmpty) }
+  }
+
+  @Test func `what stood before tenants were isolated is found`() {
+    let text = Fixture.object(
+      "VirtualService", "x", spec: "hosts: [b.other]\nhttp:\n- route: [{destination: {host: b.other}}]")
+    let found = ReferenceRules.foreignHosts(in: Fixture.changeSet(text).objects, settings: settings)
+    #expect(found.map(\.object) == ["VirtualService default/x"] && found.map(\.severity) == [.error])
+  }
+
   @Test func `a route to an unknown host is a warning that names it`() {
     let routes = Fixture.object("VirtualService", "v", spec: "hosts: [a]\nhttp:\n- route: [{destination: {host: b}}]")
     let plan = Plan(applying: Fixture.changeSet(routes), to: [], settings: settings)

@@ -19,6 +19,13 @@ import Testing
     try ClusterFile(parsing: Array(text.utf8), path: "etc/cluster.json")
   }
 
+  @Test func `tenants are isolated where the file says so`() throws {
+    #expect(try !parse(Self.whole).configuration.isolatesTenants)
+    let isolated = Self.whole.replacing("\"nodes\"", with: "\"configuration\": {\"tenantIsolation\": true}, \"nodes\"")
+    #expect(try parse(isolated).configuration.isolatesTenants)
+    #expect(throws: ClusterFileError.self) { try parse(isolated.replacing("tenantIsolation", with: "tenantIsolaton")) }
+  }
+
   @Test func `a file that names a cluster and nodes is enough`() throws {
     let file = try parse(Self.whole)
     #expect(file.cluster.string == "shop")

@@ -46,6 +46,50 @@ import Testing
     #expect((60...140).contains(seconds))
   }
 
+  /// Answers of one client that sends back what it is told, where it is told something.
+  private static func bodies(_ mesh: TestMesh, _ count: Int, told: String, sent: String) async throws -> [String] {
+    let (bodies, _) = try await mesh.run { port in
+      let client = TestClient(port: port)
+      var carried = ""
+      return (0..<count).map { _ -> String in
+        let response = client.request("GET / HTTP/1.1\r\nHost: reviews\r\n\(carried)\r\n")
+        if let value = response?.header(told) { carried = "\(sent): \(value.prefix { $0 != ";" })\r\n" }
+        return response.map { String(decoding: $0.body, as: UTF8.self) } ?? "-"
+      }
+    }
+    return bodies
+  }
+
+  @Test(arguments: [SessionPersistence.Carrier.cookie(path: "/"), .header])
+  func `a session stays with the endpoint of its first request, whatever the split is`(
+    carrier: SessionPersistence.Carrier
+  ) async throws {
+    let origins = [Origin.text("1"), Origin.text("2"), Origin.text("3")]
+    var mesh = TestMesh()
+    mesh.clusters = [
+      mesh.cluster("reviews", endpoints: (0...1).map { TestMesh.endpoint(origins[$0].port, key: UInt64($0 + 1)) }),
+      mesh.cluster("other", endpoints: [TestMesh.endpoint(origins[2].port, key: 3)]),
+    ]
+    var route = TestMesh.route(TestMesh.forward((0, 50), (1, 50)))
+    mesh.routes = [route]
+    let (told, sent) = carrier == .header ? ("x-session", "x-session") : ("set-cookie", "cookie")
+    #expect(Set(try await Self.bodies(mesh, 60, told: told, sent: sent)) == ["1", "2", "3"])
+    let name = Array((carrier == .header ? "x-session" : "id").utf8)
+    route.session = SessionPersistence(name: name, carrier: carrier)
+    mesh.routes = [route]
+    let stuck = try await Self.bodies(mesh, 30, told: told, sent: sent)
+    #expect(Set(stuck).count == 1 && stuck[0] != "-")
+    // A session that is told anew with each request stays as well; one of an endpoint that is gone begins again.
+    route.session = SessionPersistence(name: name, carrier: carrier, absoluteTimeout: .seconds(60), idleTimeout: .seconds(30))
+    mesh.routes = [route]
+    #expect(Set(try await Self.bodies(mesh, 30, told: told, sent: sent)).count == 1)
+    let (gone, _) = try await mesh.run { port in
+      let value = carrier == .header ? "63.0.0" : "id=\"63.0.0\""
+      return TestClient(port: port).request("GET / HTTP/1.1\r\nHost: reviews\r\n\(sent): \(value)\r\n\r\n")
+    }
+    #expect(gone?.status == 200 && gone?.header(told) != nil)
+  }
+
   @Test func `rewrites and header operations reach the origin, and redirects the client`() async throws {
     let (first, second) = (Origin.text("1"), Origin.text("2"))
     var rewritten = TestMesh.route(matches: [RouteMatch(path: .prefix(Array("/old".utf8)))])

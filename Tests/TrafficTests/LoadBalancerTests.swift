@@ -239,6 +239,21 @@ private let byHeader = LoadBalancerPolicy.Algorithm.consistentHash(.header(bytes
   #expect(Set(picks(balancer, count: 200)) == [0, 1, 2])
 }
 
+@Test func `the endpoint of a session is taken while it is fit, and was not tried`() {
+  let balancer = LoadBalancer(cluster(endpoints(3)), now: start)
+  var request = PickRequest()
+  request.preferred = 2
+  #expect(Set(picks(balancer, count: 100, request)) == [1])
+  request.tried = [2]
+  #expect(!picks(balancer, count: 100, request).contains(1))
+  request.tried = []
+  request.preferred = 99
+  #expect(Set(picks(balancer, count: 200, request)) == [0, 1, 2])
+  let ill = LoadBalancer(cluster([endpoint(1), endpoint(2, health: .unhealthy), endpoint(3)]), now: start)
+  request.preferred = 2
+  #expect(Set(picks(ill, count: 100, request)) == [0, 2])
+}
+
 @Test func `keys come from the header, query parameter, cookie or address named`() {
   var draws = SeededGenerator(seed: 1)
   func key(_ request: TestRequest, _ key: LoadBalancerPolicy.HashKey, address: String = "1.2.3.4") -> StickyKey {

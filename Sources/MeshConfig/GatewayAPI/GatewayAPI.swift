@@ -136,6 +136,7 @@ public enum GatewayAPI {
     public var requestTimeout: Duration?
     public var backendTimeout: Duration?
     public var retry: Retry?
+    public var session: Session?
   }
 
   public struct HTTPMatch: Hashable, Sendable {

@@ -24,7 +24,6 @@ extension GatewayAPI.Gateway: FieldDecodable {
     backendCertificate = tls?.backend
     frontend = tls?.frontend ?? GatewayAPI.FrontendTLS(byDefault: nil, ports: [:])
     fields.note("defaultScope", "routes name their Gateways")
-    if !addresses.isEmpty { fields.report.notEnforced(fields.path / "addresses", "listeners open at the node's address") }
     if infrastructure != nil { fields.report.notEnforced(fields.path / "infrastructure", "nothing is deployed for a Gateway") }
     if backendCertificate != nil {
       fields.report.notEnforced(fields.path / "tls" / "backend", "backends are shown no certificate of the Gateway's")

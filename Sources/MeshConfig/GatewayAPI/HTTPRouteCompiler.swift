@@ -117,6 +117,7 @@ extension GatewayAPI {
       let filters = rule.filters + only
       var route = MeshConfig.Route(name: name, origin: origin, matches: [match], action: Self.serverError)
       route.retry = retry(rule)
+      route.session = rule.session?.persistence(of: origin.description, rule.matches)
       route.timeout = [rule.requestTimeout, rule.retry == nil ? rule.backendTimeout : nil]
         .compactMap { $0 }.filter { $0 > .zero }.min()
       for filter in filters { apply(filter, to: &route, parent, destination) }

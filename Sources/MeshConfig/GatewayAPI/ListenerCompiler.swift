@@ -12,7 +12,10 @@ extension GatewayAPI {
     /// The Gateways that this workload serves: those that its label names, or all where it has none.
     private static let gatewayLabel = "gateway.networking.k8s.io/gateway-name"
 
+    /// And of those the Gateways that ask for no address, or for this node's.
     private func serves(_ gateway: ObjectKey) -> Bool {
+      let asked = topology.gateways.first { $0.key == gateway }?.gateway.askedAddresses ?? []
+      guard asked.isEmpty || asked.contains(settings.localAddress) else { return false }
       guard let name = workload.labels[Self.gatewayLabel] else { return true }
       return name == gateway.name && workload.namespace == gateway.namespace
     }

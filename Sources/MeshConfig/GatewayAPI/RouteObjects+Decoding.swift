@@ -56,13 +56,13 @@ extension GatewayAPI {
       let backends: [Backend] = fields.list("backendRefs")
       let timeouts: Timeouts? = fields.object("timeouts")
       let retry: Retry? = fields.object("retry")
-      fields.note("sessionPersistence", "each request picks its endpoint anew")
+      let session: Session? = fields.object("sessionPersistence")
       if matches.count > 64 { fields.error("matches", "at most 64 matches") }
       Backend.check(backends, &fields)
       HTTPRule.check(filters, backends, matches, &fields)
       rule = HTTPRule(
         name: name, matches: matches.isEmpty ? [.everything] : matches, filters: filters, backends: backends,
-        requestTimeout: timeouts?.request, backendTimeout: timeouts?.backend, retry: retry)
+        requestTimeout: timeouts?.request, backendTimeout: timeouts?.backend, retry: retry, session: session)
     }
   }
 
@@ -235,14 +235,14 @@ extension GatewayAPI.GRPCRoute: FieldDecodable {
       let matches: [Match] = fields.list("matches")
       let filters = GatewayAPI.Filter.list(&fields)
       let backends: [GatewayAPI.Backend] = fields.list("backendRefs")
-      fields.note("sessionPersistence", "each request picks its endpoint anew")
+      let session: GatewayAPI.Session? = fields.object("sessionPersistence")
       GatewayAPI.Backend.check(backends, &fields)
       let any = GatewayAPI.HTTPMatch(
         path: .prefix(""), headers: [], query: [], method: nil,
         grpc: GatewayAPI.GRPCMethod(service: nil, method: nil, isRegex: false))
       rule = GatewayAPI.HTTPRule(
         name: name, matches: matches.isEmpty ? [any] : matches.map(\.match), filters: filters, backends: backends,
-        requestTimeout: nil, backendTimeout: nil, retry: nil)
+        requestTimeout: nil, backendTimeout: nil, retry: nil, session: session)
     }
   }
 

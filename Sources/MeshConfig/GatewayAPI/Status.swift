@@ -9,11 +9,25 @@ extension GatewayAPI {
     /// - Parameters:
     ///   - services: what requests can be sent to, as a snapshot lists it.
     ///   - address: where this mesh's gateways are reached.
-    public init(objects: [StoredObject], services: [Service], domain: String, address: String) {
+    ///   - nodes: every address that Gateways may ask for; nil: that one alone.
+    public init(
+      objects: [StoredObject], services: [Service], domain: String, address: String, nodes: Set<String>? = nil
+    ) {
       let ordered = objects.sorted(by: StoredObject.isOlder)
       let topology = Topology(objects: ordered, services: services, domain: domain)
-      byKey = StatusWriter(topology: topology, address: address).all
+      byKey = StatusWriter(topology: topology, address: address, nodes: nodes ?? [address]).all
     }
+  }
+}
+
+extension GatewayAPI.Address {
+  static let ip = "IPAddress"
+}
+
+extension GatewayAPI.Gateway {
+  /// The IP addresses that it wants to be reached at; empty: any.
+  var askedAddresses: [String] {
+    addresses.filter { $0.type == GatewayAPI.Address.ip && !$0.value.isEmpty }.map(\.value)
   }
 }
 
@@ -21,13 +35,14 @@ extension GatewayAPI {
 private struct StatusWriter {
   let topology: GatewayAPI.Topology
   let address: String
+  let nodes: Set<String>
 
   private static let start = SourcePosition(line: 1, column: 1)
 
   var all: [ObjectKey: YAMLNode] {
     var result: [ObjectKey: YAMLNode] = [:]
     for key in topology.classes { result[key] = Self.map([("conditions", Self.conditions([.accepted]))]) }
-    for (key, _) in topology.gateways { result[key] = gateway(key) }
+    for (key, spec) in topology.gateways { result[key] = gateway(key, spec) }
     for (key, accepted) in topology.listenerSets { result[key] = listenerSet(key, accepted) }
     let routes = Dictionary(grouping: topology.parents, by: \.route)
     for (key, parents) in routes { result[key] = Self.map([("parents", .list(parents.map(Self.parent)))]) }
@@ -35,27 +50,40 @@ private struct StatusWriter {
     return result
   }
 
-  private func gateway(_ key: ObjectKey) -> YAMLNode {
+  private func gateway(_ key: ObjectKey, _ spec: GatewayAPI.Gateway) -> YAMLNode {
     let own = topology.listeners.filter { $0.owner == key }
     let all = topology.listeners.filter { $0.gateway == key }
     let accepted: GatewayAPI.Condition
-    if own.allSatisfy(\.accepted.isTrue) {
+    if let other = spec.addresses.first(where: { $0.type != GatewayAPI.Address.ip }) {
+      accepted = GatewayAPI.Condition(
+        "Accepted", false, "UnsupportedAddress", "addresses of type \(other.type) are not known here")
+    } else if own.allSatisfy(\.accepted.isTrue) {
       accepted = .accepted
     } else {
       let some = own.contains { $0.accepted.isTrue }
       accepted = GatewayAPI.Condition("Accepted", some, "ListenersNotValid", "some listeners are not accepted")
     }
     let isServed = all.contains(where: \.isServed)
+    let asked = spec.askedAddresses
+    let missing = asked.filter { !nodes.contains($0) }
     let programmed =
-      isServed
-      ? GatewayAPI.Condition.programmed : GatewayAPI.Condition("Programmed", false, "Invalid", "no listener is served")
+      !missing.isEmpty
+      ? GatewayAPI.Condition("Programmed", false, "AddressNotUsable", "no node has \(missing.joined(separator: ", "))")
+      : isServed
+        ? GatewayAPI.Condition.programmed : GatewayAPI.Condition("Programmed", false, "Invalid", "no listener is served")
     let sets = topology.listenerSets.filter { set in
       set.value.isTrue && topology.listeners.contains { $0.owner == set.key && $0.gateway == key }
     }
     var conditions = [accepted, programmed]
     if let references = topology.gatewayReferences[key] { conditions.append(references) }
     return Self.map([
-      ("addresses", .list([Self.map([("type", .text("IPAddress")), ("value", .text(address))])])),
+      (
+        "addresses",
+        .list(
+          (asked.isEmpty ? [address] : asked.filter(nodes.contains)).map {
+            Self.map([("type", .text(GatewayAPI.Address.ip)), ("value", .text($0))])
+          })
+      ),
       ("attachedListenerSets", .number(sets.count)), ("conditions", Self.conditions(conditions)),
       ("listeners", .list(own.map(Self.listener))),
     ])

@@ -99,6 +99,7 @@ public struct Route: Sendable {
   public var rewrite: RewritePolicy?
   public var requestHeaders: HeaderOperations
   public var responseHeaders: HeaderOperations
+  public var session: SessionPersistence?
 
   public init(
     name: String, origin: RouteOrigin?, matches: [RouteMatch], action: RouteAction, timeout: Duration? = nil,

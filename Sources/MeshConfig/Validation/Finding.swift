@@ -72,6 +72,8 @@ extension Finding {
     static let unknownRuleHost = "IST0174"
     /// Accepted, not enforced.
     static let notEnforced = "MESH0001"
+    /// An object directs what other namespaces send to a host that is not its own namespace's.
+    static let foreignHost = "MESH0003"
     /// A document that does not configure the mesh, or a kind of a later version.
     public static let skipped = "MESH0002"
   }

@@ -8,12 +8,21 @@ public enum ReferenceRules {
     public var rootNamespace: String
     /// Fully qualified hosts that exist by registration.
     public var registeredHosts: Set<String>
+    /// Objects may not direct what other namespaces send to hosts that are not their own namespace's.
+    public var isolatesTenants = false
 
     public init(domain: String = "cluster.local", rootNamespace: String = "istio-system", registeredHosts: Set<String> = []) {
       self.domain = domain
       self.rootNamespace = rootNamespace
       self.registeredHosts = registeredHosts
     }
+  }
+
+  /// Objects of a state that direct other namespaces' traffic, which isolation of tenants forbids.
+  public static func foreignHosts(in objects: [MeshObject], settings: Settings) -> [Finding] {
+    var settings = settings
+    settings.isolatesTenants = true
+    return checkState(objects, settings: settings).filter { $0.code == Finding.Code.foreignHost }
   }
 
   /// Checks the objects of a change set against the state it leads to.
@@ -53,6 +62,7 @@ public enum ReferenceRules {
   /// Names that exist in a state.
   fileprivate struct State {
     private let settings: Settings
+    private var tenants: TenantRules?
     private var hosts: Set<String>
     private var wildcardHosts: [String] = []
     /// First labels of hosts by the rest of the name, for hints.
@@ -69,6 +79,7 @@ public enum ReferenceRules {
       self.settings = settings
       hosts = Set(settings.registeredHosts.map { $0.lowercased() })
       for object in objects { add(object) }
+      if settings.isolatesTenants { tenants = TenantRules(objects, settings: settings) }
       wildcardHosts = hosts.filter { $0.hasPrefix("*") }.sorted()
       wildcardRules = subsets.keys.filter { $0.hasPrefix("*") }.sorted()
       for host in hosts { neighbours[Self.rest(host), default: []].append(String(host.prefix { $0 != "." })) }
@@ -94,6 +105,16 @@ public enum ReferenceRules {
     }
 
     func problems(of object: MeshObject) -> [Problem] {
+      let foreign = (tenants?.foreignHosts(of: object) ?? []).map { item in
+        Problem(
+          severity: .error, code: Finding.Code.foreignHost, path: item.path,
+          reason: "\(item.host) is a host of namespace \(item.owner), and tenants are isolated",
+          hint: "write it in namespace \(item.owner), or for this namespace's clients alone: exportTo: ['.']")
+      }
+      return foreign + references(of: object)
+    }
+
+    private func references(of object: MeshObject) -> [Problem] {
       let namespace = object.key.namespace
       switch object.spec {
       case .virtualService(let service): return problems(of: service, namespace)

@@ -1,6 +1,7 @@
 import Cluster
 import Consensus
 import FoundationEssentials
+import Membership
 import MeshActors
 import MeshConfig
 import Primitives
@@ -90,7 +91,8 @@ extension AdminRoutes {
     return GatewayAPI.Status(
       objects: snapshot?.settings.visible(objects) ?? objects, services: snapshot?.services ?? [],
       domain: snapshot?.settings.domain ?? "cluster.local",
-      address: node.node.address)
+      address: node.node.address,
+      nodes: Set(node.cluster.view.members.map(\.address.host) + node.cluster.local.seeds.map(\.address.host)))
   }
 }
 

@@ -43,7 +43,9 @@ extension AdminRoutes {
       for workload in snapshot.workloads { registry.append(Self.pod(workload)) }
       for service in snapshot.services where service.origin == .registration { registry.append(Self.service(service)) }
     }
-    return LiveConfiguration(objects: objects.joined(separator: "---\n"), registry: registry.joined(separator: "---\n"))
+    return LiveConfiguration(
+      objects: objects.joined(separator: "---\n"), registry: registry.joined(separator: "---\n"),
+      isolatesTenants: node.file.configuration.isolatesTenants)
   }
 
   private static func pod(_ workload: WorkloadFacts) -> String {

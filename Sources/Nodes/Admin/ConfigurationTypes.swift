@@ -51,6 +51,8 @@ public struct LiveConfiguration: Codable, Sendable {
   public var objects: String
   /// Registered workloads as Pods, and the Services that they imply.
   public var registry: String
+  /// Whether tenants are isolated; nil from nodes that do not know this.
+  public var isolatesTenants: Bool?
 }
 
 /// `mesh-node describe`.

@@ -193,7 +193,8 @@ extension Exchange {
 
   private func follow() {
     switch plan.outcome {
-    case .forward(let cluster, _):
+    case .forward(let drawn, _):
+      let cluster = facts.hasSession ? joinSession(drawn) : drawn
       self.cluster = cluster
       clusterState = worker.balancing[cluster]
       armTotalTimer()
@@ -276,6 +277,8 @@ extension Exchange {
 
   private func pickEndpoint(_ cluster: ClusterIndex, _ clusterState: ClusterState) -> Endpoint? {
     var request = PickRequest(hash: clusterState.balancer.isSticky ? stickyHash(cluster) : nil)
+    let token = facts.hasSession ? sessionToken : nil
+    request.preferred = token?.endpoint
     if attempts > 1 {
       let policy = route?.retry
       if policy?.avoidPreviousHosts ?? true { request.tried = tried }
@@ -283,6 +286,7 @@ extension Exchange {
     }
     guard case .endpoint(let ticket) = clusterState.balancer.pick(request, now: now, draws: &worker.draws) else { return nil }
     self.ticket = ticket
+    if facts.hasSession { keepSession(token, at: ticket.key) }
     let endpoints = snapshot.clusters[cluster].endpoints
     if endpoints.indices.contains(ticket.index), endpoints[ticket.index].key == ticket.key { return endpoints[ticket.index] }
     if let found = endpoints.first(where: { $0.key == ticket.key }) { return found }

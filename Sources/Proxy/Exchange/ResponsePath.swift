@@ -80,7 +80,7 @@ extension Exchange: UpstreamObserver {
     if let serviceMilliseconds, !snapshot.settings.proxy.headers.leavesOutDebug {
       response.headers.set(Names.serviceTime, number: serviceMilliseconds)
     }
-    if let setCookie { response.headers.add(Names.setCookie, setCookie) }
+    if let setCookie { addSticky(setCookie, to: &response.headers) }
     if !response.headers.contains(.date) { response.headers.add(Names.date, worker.date) }
     applyResponseChanges(&response.headers)
     if isGRPC { grpcStatus = GRPCStatus.read(response.headers) }

@@ -91,10 +91,16 @@ private struct Analysis {
     let isLive = arguments.flag("live") || paths.isEmpty
     let files = paths.isEmpty ? [] : try ConfigSources.read(paths)
     var input = AnalysisInput(certificateProblem: Self.problem)
+    var found: [Finding] = []
     if isLive {
       let live = try AdminClient(arguments).get("/v1/live", as: LiveConfiguration.self)
       input.add(Self.source("", live.registry))
       input.add(Self.source("live", live.objects))
+      if live.isolatesTenants == true {
+        // What stood before isolation was asked for stays until somebody looks.
+        let objects = ChangeSet([Self.source("live", live.objects)]).objects
+        found += ReferenceRules.foreignHosts(in: objects, settings: ReferenceRules.Settings())
+      }
     } else {
       input.addDefaultIngressGateway()
     }
@@ -115,7 +121,6 @@ private struct Analysis {
       }
     }
     // What admission would say of the files comes first.
-    var found: [Finding] = []
     if wanted.isEmpty {
       let sources = files.map { MeshConfig.ConfigSource(name: $0.name, bytes: Array($0.text.utf8)) }
       found += ChangeSet(sources).findings
