@@ -88,9 +88,6 @@ final class Link: EventHandler, TurnHandler {
     var lowWater: Int32 = 16_384
     // Keeps bulk bytes out of the kernel, where an urgent frame could not overtake them.
     setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NOTSENT_LOWAT, &lowWater, socklen_t(MemoryLayout<Int32>.size))
-    // And out of the receiver's kernel, which else grows a buffer of megabytes that has to be read before the urgent frame behind it.
-    var window = LinkLimits.receiveBufferBytes
-    setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &window, socklen_t(MemoryLayout<Int32>.size))
     let limit = dialled == nil ? LinkLimits.handshakeTimeout : LinkLimits.connectTimeout
     setTimer(limit, dialled == nil ? "the handshake took longer than \(limit)" : "no answer within \(limit)")
     if phase == .securing { secure() }

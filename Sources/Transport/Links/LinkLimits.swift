@@ -30,9 +30,6 @@ public enum LinkLimits {
   public static let bulkBytesMax = 64 << 20
   /// Bytes handed to TLS before more are taken from the lanes, so a late urgent frame overtakes the rest.
   public static let writeBatchBytes = 16_384
-  /// Bytes of a link's receive buffer in the kernel, which doubles them for its own needs: at 1 ms of round trip still 2 Gbit/s, and
-  /// read within a millisecond.
-  public static let receiveBufferBytes: Int32 = 262_144
   /// Bytes read from one link before the event loop serves others.
   public static let readBatchBytes = 262_144
 
