@@ -15,6 +15,14 @@ public struct RouteFacts: Hashable, Sendable {
   public static let none = RouteFacts()
 }
 
+extension RouteTable {
+  /// The facts of the route that `plan` refers to; the plan must come from this table.
+  public func facts(of plan: RoutePlan) -> RouteFacts {
+    guard let reference = plan.route else { return .none }
+    return ports[reference.port].virtualHosts[reference.virtualHost].compiled.facts(ofRoute: reference.route, plan)
+  }
+}
+
 extension HostRoutes {
   /// The facts of the route that `plan` chose.
   func facts(ofRoute index: Int, _ plan: RoutePlan) -> RouteFacts {
