@@ -48,22 +48,32 @@ struct Measurement {
     }
     print(compiling, serving, separator: "\n")
 
-    compiling = Samples("one VirtualService changed: compile")
-    serving = Samples("one VirtualService changed: until two workers serve it")
-    for round in 0..<200 {
-      let index = round * 7 % mesh.services
-      let changed = try SampleMesh.stored(
-        SampleMesh.virtualService(index, timeout: 10 + round), from: UInt64(2 * index + 2))
-      let start = Moment()
-      for object in changed { compiler.put(object) }
-      snapshot = compiler.compile(revision: UInt64(round + 2), registryVersion: 2_000).snapshot
-      let compiled = Moment()
-      _ = await runtime.publish(ProxyState(snapshot: snapshot))
-      compiling.add(from: start, to: compiled)
-      serving.add(from: compiled, to: Moment())
+    try await change("VirtualService", rounds: 200) { index, round in
+      try SampleMesh.stored(SampleMesh.virtualService(index, timeout: 10 + round), from: UInt64(2 * index + 2))
     }
-    print(compiling, serving, separator: "\n")
+    try await change("DestinationRule", rounds: 200) { index, round in
+      try SampleMesh.stored(SampleMesh.destinationRule(index, subsets: 1 + round % 3), from: 10_000)
+    }
+    try await change("Service", rounds: 50) { index, round in
+      try SampleMesh.stored(SampleMesh.service(index, port: 81 + round), from: UInt64(2 * index + 1))
+    }
     await runtime.stop()
+
+    func change(_ kind: String, rounds: Int, _ made: (_ index: Int, _ round: Int) throws -> [StoredObject]) async throws {
+      var compiling = Samples("one \(kind) changed: compile")
+      var serving = Samples("one \(kind) changed: until two workers serve it")
+      for round in 0..<rounds {
+        let changed = try made(round * 7 % mesh.services, round)
+        let start = Moment()
+        for object in changed { compiler.put(object) }
+        snapshot = compiler.compile(revision: UInt64(round + 2), registryVersion: 2_000).snapshot
+        let compiled = Moment()
+        _ = await runtime.publish(ProxyState(snapshot: snapshot))
+        compiling.add(from: start, to: compiled)
+        serving.add(from: compiled, to: Moment())
+      }
+      print(compiling, serving, separator: "\n")
+    }
   }
 
   private func filled(_ objects: [StoredObject]) throws -> SnapshotCompiler {

@@ -18,19 +18,36 @@ struct SampleMesh {
   func objects() throws -> [StoredObject] {
     var text = ""
     for index in 0..<services {
-      text += """
-        apiVersion: v1
-        kind: Service
-        metadata: {name: s\(index), namespace: default}
-        spec:
-          selector: {app: s\(index)}
-          ports: [{name: http, port: 80, targetPort: 9080}]
-        ---
-
-        """
+      text += Self.service(index, port: 80)
       text += Self.virtualService(index, timeout: 5)
     }
     return try Self.stored(text, from: 1)
+  }
+
+  static func service(_ index: Int, port: Int) -> String {
+    """
+    apiVersion: v1
+    kind: Service
+    metadata: {name: s\(index), namespace: default}
+    spec:
+      selector: {app: s\(index)}
+      ports: [{name: http, port: \(port), targetPort: 9080}]
+    ---
+
+    """
+  }
+
+  static func destinationRule(_ index: Int, subsets: Int) -> String {
+    """
+    apiVersion: networking.istio.io/v1
+    kind: DestinationRule
+    metadata: {name: s\(index), namespace: default}
+    spec:
+      host: s\(index)
+      subsets: [\((1...subsets).map { "{name: v\($0), labels: {version: v\($0)}}" }.joined(separator: ", "))]
+    ---
+
+    """
   }
 
   static func virtualService(_ index: Int, timeout: Int) -> String {

@@ -57,6 +57,127 @@ import Testing
     #expect(snapshot.routes("s2.default.svc.cluster.local", 80).first?.timeout == .seconds(1))
   }
 
+  private func apply(_ text: String, to compiler: inout SnapshotCompiler) -> MeshSnapshot {
+    for object in Fixture.stored(text) { compiler.put(object) }
+    return compiler.compile(revision: 3, registryVersion: 1).snapshot
+  }
+
+  /// A change, and the most that it may take: destinations built, virtual hosts made, questions asked.
+  struct Step: CustomTestStringConvertible {
+    let testDescription: String
+    let text: String
+    let clusters: Int
+    let hosts: Int
+    let asked: Int
+
+    init(_ what: String, _ text: String, clusters: Int, hosts: Int, asked: Int) {
+      testDescription = what
+      self.text = text
+      self.clusters = clusters
+      self.hosts = hosts
+      self.asked = asked
+    }
+  }
+
+  private static func rule(_ host: String, _ namespace: String = "default", subsets: Int) -> String {
+    Fixture.object(
+      "DestinationRule", "d", namespace: namespace,
+      spec: "host: '\(host)'\ntrafficPolicy: {connectionPool: {http: {maxRetries: \(subsets)}}}\nsubsets: ["
+        + (0..<subsets).map { "{name: v\($0), labels: {version: v\($0)}}" }.joined(separator: ", ") + "]")
+  }
+
+  private static func service(_ name: String, _ selected: String, port: UInt16) -> String {
+    Fixture.object(
+      "Service", name, spec: "selector: {app: \(selected)}\nports: [{name: http, port: \(port), targetPort: 9080}]")
+  }
+
+  static let steps = [
+    Step("a first DestinationRule for a host", rule("s3", subsets: 0), clusters: 1, hosts: 0, asked: 12),
+    Step("its first subset", rule("s3", subsets: 1), clusters: 2, hosts: 0, asked: 12),
+    Step("its host is another", rule("s4", subsets: 1), clusters: 3, hosts: 0, asked: 24),
+    Step("a rule for nobody's wildcard", rule("*.example.com", subsets: 2), clusters: 2, hosts: 0, asked: 12),
+    Step(
+      "a rule of a namespace that nobody calls from", rule("s3.default.svc.cluster.local", "far", subsets: 2), clusters: 0,
+      hosts: 0, asked: 12),
+    Step("a Service selects others", service("s3", "s4", port: 80), clusters: 1, hosts: 0, asked: 12),
+    Step("a Service has another port", service("s3", "s4", port: 81), clusters: 1, hosts: 1, asked: 16),
+    Step("a Service comes", service("new", "s4", port: 80), clusters: 1, hosts: 1, asked: 8),
+    Step(
+      "endpoints are written for a Service",
+      "apiVersion: v1\nkind: Endpoints\nmetadata: {name: s3, namespace: default}\n"
+        + "subsets: [{addresses: [{ip: 10.7.0.1}], ports: [{name: http, port: 80}]}]\n", clusters: 1, hosts: 0, asked: 12),
+    Step(
+      "a ServiceEntry for a wildcard comes",
+      Fixture.object("ServiceEntry", "e", spec: "hosts: ['*.example.com']\nports: [{number: 80, name: http, protocol: HTTP}]"),
+      clusters: 1, hosts: 1, asked: 8),
+    Step(
+      "a VirtualService for a wildcard comes",
+      Fixture.object("VirtualService", "w", spec: "hosts: ['*.example.com']\nhttp: [{route: [{destination: {host: s3}}]}]"),
+      clusters: 0, hosts: 1, asked: 8),
+    Step(
+      "a VirtualService for a gateway comes",
+      Fixture.object(
+        "VirtualService", "g", spec: "hosts: [s3.example.com]\ngateways: [edge]\nhttp: [{route: [{destination: {host: s3}}]}]"),
+      clusters: 0, hosts: 1, asked: 4),
+    Step("a Gateway has another host", gateway("s2.example.com"), clusters: 0, hosts: 0, asked: 0),
+    Step(
+      "a Sidecar of a namespace that nobody calls from",
+      Fixture.object("Sidecar", "far", namespace: "far", spec: "egress: [{hosts: ['./*']}]"), clusters: 0, hosts: 0, asked: 0),
+    Step(
+      "a Sidecar shows three hosts",
+      Fixture.object(
+        "Sidecar", "own",
+        spec:
+          "egress: [{hosts: ['./s1.default.svc.cluster.local', './s2.default.svc.cluster.local', './s3.default.svc.cluster.local']}]"
+      ), clusters: 0, hosts: 0, asked: 0),
+  ]
+
+  private static func gateway(_ host: String) -> String {
+    Fixture.object(
+      "Gateway", "edge",
+      spec:
+        "selector: {istio: ingressgateway}\nservers:\n- port: {number: 8080, name: http, protocol: HTTP}\n  hosts: ['*', '\(host)']"
+    )
+  }
+
+  @Test(arguments: steps) func `what a change takes does not grow with the mesh`(step: Step) throws {
+    for services in [6, 200] {
+      var compiler = try mesh(services: services)
+      // What the change is of, where it changes something.
+      _ = apply(Self.gateway("s1.example.com"), to: &compiler)
+      if step.testDescription.hasPrefix("its ") { _ = apply(Self.rule("s3", subsets: 0), to: &compiler) }
+      _ = apply(step.text, to: &compiler)
+      let work = compiler.work
+      #expect(work.clustersBuilt <= step.clusters && work.hostsCompiled <= step.hosts, "\(services): \(work)")
+      #expect(work.destinationsAsked <= step.asked, "\(services): \(work)")
+    }
+  }
+
+  @Test func `a Sidecar that changes has the hosts compiled that it shows now and did not, for whom it selects`() throws {
+    var compiler = try mesh(services: 100)
+    func sidecar(_ shown: [String]) -> String {
+      Fixture.object(
+        "Sidecar", "own",
+        spec: "egress: [{hosts: [\(shown.map { "'./\($0).default.svc.cluster.local'" }.joined(separator: ", "))]}]")
+    }
+    _ = apply(sidecar(["s1", "s2"]), to: &compiler)
+    let snapshot = apply(sidecar(["s2", "s3"]), to: &compiler)
+    #expect(compiler.work.hostsCompiled <= 1 && compiler.work.clustersBuilt == 0, "\(compiler.work)")
+    #expect(compiler.work.destinationsAsked <= 8, "\(compiler.work)")
+    let seen = snapshot.outbound.map { $0.ports.flatMap(\.virtualHosts).count }
+    #expect(seen.sorted() == [2, 100])
+  }
+
+  @Test func `clients that are told apart anew share what they had`() throws {
+    var compiler = try mesh(services: 50)
+    let first = compiler.compile(revision: 2, registryVersion: 1).snapshot
+    #expect(first.routes("s3.default.svc.cluster.local", 80).count == 1)
+    _ = apply(
+      Fixture.object("Sidecar", "some", spec: "workloadSelector: {labels: {tier: front}}\negress: [{hosts: ['./*']}]"),
+      to: &compiler)
+    #expect(compiler.work.hostsCompiled == 0 && compiler.work.clustersBuilt == 0, "\(compiler.work)")
+  }
+
   @Test func `clients that no rule tells apart for a host share what is compiled for it`() throws {
     var compiler = try mesh(services: 50)
     // A rule that asks for a label makes two kinds of clients of the workloads with and without it.

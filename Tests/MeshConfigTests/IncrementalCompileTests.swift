@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Primitives
 import Testing
 
@@ -105,6 +106,71 @@ import Testing
       call(snapshot, &draws)
     }
     #expect(short > 5, "the short way was hardly taken")
+  }
+
+  /// Mostly one change for a snapshot, of every kind, so that what is narrowed to that change is what is compared.
+  @Test(arguments: 1...Self.drawnSequences) func `any single change of any kind gives what a full compilation gives`(
+    seed: UInt64
+  ) throws {
+    let settings = try Fixture.settings()
+    var objects = DrawnObjects(draws: SeededGenerator(seed: seed))
+    var compiler = SnapshotCompiler(settings: settings)
+    var state = State()
+    for (service, namespace) in [("s0", "default"), ("s0", "other"), ("s1", "third"), ("s2", "default")] {
+      state.put(try Fixture.workload(service, "here", namespace: namespace), &compiler)
+    }
+    state.put(
+      try Fixture.workload(nil, "gw", namespace: "default", labels: ["istio": "ingressgateway"], isGateway: true), &compiler)
+    for _ in 0..<12 { try state.put(objects.service(), &compiler) }
+    var last: MeshSnapshot?
+    for step in 0..<50 {
+      var changes = ""
+      for _ in 0...(objects.draws.below(4) == 0 ? 2 : 0) { changes += try change(&state, &compiler, &objects) }
+      let (snapshot, findings) = compiler.compile(revision: state.revision, registryVersion: 1)
+      let expected = state.full(settings)
+      let (lines, wanted) = (Rendering(snapshot).lines, Rendering(expected.snapshot).lines)
+      if lines != wanted || Set(findings) != Set(expected.findings) {
+        let other = lines.filter { !wanted.contains($0) } + ["but"] + wanted.filter { !lines.contains($0) }
+        Issue.record("seed \(seed), step \(step): \(changes)\n\(other.joined(separator: "\n"))")
+        return
+      }
+      if let last { checkChanges(from: last, to: snapshot) }
+      call(snapshot, &objects.draws)
+      last = snapshot
+    }
+  }
+
+  private static var drawnSequences: UInt64 {
+    ProcessInfo.processInfo.environment["MESH_COMPILE_SEQUENCES"].flatMap { UInt64($0) } ?? 12
+  }
+
+  /// Returns what was changed.
+  private func change(_ state: inout State, _ compiler: inout SnapshotCompiler, _ objects: inout DrawnObjects) throws -> String
+  {
+    let removes = objects.draws.below(5) == 0
+    if objects.draws.below(6) == 0 {
+      let keys = state.workloads.keys.sorted()
+      guard removes, !keys.isEmpty else {
+        let workload = try objects.workload()
+        state.put(workload, &compiler)
+        return workload.key
+      }
+      let key = objects.one(of: keys)
+      state.workloads[key] = nil
+      compiler.removeWorkload(key)
+      return "without \(key)"
+    }
+    let keys = state.objects.keys.sorted()
+    guard removes, !keys.isEmpty else {
+      let text = objects.object()
+      try state.put(text, &compiler)
+      return text
+    }
+    let key = keys[Int(objects.draws.below(UInt64(keys.count)))]
+    state.objects[key] = nil
+    state.revision += 1
+    compiler.remove(key)
+    return "without \(key)"
   }
 
   /// Some of what there is, as requests would.
@@ -245,7 +311,10 @@ struct Rendering {
       lines.append("local \(snapshot.workloads[local.workload].key) \(local.ports) \(local.services) \(local.health)")
       lines += Self.text(snapshot.outbound[local.outbound], snapshot)
     }
+    for table in snapshot.outbound { lines += ["table \(table.fallback)"] + Self.text(table, snapshot) }
+    for table in snapshot.tcp { lines += ["connections"] + Self.text(table, snapshot) }
     for gateway in snapshot.gateways {
+      lines += Self.text(gateway.role, snapshot)
       lines.append("gateway \(gateway.port) \(gateway.gateways) \(gateway.httpsRedirectHosts)")
       lines += Self.text(gateway.table, snapshot)
     }
@@ -272,6 +341,37 @@ struct Rendering {
       + "\(cluster.destinationRule ?? "-") \(cluster.outlierDetection?.consecutive5xx ?? 0) \(endpoints)"
   }
 
+  private static func text(_ table: TCPRouteTable, _ snapshot: MeshSnapshot) -> [String] {
+    table.ports.flatMap { port in
+      port.services.enumerated().map { index, service in
+        let isFound = port.hosts[Array(service.host.utf8)] == index
+        return "  tcp \(port.port) \(service.host) \(service.protocol) \(service.address) \(service.blocks) \(isFound)"
+          + text(service.content.glimpse.routes, snapshot)
+      } + port.serverNames.map { "  \($0.pattern.text)" + text([$0.route], snapshot) }
+    }
+  }
+
+  private static func text(_ role: GatewayListener.Role, _ snapshot: MeshSnapshot) -> [String] {
+    switch role {
+    case .tcp(let routes), .tls(_, let routes): ["  tcp" + text(routes, snapshot)]
+    case .passthrough(let names): names.map { "  \($0.pattern.text)" + text([$0.route], snapshot) }
+    default: []
+    }
+  }
+
+  private static func text(_ routes: [TCPRoute], _ snapshot: MeshSnapshot) -> String {
+    routes.map { route in
+      " \(route.origin.map(\.description) ?? "-") \(route.subnets)" + route.destinations.map { text($0, snapshot) }.joined()
+    }.joined()
+  }
+
+  private static func text(_ destination: WeightedDestination, _ snapshot: MeshSnapshot) -> String {
+    let leads = destination.cluster.map {
+      "\(snapshot.clusters.name($0)) \(snapshot.clusters.glimpse($0).destinationRule ?? "-")"
+    }
+    return " \(destination.clusterName)=\(destination.weight) → \(leads ?? "nothing")"
+  }
+
   private static func text(_ table: RouteTable, _ snapshot: MeshSnapshot) -> [String] {
     table.ports.flatMap { port in
       port.virtualHosts.flatMap { host -> [String] in
@@ -281,14 +381,9 @@ struct Rendering {
         return ["  \(port.port) \(host.name) \(host.domains) \(found)"]
           + host.routes.map { route in
             var text =
-              "    \(route.name) \(route.origin.map(\.description) ?? "-") \(route.matches.count) \(route.matches.map { "\($0.path as Any)" })"
+              "    \(route.name) \(route.timeout as Any) \(route.origin.map(\.description) ?? "-") \(route.matches.count) \(route.matches.map { "\($0.path as Any)" })"
             if case .forward(let destinations) = route.action {
-              for destination in destinations {
-                let leads = destination.cluster.map {
-                  "\(snapshot.clusters.name($0)) \(snapshot.clusters.glimpse($0).destinationRule ?? "-")"
-                }
-                text += " \(destination.clusterName)=\(destination.weight) → \(leads ?? "nothing")"
-              }
+              for destination in destinations { text += Self.text(destination, snapshot) }
             }
             return text
           }

@@ -13,6 +13,7 @@ struct Claims {
 
   /// Every host and wildcard that has rules, exact names first, the more specific before the less.
   var patterns: [String] { book.byHost.patterns.filter { self[$0] != nil } }
+  var isEmpty: Bool { book.byHost.isEmpty }
   var hasWildcards: Bool { book.byHost.hasWildcards }
 
   /// Whether the client sees what an entry says of a host.

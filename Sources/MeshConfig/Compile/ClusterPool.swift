@@ -15,7 +15,7 @@ struct ClusterPool {
   /// What each client sees.
   private var sidecars = SidecarIndex([], rootNamespace: "")
   private var backendTLS = GatewayAPI.BackendTLSTable([], domain: "")
-  private var rules: RuleIndex
+  private(set) var rules: RuleIndex
   var book: WorkloadBook
   private let compiler: ClusterCompiler
   /// Whether the mesh compares labels of clients and endpoints wherever a rule does not say otherwise.
@@ -26,8 +26,11 @@ struct ClusterPool {
   var names: [String: [String]] = [:]
   /// What stands behind each service that has clusters.
   private var members: [ServiceID: (entry: ServiceCatalog.Entry, workloads: [WorkloadBook.Entry], WrittenAddresses)] = [:]
-  /// Within one compilation only.
+  /// Hosts whose destinations are decided anew, until that is settled; nil: all.
+  private var open: Set<String>? = []
   private var used: Set<ClusterIndex> = []
+  private var missing: [Wanted] = []
+  /// Within one compilation only.
   private var ruleByScope: [ScopeKey: RuleIndex.Merged?] = [:]
   private var answers: [ClientScope: [DestinationQuery: DestinationAnswer]] = [:]
   private var asked: [DestinationQuery]?
@@ -45,15 +48,30 @@ struct ClusterPool {
     let clientLabels: [String: String]?
     /// Of a BackendTLSPolicy, which comes before what a DestinationRule says.
     let backendTLS: UpstreamTLS?
+
+    /// Few differ in the rest.
+    func hash(into hasher: inout Hasher) {
+      hasher.combine(service.host)
+      hasher.combine(port)
+      hasher.combine(subset)
+    }
   }
   private struct ScopeKey: Hashable {
     let service: Int
     let client: ClientScope
   }
 
-  init(catalog: ServiceCatalog, rules: RuleIndex, book: WorkloadBook, settings: MeshSettings) {
-    self.catalog = catalog
-    self.rules = rules
+  /// A destination as some client is led to it.
+  private struct Wanted {
+    let key: Key
+    let rule: RuleIndex.Merged?
+    let client: ClientScope
+    let service: Int
+  }
+
+  init(book: WorkloadBook, settings: MeshSettings) {
+    catalog = ServiceCatalog([])
+    rules = RuleIndex(settings: settings)
     self.book = book
     compiler = ClusterCompiler(settings: settings)
     usesClientLabels = !settings.clientLabelKeys.isEmpty
@@ -67,40 +85,42 @@ struct ClusterPool {
   // MARK: Asking
 
   /// The destination for a client; nil when the subset is not defined by the rule in force.
-  mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope) -> ClusterIndex? {
+  private mutating func cluster(service: Int, port: Int, subset: String?, client: ClientScope) -> ClusterIndex? {
     let rule = rule(forService: service, client: client)
     let definition = subset.flatMap { rule?.subset($0) }
     if subset != nil && definition == nil { return nil }
-    let usesLabels = rule?.usesClientLabels ?? false || usesClientLabels
+    let wanted = wanted(service, port: port, definition, rule, client)
+    return byKey[wanted.key] ?? add(wanted)
+  }
+
+  private func wanted(
+    _ service: Int, port: Int, _ subset: DestinationRule.Subset?, _ rule: RuleIndex.Merged?, _ client: ClientScope
+  ) -> Wanted {
     let entry = catalog.entries[service]
     let servicePort = entry.service.ports[port]
     let key = Key(
-      service: entry.id, port: servicePort.number, subset: subset, rule: rule?.name,
-      clientLabels: usesLabels ? client.labels : nil,
+      service: entry.id, port: servicePort.number, subset: subset?.name, rule: rule?.name,
+      clientLabels: usesClientLabels || rule?.usesClientLabels == true ? client.labels : nil,
       backendTLS: backendTLS.tls(host: entry.service.host, portName: servicePort.name)
         ?? backendTLS.credentials.tls(
-          TrafficPolicyCompiler.blocks(rule, subset: definition, port: servicePort.number).tls, of: rule, client: client,
+          TrafficPolicyCompiler.blocks(rule, subset: subset, port: servicePort.number).tls, of: rule, client: client,
           entryNames: entry.subjectAltNames))
-    if let known = byKey[key] {
-      used.insert(known)
-      let old = clusters.cells[known].recipe
-      if old?.entry !== entry || old?.rule !== rule {
-        replace(known, with: recipe(key, entry, rule, client, service: service))
-      } else if old?.service != service {
-        // The catalog moved: other services came before this one.
-        clusters.cells.replace(at: known, with: clusters.cells[known].moved(to: service))
-        touched.insert(known)
-      }
-      return known
-    }
+    return Wanted(key: key, rule: rule, client: client, service: service)
+  }
+
+  private mutating func add(_ wanted: Wanted) -> ClusterIndex {
     let index = clusters.count
     built += 1
-    clusters.cells.append(ClusterCell(recipe(key, entry, rule, client, service: service), isInUse: false))
+    clusters.cells.append(ClusterCell(recipe(of: wanted), isInUse: false))
     touched.insert(index)
     used.insert(index)
-    byKey[key] = index
-    byService[key.service, default: []].append(index)
+    byKey[wanted.key] = index
+    byService[wanted.key.service, default: []].append(index)
     return index
+  }
+
+  private mutating func recipe(of wanted: Wanted) -> ClusterRecipe {
+    recipe(wanted.key, catalog.entries[wanted.service], wanted.rule, wanted.client, service: wanted.service)
   }
 
   private mutating func recipe(
@@ -134,14 +154,6 @@ struct ClusterPool {
     if isInUse { warmed += 1 }
     clusters.cells.replace(at: index, with: ClusterCell(recipe, isInUse: isInUse))
     touched.insert(index)
-  }
-
-  /// Builds what a client may be sent to although no route names it: every port, and every subset of the rule in force.
-  mutating func buildAll(service: Int, client: ClientScope) {
-    let subsets = (rule(forService: service, client: client)?.subsets ?? []).map { Optional($0.name) }
-    for port in catalog.entries[service].service.ports.indices {
-      for subset in [nil] + subsets { _ = cluster(service: service, port: port, subset: subset, client: client) }
-    }
   }
 
   mutating func rule(forService service: Int, client: ClientScope) -> RuleIndex.Merged? {
@@ -213,34 +225,108 @@ struct ClusterPool {
 
   // MARK: Over snapshots
 
-  mutating func use(catalog: ServiceCatalog) {
+  /// - Returns: hosts that are other than before, and whether clients see other names or ports; see `ServiceCatalog.changes`.
+  mutating func use(catalog: ServiceCatalog) -> (hosts: Set<String>, ofNames: Bool) {
+    let changes = catalog.changes(since: self.catalog)
     self.catalog = catalog
+    forgetAnswers()
+    if changes.ofNames { renumberServices() }
+    return changes
+  }
+
+  /// Other services came before some, or are gone.
+  private mutating func renumberServices() {
+    for index in clusters.indices {
+      guard let recipe = clusters.cells[index].recipe, let service = catalog.index(of: recipe.key.service),
+        recipe.service != service
+      else { continue }
+      clusters.cells.replace(at: index, with: clusters.cells[index].moved(to: service))
+      touched.insert(index)
+    }
+  }
+
+  /// Returns the hosts and wildcards whose rules are other than they were.
+  mutating func update(rules changed: Set<ObjectKey>, _ objects: HeldObjects) -> Set<String> {
+    defer { forgetAnswers() }
+    return rules.update(changed, objects)
+  }
+
+  mutating func use(sidecars: SidecarIndex) {
+    self.sidecars = sidecars
     forgetAnswers()
   }
 
-  mutating func use(rules: RuleIndex, sidecars: SidecarIndex, backendTLS: GatewayAPI.BackendTLSTable) {
-    self.rules = rules
-    self.sidecars = sidecars
+  mutating func use(backendTLS: GatewayAPI.BackendTLSTable) {
     self.backendTLS = backendTLS
     forgetAnswers()
   }
 
-  private mutating func forgetAnswers() {
+  /// What is found out for one compilation is not kept for the next.
+  mutating func forgetAnswers() {
     ruleByScope = [:]
     answers = [:]
   }
 
-  /// Begins a compilation of everything. What nothing asks for until `sweep` is dropped.
-  mutating func begin() {
-    forgetAnswers()
+  // MARK: Deciding which destinations there are
+
+  /// Begins to decide anew which destinations these hosts have; nil: all hosts. Nothing may be asked until that is settled.
+  mutating func begin(_ hosts: Set<String>?) {
+    open = hosts
     used = [Self.passthrough]
+    forgetAnswers()
   }
 
-  /// Drops what nothing leads to any more, and moves the last clusters into the gaps. True when indices changed, so
-  /// that routes have to be looked at again.
-  mutating func sweep() -> Bool {
-    if used.count == clusters.count { return false }
-    for index in clusters.indices.reversed() where !used.contains(index) {
+  /// A client may be sent to a service, whether or not a route names it: to every port, and every subset of the rule in force.
+  mutating func want(service: Int, client: ClientScope) {
+    let rule = rule(forService: service, client: client)
+    let subsets = [nil] + (rule?.subsets ?? []).map { Optional($0) }
+    for port in catalog.entries[service].service.ports.indices {
+      for subset in subsets { want(wanted(service, port: port, subset, rule, client)) }
+    }
+  }
+
+  private mutating func want(_ wanted: Wanted) {
+    guard let known = byKey[wanted.key] else {
+      // One that is there already and turns out to be wanted no more is made into what is missing.
+      if byService[wanted.key.service]?.allSatisfy(used.contains) ?? true { _ = add(wanted) } else { missing.append(wanted) }
+      return
+    }
+    used.insert(known)
+    let old = clusters.cells[known].recipe
+    if old?.entry !== catalog.entries[wanted.service] || old?.rule !== wanted.rule { replace(known, with: recipe(of: wanted)) }
+  }
+
+  /// Makes what is missing and drops what nothing leads to any more. The last destinations move into the gaps. What only has another rule
+  /// in force keeps its index. Returns the hosts of those that moved: whoever leads there has to ask again.
+  mutating func settle() -> Set<String> {
+    defer { (open, used, missing) = ([], [], []) }
+    var stale = unused()
+    for wanted in missing where byKey[wanted.key] == nil {
+      let like = byService[wanted.key.service]?.first { index in
+        guard stale.contains(index), let key = clusters.cells[index].recipe?.key else { return false }
+        return key.port == wanted.key.port && key.subset == wanted.key.subset
+      }
+      guard let like else {
+        _ = add(wanted)
+        continue
+      }
+      stale.remove(like)
+      if let key = clusters.cells[like].recipe?.key { byKey[key] = nil }
+      byKey[wanted.key] = like
+      replace(like, with: recipe(of: wanted))
+    }
+    return drop(stale)
+  }
+
+  private func unused() -> Set<ClusterIndex> {
+    guard let open else { return used.count == clusters.count ? [] : Set(clusters.indices).subtracting(used) }
+    let concerned = byService.filter { open.contains($0.key.host) }.flatMap(\.value)
+    return Set(concerned).subtracting(used)
+  }
+
+  private mutating func drop(_ stale: Set<ClusterIndex>) -> Set<String> {
+    var moves: Set<String> = []
+    for index in stale.sorted(by: >) {
       let last = clusters.count - 1
       forget(index)
       if index != last {
@@ -249,14 +335,14 @@ struct ClusterPool {
         if let key = moved.recipe?.key {
           byKey[key] = index
           byService[key.service] = (byService[key.service] ?? []).map { $0 == last ? index : $0 }
+          moves.insert(key.service.host)
         }
         touched.insert(index)
       }
       clusters.cells.removeLast()
       touched.remove(last)
     }
-    answers = [:]
-    return true
+    return catalog.withAliases(moves)
   }
 
   private mutating func forget(_ index: ClusterIndex) {

@@ -24,7 +24,7 @@ public struct CompileWork: Sendable, Hashable {
     var work = CompileWork()
     work.clustersBuilt = clustersBuilt - earlier.clustersBuilt
     work.clustersWarmed = clustersWarmed - earlier.clustersWarmed
-    // Counts of clients that are gone went with them.
+    // Counts of gateways that are gone went with them.
     work.hostsCompiled = max(0, hostsCompiled - earlier.hostsCompiled)
     work.hostsWarmed = max(0, hostsWarmed - earlier.hostsWarmed)
     work.destinationsAsked = destinationsAsked - earlier.destinationsAsked

@@ -37,17 +37,41 @@ struct RouteSources {
   let gatewayObjects: [StoredObject]
 }
 
+/// What a change of anything but VirtualServices may have altered.
+struct Concern {
+  /// Hosts that may lead elsewhere than before; nil: any.
+  var hosts: Set<String>? = []
+  /// The same for clients whose Sidecar is another one: hosts that they see now and did not, or the other way round.
+  var seen: [ClientScope: Set<String>] = [:]
+  /// Whether clients see other names or ports than before.
+  var names = false
+  /// Whether gateways have other listeners, or other workloads are gateways.
+  var gateways = false
+
+  static let all = Concern(hosts: nil, names: true, gateways: true)
+  static let nothing = Concern()
+
+  var isNothing: Bool { hosts?.isEmpty == true && seen.isEmpty && !names && !gateways }
+
+  mutating func add(hosts more: Set<String>) { hosts?.formUnion(more) }
+}
+
 /// The route tables of a node's workloads and gateways, kept over compilations.
 struct CompiledRoutes {
   private(set) var tables: [RouteTable] = []
   private(set) var tcp: [TCPRouteTable] = []
   private(set) var gateways: [GatewayListener] = []
   /// Clients by the index of their tables.
-  private var clients: [ClientScope] = []
+  private(set) var clients: [ClientScope] = []
   private var claimFindings: [[Finding]] = []
   private var gatewayFindings: [Finding] = []
   private var units: [ClientScope: HostUnits] = [:]
-  private var gatewayUnits: [String: HostUnits] = [:]
+  private var gatewayUnits: [GatewayClient: HostUnits] = [:]
+
+  private struct GatewayClient: Hashable {
+    let key: String
+    let scope: ClientScope
+  }
 
   /// What has no effect.
   var findings: [Finding] {
@@ -55,67 +79,136 @@ struct CompiledRoutes {
   }
 
   /// Virtual hosts made so far, and those of them that were compiled at once.
-  var hostsCompiled: Int { allUnits.reduce(0) { $0 + $1.compiled } }
-  var hostsWarmed: Int { allUnits.reduce(0) { $0 + $1.warmed } }
+  var hostsCompiled: Int { formerly.compiled + allUnits.reduce(0) { $0 + $1.compiled } }
+  var hostsWarmed: Int { formerly.warmed + allUnits.reduce(0) { $0 + $1.warmed } }
   private var allUnits: [HostUnits] { Array(units.values) + Array(gatewayUnits.values) }
+  /// The same of clients that are gone.
+  private var formerly = (compiled: 0, warmed: 0)
 
-  /// Compiles everything; units that still hold are taken over.
-  mutating func compile(_ local: inout [LocalClient], _ sources: RouteSources, pool: inout ClusterPool) {
-    pool.begin()
-    tables = []
-    tcp = []
+  /// Compiles again what these entries, old ones and new ones, decide, and what else is of concern; all else is taken over.
+  mutating func update(
+    _ local: inout [LocalClient], _ edited: [RuleBook.Entry], _ concern: Concern, _ sources: RouteSources,
+    pool: inout ClusterPool
+  ) {
+    let before = clients
+    assignTables(&local)
+    let isSame = clients == before
+    if isSame, edited.isEmpty, concern.isNothing { return }
+    let compilers = clients.map { MeshRouteCompiler($0, sources, catalog: pool.catalog) }
+    if !isSame {
+      tables = clients.map { _ in RouteTable(ports: [], fallback: .notFound) }
+      tcp = clients.map { _ in TCPRouteTable() }
+      claimFindings = clients.map { _ in [] }
+    }
+    let moved = settle(compilers, isSame ? concern : .all, &pool)
+    let hosts = concern.hosts?.union(moved)
+    for (index, compiler) in compilers.enumerated() {
+      let seen = concern.seen[compiler.client]
+      let concerned = hosts.map { $0.union(seen ?? []) }
+      if isSame, !concern.names, seen == nil, let concerned, revise(index, compiler, edited, concerned, sources, &pool) {
+        continue
+      }
+      let peer = peer(of: index) ?? before.first { $0.namespace == compiler.client.namespace }
+      compile(index, compiler, concerned, peer.flatMap { units[$0] }, sources, &pool)
+    }
+    if !isSame { forget(units.filter { !clients.contains($0.key) }) }
+    if concern.gateways || !isSame || hosts?.isEmpty != true || edited.contains(where: \.isForGateways) {
+      compileGateways(local, hosts, sources, &pool)
+    }
+  }
+
+  /// Clients in the order of the workloads, each once.
+  private mutating func assignTables(_ local: inout [LocalClient]) {
     clients = []
-    claimFindings = []
-    var tableByClient: [ClientScope: Int] = [:]
+    var tables: [ClientScope: Int] = [:]
     func table(of client: ClientScope) -> Int {
-      if let known = tableByClient[client] { return known }
-      tableByClient[client] = tables.count
-      add(client, sources, &pool)
-      return tables.count - 1
+      if let known = tables[client] { return known }
+      tables[client] = clients.count
+      clients.append(client)
+      return clients.count - 1
     }
     for index in local.indices {
       local[index].table = table(of: local[index].scope)
       for own in local[index].egress.indices { local[index].egress[own].table = table(of: local[index].egress[own].scope) }
     }
-    units = units.filter { tableByClient[$0.key] != nil }
-    compileGateways(local, sources, &pool)
   }
 
-  private mutating func add(_ client: ClientScope, _ sources: RouteSources, _ pool: inout ClusterPool) {
-    let compiler = MeshRouteCompiler(client, sources, catalog: pool.catalog)
-    let opaque = TCPRouteCompiler(
-      catalog: pool.catalog, book: sources.book, settings: sources.settings, compiler: sources.compiler, client: client,
-      scope: compiler.scope,
-      gatewayAPI: sources.gatewayAPI)
-    let (table, opaqueTable) = units[client, default: HostUnits()].sharing(with: peer(of: client)) { units in
-      (compiler.compile(&units, pool: &pool), opaque.compile(&units.tcp, pool: &pool))
+  private mutating func forget(_ gone: [ClientScope: HostUnits]) {
+    for (client, old) in gone {
+      units[client] = nil
+      formerly = (formerly.compiled + old.compiled, formerly.warmed + old.warmed)
     }
-    tables.append(table)
-    tcp.append(opaqueTable)
-    clients.append(client)
-    claimFindings.append(compiler.claims.findings)
   }
 
-  /// What another client of this compilation has that may be shared: of the same namespace, because names are the same there.
-  private func peer(of client: ClientScope) -> HostUnits? {
-    let peers = clients.prefix { $0 != client }
-    return (peers.first { $0.namespace == client.namespace } ?? peers.first).flatMap { units[$0] }
+  /// Decides which destinations there are, before anything asks where it is led. Returns hosts that are led elsewhere by that.
+  private func settle(_ compilers: [MeshRouteCompiler], _ concern: Concern, _ pool: inout ClusterPool) -> Set<String> {
+    let hosts = concern.hosts.map { concern.seen.values.reduce(into: $0) { $0.formUnion($1) } }
+    if hosts?.isEmpty == true { return [] }
+    pool.begin(hosts)
+    for compiler in compilers {
+      for service in compiler.services(of: hosts) { pool.want(service: service, client: compiler.client) }
+    }
+    return pool.settle()
   }
 
-  private mutating func compileGateways(_ local: [LocalClient], _ sources: RouteSources, _ pool: inout ClusterPool) {
+  /// Puts the table of a client together anew; what does not concern it is taken over into it.
+  private mutating func compile(
+    _ index: Int, _ compiler: MeshRouteCompiler, _ concerned: Set<String>?, _ peer: HostUnits?, _ sources: RouteSources,
+    _ pool: inout ClusterPool
+  ) {
+    let opaque = TCPRouteCompiler(compiler, sources)
+    let visible = compiler.named
+    (tables[index], tcp[index]) = units[compiler.client, default: HostUnits()].sharing(with: peer, concerned: concerned) {
+      units in
+      (compiler.compile(visible, &units, pool: &pool), opaque.compile(visible, &units.tcp, pool: &pool))
+    }
+    claimFindings[index] = compiler.claims.findings
+  }
+
+  /// Compiles only the services of a client that are concerned. False when there is more to it, and nothing was changed.
+  private mutating func revise(
+    _ index: Int, _ compiler: MeshRouteCompiler, _ edited: [RuleBook.Entry], _ concerned: Set<String>, _ sources: RouteSources,
+    _ pool: inout ClusterPool
+  ) -> Bool {
+    if edited.isEmpty && concerned.isEmpty { return true }
+    let opaque = TCPRouteCompiler(compiler, sources)
+    guard concerned.isEmpty || opaque.hasOnlyServices,
+      let services = units[compiler.client].flatMap({ compiler.services(decidedBy: edited, leadingTo: concerned, $0) })
+    else { return false }
+    let peer = peer(of: index).flatMap { units[$0] }
+    units[compiler.client, default: HostUnits()].sharing(with: peer, concerned: concerned) { units in
+      compiler.revise(services, &tables[index], &units, pool: &pool)
+      if !concerned.isEmpty { opaque.revise(services, &tcp[index], &units.tcp, pool: &pool) }
+    }
+    claimFindings[index] = compiler.claims.findings
+    return true
+  }
+
+  /// A client before this one whose units may be shared: of the same namespace, because names are the same there.
+  private func peer(of index: Int) -> ClientScope? {
+    let peers = clients[..<index]
+    return peers.first { $0.namespace == clients[index].namespace } ?? peers.first
+  }
+
+  /// - Parameter concerned: hosts that may lead elsewhere than before; nil: all.
+  private mutating func compileGateways(
+    _ local: [LocalClient], _ concerned: Set<String>?, _ sources: RouteSources, _ pool: inout ClusterPool
+  ) {
     gateways = []
     gatewayFindings = []
     var opened: Set<UInt16> = []
-    var keys: Set<String> = []
+    var known: Set<GatewayClient> = []
     for (index, gateway) in local.enumerated() where gateway.isGateway {
       guard let workload = pool.book.local[gateway.key] else { continue }
-      keys.insert(gateway.key)
+      let client = GatewayClient(key: gateway.key, scope: gateway.scope)
+      known.insert(client)
       let compiler = GatewayCompiler(
         catalog: pool.catalog, book: sources.book, settings: sources.settings, compiler: sources.compiler,
         objects: sources.gatewayObjects,
         workload: pool.book.entries[workload].record, client: gateway.scope, localWorkload: index)
-      var found = compiler.compile(
-        &gatewayUnits[gateway.key, default: HostUnits()], pool: &pool, findings: &gatewayFindings)
+      var found = gatewayUnits[client, default: HostUnits()].sharing(with: nil, concerned: concerned) { units in
+        compiler.compile(&units, pool: &pool, findings: &gatewayFindings)
+      }
       if let gatewayAPI = sources.gatewayAPI {
         found += compiler.compile(gatewayAPI, beside: found, pool: &pool, findings: &gatewayFindings)
       }
@@ -123,31 +216,6 @@ struct CompiledRoutes {
       opened.formUnion(found.map(\.port))
     }
     gateways.sort { ($0.port, $0.server) < ($1.port, $1.server) }
-    gatewayUnits = gatewayUnits.filter { keys.contains($0.key) }
-  }
-
-  /// Compiles again what these entries, old ones and new ones, have to do with. False when that is more than hosts of services,
-  /// and nothing was changed.
-  ///
-  /// Nothing but VirtualServices may have changed, so every destination stays: all that a client can be sent to is built for it.
-  mutating func revise(
-    _ entries: [RuleBook.Entry], _ local: [LocalClient], _ sources: RouteSources, pool: inout ClusterPool
-  ) -> Bool {
-    var services: [[Int]] = []
-    for client in clients {
-      guard let found = MeshRouteCompiler(client, sources, catalog: pool.catalog).services(decidedBy: entries) else {
-        return false
-      }
-      services.append(found)
-    }
-    for (index, client) in clients.enumerated() {
-      let compiler = MeshRouteCompiler(client, sources, catalog: pool.catalog)
-      units[client, default: HostUnits()].sharing(with: peer(of: client)) { units in
-        compiler.revise(services[index], &tables[index], &units, pool: &pool)
-      }
-      claimFindings[index] = compiler.claims.findings
-    }
-    if entries.contains(where: \.isForGateways) { compileGateways(local, sources, &pool) }
-    return true
+    gatewayUnits = gatewayUnits.filter { known.contains($0.key) }
   }
 }

@@ -133,7 +133,7 @@ struct GatewayCompiler {
     let found = rules.keys.sorted(by: HostName.isMoreSpecific).map { host in
       let entries = rules[host] ?? []
       let unit = units.unit(
-        "\(host):\(port)", domains: [host], scope: scope, rules: entries, client: client, pool: &pool,
+        host, port: port, domains: [host], scope: scope, rules: entries, client: client, pool: &pool,
         queries: { entries.flatMap { compiler.queries($0.http, at: place) } },
         compile: { [compiler] answers in
           Self.catchAllsLast(entries.flatMap { compiler.routes($0.http, at: place) { answers[$0] } })

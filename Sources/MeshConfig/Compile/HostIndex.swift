@@ -23,6 +23,7 @@ struct HostIndex<Value: Sendable>: Sendable {
 
   /// Every pattern, exact names first, the more specific before the less.
   var patterns: [String] { exact.keys.sorted() + wildcards.keys.sorted(by: HostName.isMoreSpecific) }
+  var isEmpty: Bool { exact.isEmpty && wildcards.isEmpty }
   var hasWildcards: Bool { !wildcards.isEmpty }
 }
 

@@ -3,7 +3,8 @@ import Primitives
 /// One virtual host with everything that decides it, so that its routes can be compiled when a request needs them, and it is known
 /// when others have to take their place.
 final class HostUnit: Sendable {
-  let name: String
+  let host: String
+  let port: UInt16
   let domains: [String]
   let content: CallByNeed<HostRoutes>
   /// The rules its routes are compiled from, in their order.
@@ -16,7 +17,8 @@ final class HostUnit: Sendable {
 
   /// What another unit is, under other domains.
   init(_ other: HostUnit, domains: [String]) {
-    name = other.name
+    host = other.host
+    port = other.port
     self.domains = domains
     content = other.content
     rules = other.rules
@@ -24,8 +26,11 @@ final class HostUnit: Sendable {
     findings = other.findings
   }
 
-  init(name: String, domains: [String], content: CallByNeed<HostRoutes>, rules: [RuleBook.Entry], asked: [Asked]) {
-    self.name = name
+  init(
+    _ host: String, port: UInt16, domains: [String], content: CallByNeed<HostRoutes>, rules: [RuleBook.Entry], asked: [Asked]
+  ) {
+    self.host = host
+    self.port = port
     self.domains = domains
     self.content = content
     self.rules = rules
@@ -34,12 +39,21 @@ final class HostUnit: Sendable {
     findings = asked.contains { $0.answer.cluster == nil } ? Self.unresolved(content.glimpse.routes) : []
   }
 
-  /// Whether everything that was asked is still answered so. All is asked, because asking is what keeps a destination.
-  func holds(for client: ClientScope, _ pool: inout ClusterPool) -> Bool {
-    var holds = true
-    for (query, answer) in asked where pool.destination(query, client: client) != answer { holds = false }
-    return holds
+  /// Istio's naming.
+  var name: String { "\(host):\(port)" }
+
+  func isCalled(_ other: HostUnit) -> Bool { port == other.port && host == other.host }
+
+  /// Whether everything that was asked is still answered so.
+  ///
+  /// - Parameter hosts: those that may lead elsewhere than when it was asked; nil: all.
+  func holds(for client: ClientScope, _ pool: inout ClusterPool, unless hosts: Set<String>?) -> Bool {
+    asked.allSatisfy { query, answer in
+      hosts.map { !$0.contains(query.host) } ?? false || pool.destination(query, client: client) == answer
+    }
   }
+
+  func asks(_ hosts: Set<String>) -> Bool { asked.contains { hosts.contains($0.query.host) } }
 
   /// Destinations of routes that lead nowhere.
   private static func unresolved(_ routes: [Route]) -> [Finding] {
@@ -62,7 +76,8 @@ final class HostUnit: Sendable {
 struct HostUnits {
   private struct Key: Hashable {
     let scope: String
-    let name: String
+    let host: String
+    let port: UInt16
   }
   private struct TableKey: Hashable {
     let scope: String
@@ -80,6 +95,8 @@ struct HostUnits {
   private(set) var compiled = 0
   private(set) var warmed = 0
   var tcp = TCPUnits()
+  /// Hosts that may lead elsewhere than they did for the units that are known; nil: all.
+  private var concerned: Set<String>? = []
 
   /// Begins a compilation of all units: what is not asked for until `end` is forgotten.
   mutating func begin() {
@@ -90,15 +107,30 @@ struct HostUnits {
   mutating func end() { (last, lastTables) = ([:], [:]) }
 
   /// Takes over from another client what holds for this one, too, while `body` runs.
-  mutating func sharing<Result>(with peer: HostUnits?, _ body: (inout HostUnits) -> Result) -> Result {
+  ///
+  /// - Parameter concerned: hosts that may lead elsewhere than before; nil: all.
+  mutating func sharing<Result>(
+    with peer: HostUnits?, concerned: Set<String>?, _ body: (inout HostUnits) -> Result
+  ) -> Result {
+    self.concerned = concerned
+    tcp.concerned = concerned
     (peers, peerTables) = (peer?.known ?? [:], peer?.tables ?? [:])
     tcp.peers = peer?.tcp.known ?? [:]
     tcp.peerTables = peer?.tcp.tables ?? [:]
     defer {
       (peers, peerTables) = ([:], [:])
       (tcp.peers, tcp.peerTables) = ([:], [:])
+      (self.concerned, tcp.concerned) = ([], [])
     }
     return body(&self)
+  }
+
+  /// Names of the units that lead to one of these hosts.
+  func asking(_ hosts: Set<String>) -> Set<String> {
+    if hosts.isEmpty { return [] }
+    var found = Set(tcp.known.values.filter { $0.asks(hosts) }.map(\.service.host))
+    for unit in known.values where unit.asks(hosts) { found.insert(unit.host) }
+    return found
   }
 
   /// Of the units in tables, by port.
@@ -114,32 +146,34 @@ struct HostUnits {
     return made.table
   }
 
-  /// The table of a port with another unit in the place of the one of its name; nil when there is none.
+  /// The table of a port with another unit in the place of the one of its name; nil when it is there already, or there is none.
   mutating func replace(_ unit: HostUnit, port: UInt16, scope: String = "") -> RouteTable.PortTable? {
     let key = TableKey(scope: scope, port: port)
-    tables[key]?.replace(unit)
+    guard tables[key]?.replace(unit) == true else { return nil }
     return tables[key]?.table
   }
 
-  /// The unit called `name`; the last one if it still holds.
+  /// The unit of a host and port; the last one if it still holds.
   ///
   /// - Parameters:
   ///   - scope: what `compile` reads of the proxy that may change; units of different scopes are different ones.
   ///   - rules: all else that `compile` reads besides the answers to `queries`.
   ///   - queries: whatever `compile` may want to know.
   mutating func unit(
-    _ name: String, domains: [String], scope: String = "", rules: [RuleBook.Entry], client: ClientScope,
+    _ host: String, port: UInt16, domains: [String], scope: String = "", rules: [RuleBook.Entry], client: ClientScope,
     pool: inout ClusterPool, queries: () -> [DestinationQuery],
     compile: @escaping @Sendable (DestinationAnswers) -> [Route]
   ) -> HostUnit {
-    let key = Key(scope: scope, name: name)
+    let key = Key(scope: scope, host: host, port: port)
     let earlier = last[key] ?? known[key]
-    if let unit = earlier, unit.rules.elementsEqual(rules, by: ===), unit.domains == domains, unit.holds(for: client, &pool) {
+    if let unit = earlier, unit.rules.elementsEqual(rules, by: ===), unit.domains == domains,
+      unit.holds(for: client, &pool, unless: concerned)
+    {
       known[key] = unit
       return unit
     }
     if let unit = peers[key], unit.rules.elementsEqual(rules, by: ===), !rules.contains(where: \.dependsOnClient),
-      unit.holds(for: client, &pool)
+      unit.holds(for: client, &pool, unless: nil)
     {
       let same = unit.domains == domains ? unit : HostUnit(unit, domains: domains)
       known[key] = same
@@ -155,7 +189,7 @@ struct HostUnits {
       warmed += 1
       _ = content.value
     }
-    let unit = HostUnit(name: name, domains: domains, content: content, rules: rules, asked: asked)
+    let unit = HostUnit(host, port: port, domains: domains, content: content, rules: rules, asked: asked)
     known[key] = unit
     return unit
   }
@@ -197,11 +231,14 @@ struct PortUnits {
 
   var findings: [Finding] { units.flatMap(\.findings) }
 
-  /// Puts a unit in the place of the one that has its name and domains.
-  mutating func replace(_ unit: HostUnit) {
-    guard let index = units.firstIndex(where: { $0.name == unit.name }), units[index].domains == unit.domains else { return }
+  /// Puts a unit in the place of the one that has its name and domains. False when it is there already.
+  mutating func replace(_ unit: HostUnit) -> Bool {
+    guard let index = units.firstIndex(where: unit.isCalled), units[index] !== unit, units[index].domains == unit.domains else {
+      return false
+    }
     units[index] = unit
     if let place = places[index] { table.virtualHosts[place].content = unit.content }
+    return true
   }
 
   /// This table with the routes of `units`, when their names and domains are the same; nil otherwise.
@@ -209,7 +246,7 @@ struct PortUnits {
     guard units.count == self.units.count else { return nil }
     var table = table
     for (index, unit) in units.enumerated() where unit !== self.units[index] {
-      guard unit.name == self.units[index].name, unit.domains == self.units[index].domains else { return nil }
+      guard unit.isCalled(self.units[index]), unit.domains == self.units[index].domains else { return nil }
       if let place = places[index] { table.virtualHosts[place].content = unit.content }
     }
     return PortUnits(units: units, places: places, table: table)

@@ -1,5 +1,12 @@
 import Primitives
 
+/// A service that a client sees, with every name and address that the client may write for it.
+struct VisibleService {
+  /// Index into the catalog's entries.
+  let index: Int
+  let names: [String]
+}
+
 /// The outbound route table of one kind of client workload (Istio, VirtualService).
 struct MeshRouteCompiler {
   let catalog: ServiceCatalog
@@ -26,14 +33,10 @@ struct MeshRouteCompiler {
     compiler = sources.compiler
   }
 
-  func compile(_ units: inout HostUnits, pool: inout ClusterPool) -> RouteTable {
-    let visible = Self.visible(in: catalog, client: client, scope: scope)
+  func compile(_ visible: [VisibleService], _ units: inout HostUnits, pool: inout ClusterPool) -> RouteTable {
     var hosts: [UInt16: [HostUnit]] = [:]
     units.begin()
-    // Own services first, so that short names and shared domains go to them.
-    let ordered = visible.filter { isOwn($0) } + visible.filter { !isOwn($0) }
-    for service in ordered {
-      pool.buildAll(service: service, client: client)
+    for service in visible {
       for (port, unit) in compiled(service, &units, &pool) { hosts[port, default: []].append(unit) }
     }
     addUnregistered(visible, &hosts, &units, &pool)
@@ -45,24 +48,36 @@ struct MeshRouteCompiler {
 
   // MARK: What some rules decide
 
-  /// Services for which these entries, old ones or new ones, decide something for this client; nil when they decide more than
-  /// the requests of single services.
-  func services(decidedBy entries: [RuleBook.Entry]) -> [Int]? {
+  /// Services for which these entries, old ones or new ones, decide something for this client, and those whose requests are led to one of
+  /// these hosts; nil when they decide more than the requests of single services.
+  func services(decidedBy entries: [RuleBook.Entry], leadingTo hosts: Set<String>, _ units: HostUnits) -> [VisibleService]? {
     var found: Set<Int> = []
     for entry in entries where entry.isForMesh {
       for host in entry.hosts where claims.admits(entry, for: host) {
-        guard !entry.routesConnections, !host.hasPrefix("*"),
-          let service = catalog.index(ofHost: host, seenFrom: client.namespace),
-          isVisible(service)
-        else { return nil }
+        guard !entry.routesConnections, !host.hasPrefix("*"), let service = service(host) else { return nil }
         found.insert(service)
       }
     }
-    return found.sorted()
+    for host in units.asking(hosts) {
+      guard let service = service(host) else { return nil }
+      found.insert(service)
+    }
+    return found.sorted().map(named)
   }
 
+  /// The service of just this host that the client sees, if any.
+  private func service(_ host: String) -> Int? {
+    guard let found = catalog.index(ofHost: host, seenFrom: client.namespace), catalog.entries[found].service.host == host,
+      isVisible(found)
+    else { return nil }
+    return found
+  }
+
+  /// Services of these hosts that the client sees; nil: of all hosts.
+  func services(of hosts: Set<String>?) -> [Int] { hosts.map { $0.compactMap(service).sorted() } ?? visible }
+
   /// Compiles the routes of these services again, within a table that stays as it is otherwise.
-  func revise(_ services: [Int], _ table: inout RouteTable, _ units: inout HostUnits, pool: inout ClusterPool) {
+  func revise(_ services: [VisibleService], _ table: inout RouteTable, _ units: inout HostUnits, pool: inout ClusterPool) {
     for service in services {
       for (port, unit) in compiled(service, &units, &pool) {
         guard let place = table.ports.firstIndex(where: { $0.port == port }), let changed = units.replace(unit, port: port)
@@ -77,13 +92,26 @@ struct MeshRouteCompiler {
   }
 
   /// Services that are exported to the client and that its Sidecar lets it see.
-  static func visible(in catalog: ServiceCatalog, client: ClientScope, scope: SidecarIndex.Scope?) -> [Int] {
+  var visible: [Int] {
     let exported = catalog.visible(from: client.namespace)
     guard let scope else { return exported }
     return exported.filter { index in
       let service = catalog.entries[index].service
       return scope.admits(service.host, namespace: service.namespace)
     }
+  }
+
+  /// The same with their names, own services first, so that short names and shared addresses go to them.
+  var named: [VisibleService] {
+    let visible = visible
+    func isOwn(_ index: Int) -> Bool { catalog.entries[index].service.namespace == client.namespace }
+    return visible.filter(isOwn).map(named) + visible.filter { !isOwn($0) }.map(named)
+  }
+
+  private func named(_ index: Int) -> VisibleService {
+    let target = catalog.entries[index].service
+    return VisibleService(
+      index: index, names: Self.domains(of: target, client: client, domain: settings.domain, catalog))
   }
 
   private func isVisible(_ index: Int) -> Bool {
@@ -95,22 +123,20 @@ struct MeshRouteCompiler {
     scope?.admits(service.host, namespace: service.namespace, port: port) ?? true
   }
 
-  private func isOwn(_ service: Int) -> Bool { catalog.entries[service].service.namespace == client.namespace }
-
   /// The virtual hosts of a service, one for each port that speaks HTTP.
   private func compiled(
-    _ service: Int, _ units: inout HostUnits, _ pool: inout ClusterPool
+    _ service: VisibleService, _ units: inout HostUnits, _ pool: inout ClusterPool
   ) -> [(port: UInt16, unit: HostUnit)] {
-    let target = catalog.entries[service].service
+    let target = catalog.entries[service.index].service
     let claim = claims.value(covering: target.host)
-    let domains = Self.domains(of: target, client: client, domain: settings.domain, catalog)
+    let domains = service.names
     let seen = target.ports.filter { $0.protocol.isHTTP && isVisible(target, on: $0.number) }
     return seen.map { port in
       if let unit = gatewayAPIHost(target, port.number, domains, &pool) { return (port.number, unit) }
       let place = place(port.number)
       let own = DestinationQuery(host: target.host, subset: nil, port: port.number, listenerPort: port.number)
       let unit = units.unit(
-        "\(target.host):\(port.number)", domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool,
+        target.host, port: port.number, domains: domains, rules: claim.map { [$0] } ?? [], client: client, pool: &pool,
         queries: { [own] + (claim.map { compiler.queries($0.http, at: place) } ?? []) },
         compile: { [compiler] answers in
           let routes = claim.map { compiler.routes($0.http, at: place) { answers[$0] } } ?? []
@@ -134,7 +160,7 @@ struct MeshRouteCompiler {
     }
     return routes.map {
       HostUnit(
-        name: "\(service.host):\(port)", domains: domains, content: CallByNeed(HostRoutes($0)), rules: [], asked: [])
+        service.host, port: port, domains: domains, content: CallByNeed(HostRoutes($0)), rules: [], asked: [])
     }
   }
 
@@ -143,7 +169,9 @@ struct MeshRouteCompiler {
   }
 
   /// Names a client may write for a service (Istio, general rules).
-  static func domains(of service: Service, client: ClientScope, domain: String, _ catalog: ServiceCatalog) -> [String] {
+  private static func domains(
+    of service: Service, client: ClientScope, domain: String, _ catalog: ServiceCatalog
+  ) -> [String] {
     let aliases = catalog.aliases(ofHost: service.host, seenFrom: client.namespace)
     return ([service] + aliases).flatMap { domains(of: $0, client: client, domain: domain) }
   }
@@ -160,17 +188,18 @@ struct MeshRouteCompiler {
   }
 
   private func addUnregistered(
-    _ visible: [Int], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
+    _ visible: [VisibleService], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
+    if claims.isEmpty { return }
     let place = place(Self.unregisteredPort)
-    let known = Set(visible.map { catalog.entries[$0].service.host })
+    let known = Set(visible.map { catalog.entries[$0.index].service.host })
     let covering = claims.hasWildcards ? Set(known.flatMap(HostName.wildcards)) : []
     for host in claims.patterns where !known.contains(host) && !covering.contains(host) {
       guard let entry = claims[host],
         scope?.admits(host, namespace: entry.key.namespace, port: Self.unregisteredPort) ?? true
       else { continue }
       let unit = units.unit(
-        "\(host):\(Self.unregisteredPort)", domains: [host], rules: [entry], client: client, pool: &pool,
+        host, port: Self.unregisteredPort, domains: [host], rules: [entry], client: client, pool: &pool,
         queries: { compiler.queries(entry.http, at: place) },
         compile: { [compiler] answers in compiler.routes(entry.http, at: place) { answers[$0] } })
       if !unit.content.glimpse.routes.isEmpty { hosts[Self.unregisteredPort, default: []].append(unit) }

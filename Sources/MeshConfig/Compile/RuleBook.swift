@@ -35,13 +35,20 @@ struct RuleBook: Sendable {
       self.http = http
       self.findings = findings
       self.delegates = delegates
-      clientLabelKeys = Set(
-        http.flatMap(\.route.match).flatMap(\.sourceLabels.keys) + tcp.flatMap(\.match).flatMap(\.sourceLabels.keys)
-          + tls.flatMap(\.match).flatMap(\.conditions.sourceLabels.keys))
-      dependsOnClient =
-        !clientLabelKeys.isEmpty || http.flatMap(\.route.match).contains { !$0.sourceNamespace.isEmpty }
-        || tcp.flatMap(\.match).contains { !$0.sourceNamespace.isEmpty }
-        || tls.flatMap(\.match).contains { !$0.conditions.sourceNamespace.isEmpty }
+      var keys: Set<String> = []
+      var asksNamespace = false
+      for rule in http {
+        for match in rule.route.match {
+          if !match.sourceLabels.isEmpty { keys.formUnion(match.sourceLabels.keys) }
+          if !match.sourceNamespace.isEmpty { asksNamespace = true }
+        }
+      }
+      for match in service.tcp.flatMap(\.match) + service.tls.flatMap(\.match).map(\.conditions) {
+        keys.formUnion(match.sourceLabels.keys)
+        if !match.sourceNamespace.isEmpty { asksNamespace = true }
+      }
+      clientLabelKeys = keys
+      dependsOnClient = asksNamespace || !keys.isEmpty
     }
 
     var isForMesh: Bool { gateways.contains(GatewayName.mesh) }

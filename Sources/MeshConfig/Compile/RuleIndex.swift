@@ -45,59 +45,55 @@ struct RuleIndex: Sendable {
 
   /// The rules for one host in one namespace, in the order they apply.
   private struct Group {
-    /// Of the objects merged here.
-    let stamps: [UInt64]
+    /// What is merged here, oldest first.
+    let objects: [HeldObject]
     let rules: [Merged]
     let clientLabelKeys: Set<String>
     let findings: [Finding]
   }
 
-  private let rootNamespace: String
-  private let groups: [Place: Group]
-  private let byNamespace: [String: HostIndex<[Merged]>]
+  private let settings: MeshSettings
+  private var groups: [Place: Group] = [:]
+  private var places: [ObjectKey: Place] = [:]
+  private var byNamespace: [String: HostIndex<[Merged]>] = [:]
   /// Keys of the labels that decide whether a rule applies to a client, or how.
-  let clientLabelKeys: Set<String>
-  let findings: [Finding]
+  private(set) var clientLabelKeys: Set<String> = []
+  private(set) var findings: [Finding] = []
 
-  /// - Parameters:
-  ///   - objects: oldest first.
-  ///   - previous: groups of the same objects are taken from here.
-  init(objects: [HeldObject], settings: MeshSettings, previous: RuleIndex? = nil) {
-    rootNamespace = settings.rootNamespace
-    var members: [Place: [(held: HeldObject, rule: DestinationRule)]] = [:]
-    var order: [Place] = []
-    for held in objects {
-      guard case .destinationRule(let rule) = held.stored.object.spec else { continue }
-      let namespace = held.stored.key.namespace
-      let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
-      let place = Place(namespace: namespace, host: host)
-      if members[place] == nil { order.append(place) }
-      members[place, default: []].append((held, rule))
+  init(settings: MeshSettings) { self.settings = settings }
+
+  private var rootNamespace: String { settings.rootNamespace }
+
+  /// Takes these objects as they are now. Returns the hosts and wildcards whose rules are other than they were.
+  mutating func update(_ changed: Set<ObjectKey>, _ objects: HeldObjects) -> Set<String> {
+    var members: [Place: [HeldObject]] = [:]
+    for key in changed {
+      if let place = places.removeValue(forKey: key) {
+        members[place, default: groups[place]?.objects ?? []].removeAll { $0.stored.key == key }
+      }
+      guard let held = objects[key], case .destinationRule(let rule) = held.stored.object.spec else { continue }
+      let host = HostName.resolve(rule.host, namespace: key.namespace, domain: settings.domain)
+      let place = Place(namespace: key.namespace, host: host)
+      places[key] = place
+      members[place, default: groups[place]?.objects ?? []].append(held)
     }
-    var groups: [Place: Group] = [:]
-    var byNamespace: [String: HostIndex<[Merged]>] = [:]
-    var keys: Set<String> = []
-    var findings: [Finding] = []
-    for place in order {
-      let rules = members[place] ?? []
-      let stamps = rules.map(\.held.stamp)
-      let known = previous?.groups[place].flatMap { $0.stamps == stamps ? $0 : nil }
-      let group = known ?? Self.group(rules, host: place.host, stamps: stamps, byDefault: settings.exportTo.destinationRules)
+    for (place, found) in members {
+      let group = found.isEmpty ? nil : group(found.sorted(by: HeldObject.isOlder), host: place.host)
       groups[place] = group
-      byNamespace[place.namespace, default: HostIndex()][place.host] = group.rules
-      keys.formUnion(group.clientLabelKeys)
-      findings += group.findings
+      byNamespace[place.namespace, default: HostIndex()][place.host] = group?.rules
     }
-    self.groups = groups
-    self.byNamespace = byNamespace
-    clientLabelKeys = keys
-    self.findings = findings
+    clientLabelKeys = groups.values.reduce(into: []) { if !$1.clientLabelKeys.isEmpty { $0.formUnion($1.clientLabelKeys) } }
+    findings = groups.values.filter { !$0.findings.isEmpty }.sorted { HeldObject.isOlder($0.objects[0], $1.objects[0]) }
+      .flatMap(\.findings)
+    return Set(members.keys.map(\.host))
   }
 
   /// Rules with a workload selector first, then by age.
-  private static func group(
-    _ rules: [(held: HeldObject, rule: DestinationRule)], host: String, stamps: [UInt64], byDefault: [String]
-  ) -> Group {
+  private func group(_ objects: [HeldObject], host: String) -> Group {
+    let rules = objects.compactMap { held -> (held: HeldObject, rule: DestinationRule)? in
+      guard case .destinationRule(let rule) = held.stored.object.spec else { return nil }
+      return (held, rule)
+    }
     let ordered = rules.filter { $0.rule.workloadSelector != nil } + rules.filter { $0.rule.workloadSelector == nil }
     var drafts: [Draft] = []
     var findings: [Finding] = []
@@ -106,12 +102,13 @@ struct RuleIndex: Sendable {
       let draft = Draft(
         name: "\(key.namespace)/\(key.name)", host: host,
         exportTo: Visibility.resolve(
-          rule.workloadSelector == nil ? rule.exportTo : ["."], own: key.namespace, byDefault: byDefault),
+          rule.workloadSelector == nil ? rule.exportTo : ["."], own: key.namespace,
+          byDefault: settings.exportTo.destinationRules),
         workloadSelector: rule.workloadSelector, trafficPolicy: rule.trafficPolicy, subsets: rule.subsets)
-      findings += add(draft, key, to: &drafts)
+      findings += Self.add(draft, key, to: &drafts)
     }
     return Group(
-      stamps: stamps, rules: drafts.map(Merged.init),
+      objects: objects, rules: drafts.map(Merged.init),
       clientLabelKeys: rules.reduce(into: []) { $0.formUnion($1.rule.clientLabelKeys) }, findings: findings)
   }
 

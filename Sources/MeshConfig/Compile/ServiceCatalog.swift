@@ -37,6 +37,13 @@ struct ServiceCatalog {
     }
 
     var id: ServiceID { ServiceID(host: service.host, namespace: service.namespace) }
+
+    /// Whether clients see the same names and ports, whatever stands behind them.
+    func isNamedAlike(_ other: Entry) -> Bool {
+      aliasTarget == other.aliasTarget && created == other.created && exportTo == other.exportTo && service == other.service
+    }
+
+    private var aliasTarget: String? { if case .alias(let host) = source { host } else { nil } }
   }
   enum Source: Sendable {
     /// Workloads of the namespace with these labels, and those registered under the service's name.
@@ -142,9 +149,15 @@ struct ServiceCatalog {
   }
 
   private static func precedes(_ a: Entry, _ b: Entry) -> Bool {
-    if a.service.host != b.service.host { return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8) }
-    if a.service.namespace != b.service.namespace { return a.service.namespace < b.service.namespace }
+    if isBefore(a, b) { return true }
+    if isBefore(b, a) { return false }
     return (a.service.origin.rank, a.created) < (b.service.origin.rank, b.created)
+  }
+
+  /// By host, then namespace.
+  private static func isBefore(_ a: Entry, _ b: Entry) -> Bool {
+    if a.service.host != b.service.host { return a.service.host.utf8.lexicographicallyPrecedes(b.service.host.utf8) }
+    return a.service.namespace < b.service.namespace
   }
 
   /// The service that a client in `namespace` means by `host`: its own namespace's, then by origin and age.
@@ -152,7 +165,7 @@ struct ServiceCatalog {
     var host = host
     for _ in 0..<Self.aliasDepthMax {
       guard let range = byHost[host] else { return nil }
-      let found = range.filter { isVisible($0, from: namespace) }.min { a, b in
+      let found = range.lazy.filter { isVisible($0, from: namespace) }.min { a, b in
         let own = (entries[a].service.namespace == namespace, entries[b].service.namespace == namespace)
         if own.0 != own.1 { return own.0 }
         let left = (entries[a].service.origin.rank, entries[a].created, a)
@@ -175,6 +188,59 @@ struct ServiceCatalog {
       start = byHost[host]?.upperBound ?? entries.count
     }
     return result
+  }
+
+  /// The entry of a service of just this host and namespace.
+  func index(of id: ServiceID) -> Int? { byHost[id.host]?.first { entries[$0].service.namespace == id.namespace } }
+
+  /// Hosts that are other than in an earlier catalog, and every name for them in either.
+  ///
+  /// - Returns: with them, whether names, ports, or who sees them differ; if not, only what stands behind them does.
+  func changes(since old: ServiceCatalog) -> (hosts: Set<String>, ofNames: Bool) {
+    var hosts: Set<String> = []
+    var ofNames = false
+    var (before, now) = (old.entries[...], entries[...])
+    while before.first != nil || now.first != nil {
+      if let a = before.first, let b = now.first, !Self.isBefore(a, b), !Self.isBefore(b, a) {
+        if a !== b {
+          hosts.insert(b.service.host)
+          if !a.isNamedAlike(b) { ofNames = true }
+        }
+        (before, now) = (before.dropFirst(), now.dropFirst())
+        continue
+      }
+      ofNames = true
+      if let a = before.first, now.first.map({ Self.isBefore(a, $0) }) ?? true {
+        hosts.insert(a.service.host)
+        before = before.dropFirst()
+      } else if let b = now.popFirst() {
+        hosts.insert(b.service.host)
+      }
+    }
+    return (withAliases(old.withAliases(hosts)), ofNames)
+  }
+
+  /// These hosts and every name that stands for one of them, whoever may use it.
+  func withAliases(_ hosts: Set<String>) -> Set<String> {
+    if aliases.isEmpty { return hosts }
+    var found = hosts
+    var open = Array(hosts)
+    while let host = open.popLast() {
+      for index in aliases[host] ?? [] where found.insert(entries[index].service.host).inserted {
+        open.append(entries[index].service.host)
+      }
+    }
+    return found
+  }
+
+  /// Hosts that these hosts and wildcards cover, and every name for them.
+  func hosts(coveredBy patterns: Set<String>) -> Set<String> {
+    let wildcards = patterns.filter { $0.utf8.first == 0x2A }
+    var found = patterns.filter { byHost[$0] != nil }
+    if !wildcards.isEmpty {
+      for host in byHost.keys where wildcards.contains(where: { HostName.covers($0, host) }) { found.insert(host) }
+    }
+    return withAliases(found)
   }
 
   private func isVisible(_ index: Int, from namespace: String) -> Bool { Visibility.allows(entries[index].exportTo, namespace) }
@@ -231,15 +297,16 @@ struct ServiceCatalog {
   }
 
   /// The service that exists because workloads were registered under its name; its ports are the union of their rows'.
-  static func implied(_ name: WorkloadBook.ServiceName, by workloads: [WorkloadRecord], _ settings: MeshSettings) -> Entry? {
+  static func implied(_ name: WorkloadBook.ServiceName, by workloads: [WorkloadBook.Entry], _ settings: MeshSettings) -> Entry?
+  {
     guard !workloads.isEmpty else { return nil }
-    var ports: [UInt16: (port: Service.Port, of: WorkloadRecord)] = [:]
-    for record in workloads {
-      for port in record.ports {
+    var ports: [UInt16: (port: Service.Port, of: WorkloadBook.Entry)] = [:]
+    for workload in workloads {
+      for port in workload.record.ports {
         let number = port.servicePort ?? port.port
         // Where workloads differ, the first in the order of keys says what the port speaks.
-        if let known = ports[number], !record.precedes(known.of) { continue }
-        ports[number] = (Service.Port(number: number, name: port.name, protocol: port.protocol), record)
+        if let known = ports[number], !workload.record.precedes(known.of.record) { continue }
+        ports[number] = (Service.Port(number: number, name: port.name, protocol: port.protocol), workload)
       }
     }
     let sorted = ports.values.map(\.port).sorted { $0.number < $1.number }

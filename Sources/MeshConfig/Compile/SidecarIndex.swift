@@ -54,6 +54,7 @@ struct SidecarIndex: Sendable {
   private struct Item {
     let namespace: String
     let sidecar: Sidecar
+    let stamp: UInt64
   }
 
   /// Oldest first.
@@ -65,7 +66,7 @@ struct SidecarIndex: Sendable {
     self.rootNamespace = rootNamespace
     items = objects.compactMap { held in
       guard case .sidecar(let sidecar) = held.stored.object.spec else { return nil }
-      return Item(namespace: held.stored.key.namespace, sidecar: sidecar)
+      return Item(namespace: held.stored.key.namespace, sidecar: sidecar, stamp: held.stamp)
     }
   }
 
@@ -75,13 +76,20 @@ struct SidecarIndex: Sendable {
 
   /// The one whose selector matches, else the namespace's, else the mesh's; nil: everything exported is visible.
   func scope(of client: ClientScope) -> Scope? {
+    chosen(for: client).map { Scope($0.sidecar, clientNamespace: client.namespace, egress: client.egress) }
+  }
+
+  /// Whether a client has the same Sidecar, or none, in both.
+  func agrees(with other: SidecarIndex, on client: ClientScope) -> Bool {
+    chosen(for: client)?.stamp == other.chosen(for: client)?.stamp
+  }
+
+  private func chosen(for client: ClientScope) -> Item? {
     if items.isEmpty || client.isGateway { return nil }
     let own = items.filter { $0.namespace == client.namespace }
-    let chosen =
-      own.first { $0.sidecar.selects(client.labels) ?? false }
+    return own.first { $0.sidecar.selects(client.labels) ?? false }
       ?? own.first { $0.sidecar.selects(client.labels) == nil }
       ?? items.first { $0.namespace == rootNamespace && $0.sidecar.selects(client.labels) == nil }
-    return chosen.map { Scope($0.sidecar, clientNamespace: client.namespace, egress: client.egress) }
   }
 }
 

@@ -29,23 +29,25 @@ public struct SnapshotCompiler: Sendable {
 
   private var objects = HeldObjects()
   private var discovery = Discovery()
-  private var changed: Changed = [.catalog, .rules, .gateways]
+  private var changed = Changed.first
   /// Objects that Ingresses were made into.
   private var madeOfIngresses: Set<ObjectKey> = []
   private var ingressesAreStale = false
-  /// VirtualServices that have changed.
+  /// VirtualServices and DestinationRules that have changed.
   private var changedRules: Set<ObjectKey> = []
+  private var changedPolicies: Set<ObjectKey> = []
 
   /// Services whose endpoints have changed.
   private var touchedServices: Set<ServiceID> = []
   private var touchedNames: Set<WorkloadBook.ServiceName> = []
 
   private var entriesByObject: [ObjectKey: (stamp: UInt64, entries: [ServiceCatalog.Entry])] = [:]
+  /// Entries that other objects put endpoints behind, and what they are without.
+  private var adorned: [ServiceID: (bare: ServiceCatalog.Entry, entry: ServiceCatalog.Entry)] = [:]
   private var implied: [WorkloadBook.ServiceName: ServiceCatalog.Entry] = [:]
   /// Virtual addresses that were allocated, by host.
   private var allocated: [String: String] = [:]
   private var book: RuleBook
-  private var rules: RuleIndex
   private var sidecars: SidecarIndex
   private var rateLimits: RateLimitCompiler
   /// nil while there is no object of the Gateway API.
@@ -63,9 +65,13 @@ public struct SnapshotCompiler: Sendable {
 
   private struct Changed: OptionSet {
     let rawValue: UInt8
+    /// Services and what is written to stand behind them.
     static let catalog = Changed(rawValue: 1)
-    static let rules = Changed(rawValue: 2)
+    static let sidecars = Changed(rawValue: 2)
     static let gateways = Changed(rawValue: 4)
+    /// Secrets, objects of the Gateway API and what else may be part of anything.
+    static let anything = Changed(rawValue: 8)
+    static let first: Changed = [.catalog, .sidecars, .gateways, .anything]
   }
 
   /// - Parameter id: tells this compiler from others of the process; see `SnapshotChanges`.
@@ -78,11 +84,9 @@ public struct SnapshotCompiler: Sendable {
     settingsFindings = base.findings(of: configuration)
     self.id = id
     book = RuleBook(settings: settings)
-    rules = RuleIndex(objects: [], settings: settings)
     sidecars = SidecarIndex([], rootNamespace: settings.rootNamespace)
     rateLimits = RateLimitCompiler(objects: [], rootNamespace: settings.rootNamespace)
-    pool = ClusterPool(
-      catalog: ServiceCatalog([]), rules: rules, book: WorkloadBook(settings: settings), settings: settings)
+    pool = ClusterPool(book: WorkloadBook(settings: settings), settings: settings)
     compiler = RouteCompiler(settings: settings)
   }
 
@@ -142,7 +146,7 @@ public struct SnapshotCompiler: Sendable {
     }
     for workload in uncovered.workloads {
       discovery.forgetWorkload(workload.key)
-      take(workload)
+      take(workload, key: workload.key)
     }
   }
 
@@ -155,13 +159,14 @@ public struct SnapshotCompiler: Sendable {
     fresh.madeOfIngresses = madeOfIngresses
     fresh.ingressesAreStale = !madeOfIngresses.isEmpty
     fresh.changedRules = Set(objects.keys.filter { $0.kind == .virtualService })
+    fresh.changedPolicies = Set(objects.keys.filter { $0.kind == .destinationRule })
     // What follows is no sequence to what went before.
     fresh.number = number + 1
     fresh.pool.book = pool.book
     fresh.pool.book.use(fresh.settings)
     fresh.pool.names = pool.names
     fresh.allocated = allocated
-    fresh.touch(pool.book.entries.map(\.record))
+    for entry in pool.book.entries { fresh.touch(entry.record) }
     fresh.discovery = discovery
     fresh.discovery.selectors = fresh.settings.discoverySelectors
     let looks = fresh.discovery.selectors != discovery.selectors
@@ -195,28 +200,33 @@ public struct SnapshotCompiler: Sendable {
   private mutating func note(_ key: ObjectKey) {
     switch key.kind {
     case .virtualService: changedRules.insert(key)
-    case .destinationRule: changed.insert(.rules)
+    case .destinationRule: changedPolicies.insert(key)
     case .service, .serviceEntry, .workloadEntry, .endpoints, .endpointSlice: changed.insert(.catalog)
-    default: changed.insert(.gateways)
+    case .sidecar: changed.insert(.sidecars)
+    case .gateway, .envoyFilter: changed.insert(.gateways)
+    default: changed.insert(.anything)
     }
   }
 
   // MARK: Changes of the registry
 
   /// Takes a workload, new or changed.
-  public mutating func put(_ workload: WorkloadRecord) {
+  public mutating func put(_ workload: WorkloadRecord) { put(workload, key: workload.key) }
+
+  private mutating func put(_ workload: WorkloadRecord, key: String) {
     if discovery.sees(workload.namespace) {
-      discovery.forgetWorkload(workload.key)
-      take(workload)
+      discovery.forgetWorkload(key)
+      take(workload, key: key)
     } else {
       discovery.hide(workload)
-      dropWorkload(workload.key)
+      dropWorkload(key)
     }
   }
 
-  private mutating func take(_ workload: WorkloadRecord) {
-    guard let earlier = pool.book.put(workload) else { return }
-    touch(earlier + [workload])
+  private mutating func take(_ workload: WorkloadRecord, key: String) {
+    guard let earlier = pool.book.put(workload, key: key) else { return }
+    for record in earlier { touch(record) }
+    touch(workload)
   }
 
   /// Forgets the workload called `<namespace>/<name>@<node>`.
@@ -226,18 +236,20 @@ public struct SnapshotCompiler: Sendable {
 
   private mutating func dropWorkload(_ key: String) {
     guard let earlier = pool.book.remove(key) else { return }
-    touch(earlier)
+    for record in earlier { touch(record) }
   }
 
   /// Makes these all the workloads there are.
   public mutating func replace(workloads new: [WorkloadRecord]) {
-    let keys = Set(new.map(\.key))
-    let book = pool.book
-    let gone =
-      book.entries.map(\.record.key).filter { !keys.contains($0) } + book.refused.keys.sorted()
-      + discovery.workloads.keys.sorted()
-    for key in gone where !keys.contains(key) { removeWorkload(key) }
-    for workload in new.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) { put(workload) }
+    // Each key is written once: it is what takes the time.
+    let keys = new.map(\.key)
+    let known =
+      pool.book.entries.map(\.record.key) + pool.book.refused.keys.sorted() + discovery.workloads.keys.sorted()
+    if !known.isEmpty {
+      let stay = Set(keys)
+      for key in known where !stay.contains(key) { removeWorkload(key) }
+    }
+    for index in keys.indices.sorted(by: { keys[$0] < keys[$1] }) { put(new[index], key: keys[index]) }
   }
 
   // MARK: What others find out
@@ -255,12 +267,11 @@ public struct SnapshotCompiler: Sendable {
     changed.insert(.catalog)
   }
 
-  private mutating func touch(_ records: [WorkloadRecord]) {
-    for record in records {
-      for index in pool.catalog.services(of: record) { touchedServices.insert(pool.catalog.entries[index].id) }
-      touchedServices.formUnion(pool.catalog.byMemberAddress[record.address] ?? [])
-      if let name = record.service { touchedNames.insert(WorkloadBook.ServiceName(namespace: record.namespace, name: name)) }
-    }
+  private mutating func touch(_ record: WorkloadRecord) {
+    if let name = record.service { touchedNames.insert(WorkloadBook.ServiceName(namespace: record.namespace, name: name)) }
+    if pool.catalog.entries.isEmpty { return }
+    for index in pool.catalog.services(of: record) { touchedServices.insert(pool.catalog.entries[index].id) }
+    touchedServices.formUnion(pool.catalog.byMemberAddress[record.address] ?? [])
   }
 
   // MARK: Compiling
@@ -273,18 +284,15 @@ public struct SnapshotCompiler: Sendable {
     pool.rebuild(touchedServices)
     touchedServices = []
     let wereLocal = local
-    let edited = updateSources()
+    let isSilent = changed.isEmpty && changedPolicies.isEmpty
+    let edited = changedRules.isEmpty ? [] : book.update(changedRules, objects)
+    changedRules = []
+    var concern = updateSources()
     local = locals()
     let sameClients = local.elementsEqual(wereLocal) { $0.routesAlike($1) }
-    let onlyEndpoints = changed.isEmpty && edited.isEmpty && sameClients
-    if changed.isEmpty && sameClients {
-      for index in local.indices {
-        local[index].table = wereLocal[index].table
-        local[index].egress = wereLocal[index].egress
-      }
-    }
-    if !onlyEndpoints { updateRoutes(edited, keepsAllElse: changed.isEmpty && sameClients) }
-    changed = []
+    if !sameClients { concern.gateways = true }
+    let onlyEndpoints = isSilent && edited.isEmpty && sameClients
+    updateRoutes(edited, concern)
     number += 1
     work = CompileWork(pool, routes).since(before)
     let workloads = pool.book
@@ -296,29 +304,24 @@ public struct SnapshotCompiler: Sendable {
       changes: SnapshotChanges(
         compiler: id, number: number, clusters: pool.takeTouched(), onlyEndpoints: onlyEndpoints && number > 1))
     let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0] }
-    return (
-      snapshot,
-      Self.unique(
-        settingsFindings + discovery.findings + refused + book.findings + rules.findings + routes.findings + conflicts)
-    )
+    let found =
+      settingsFindings + discovery.findings + refused + book.findings + pool.rules.findings + routes.findings + conflicts
+    return (snapshot, Self.unique(found))
   }
 
-  /// - Parameter keepsAllElse: nothing but the edited rules is other than it was.
-  private mutating func updateRoutes(_ edited: [RuleBook.Entry], keepsAllElse: Bool) {
+  private mutating func updateRoutes(_ edited: [RuleBook.Entry], _ concern: Concern) {
     let sources = RouteSources(
       settings: settings, compiler: compiler, book: book, sidecars: sidecars, gatewayAPI: gatewayAPI,
       gatewayObjects: gatewayObjects)
-    if keepsAllElse, routes.revise(edited, local, sources, pool: &pool) { return }
-    routes.compile(&local, sources, pool: &pool)
-    // Clusters that moved into gaps have other indices now: routes that lead to them are compiled again.
-    if pool.sweep() { routes.compile(&local, sources, pool: &pool) }
+    routes.update(&local, edited, concern, sources, pool: &pool)
+    pool.forgetAnswers()
   }
 
   /// Services that registrations imply, where those have changed.
   private mutating func updateImplied() {
     for name in touchedNames {
-      let records = pool.book.workloads(named: name).map { pool.book.entries[$0].record }
-      let found = ServiceCatalog.implied(name, by: records, settings)
+      let workloads = pool.book.workloads(named: name).map { pool.book.entries[$0] }
+      let found = ServiceCatalog.implied(name, by: workloads, settings)
       let entry = found.map { $0.withAddress(allocated[$0.service.host]) }
       if entry?.service == implied[name]?.service { continue }
       implied[name] = entry
@@ -327,26 +330,49 @@ public struct SnapshotCompiler: Sendable {
     touchedNames = []
   }
 
-  /// Takes changed objects. Returns the rules that were or are made of changed VirtualServices.
-  private mutating func updateSources() -> [RuleBook.Entry] {
-    defer { changedRules = [] }
-    let edited = changedRules.isEmpty ? [] : book.update(changedRules, objects)
-    if changed.isEmpty { return edited }
-    if changed.contains(.rules) {
-      rules = RuleIndex(objects: objects.oldestFirst(.destinationRule), settings: settings, previous: rules)
+  /// Takes changed objects other than VirtualServices. Returns what is compiled from them.
+  private mutating func updateSources() -> Concern {
+    defer { (changed, changedPolicies) = ([], []) }
+    var concern = Concern.nothing
+    let patterns = changedPolicies.isEmpty ? [] : pool.update(rules: changedPolicies, objects)
+    if changed.contains(.catalog) {
+      let other = updateCatalog()
+      concern.add(hosts: other.hosts)
+      concern.names = other.ofNames
     }
-    if changed.contains(.catalog) { updateCatalog() }
-    if changed.contains(.gateways) {
-      sidecars = SidecarIndex(objects.oldestFirst(.sidecar), rootNamespace: settings.rootNamespace)
+    // Rules may be for services that come with them.
+    if !patterns.isEmpty { concern.add(hosts: pool.catalog.hosts(coveredBy: patterns)) }
+    if changed.contains(.sidecars) { updateSidecars(&concern) }
+    if !changed.isDisjoint(with: [.gateways, .anything]) {
       rateLimits = RateLimitCompiler(
         objects: objects.oldestFirst(.envoyFilter).map(\.stored), rootNamespace: settings.rootNamespace)
       gatewayObjects = objects.oldestFirst([.gateway, .secret]).map(\.stored)
+      concern.gateways = true
     }
-    if changed.contains(.gateways) || changed.contains(.catalog) { updateGatewayAPI() }
+    let hadGatewayAPI = gatewayAPI != nil
+    if !changed.isEmpty { updateGatewayAPI() }
+    // Routes of the Gateway API do not tell what they depend on.
+    let isAnything = changed.contains(.anything) || !changed.isEmpty && (hadGatewayAPI || gatewayAPI != nil)
+    if !isAnything { return concern }
     var policies = GatewayAPI.BackendTLSTable(gatewayAPI?.policies ?? [], domain: settings.domain)
     policies.credentials = ClientCredentials(objects.oldestFirst(.secret).map(\.stored))
-    pool.use(rules: rules, sidecars: sidecars, backendTLS: policies)
-    return edited
+    pool.use(backendTLS: policies)
+    return .all
+  }
+
+  /// A Sidecar concerns the workloads that it is for, and of their hosts those that it shows or hides.
+  private mutating func updateSidecars(_ concern: inout Concern) {
+    let other = SidecarIndex(objects.oldestFirst(.sidecar), rootNamespace: settings.rootNamespace)
+    for client in routes.clients where !other.agrees(with: sidecars, on: client) {
+      let (before, now) = (sidecars.scope(of: client), other.scope(of: client))
+      let shown = pool.catalog.entries.lazy.map(\.service).filter { service in
+        before?.admits(service.host, namespace: service.namespace) ?? true
+          != now?.admits(service.host, namespace: service.namespace) ?? true
+      }
+      concern.seen[client] = pool.catalog.withAliases(Set(shown.map(\.host)))
+    }
+    sidecars = other
+    pool.use(sidecars: other)
   }
 
   private mutating func updateGatewayAPI() {
@@ -355,7 +381,7 @@ public struct SnapshotCompiler: Sendable {
     gatewayAPI = GatewayAPI.Topology(objects: concerned.map(\.stored), services: services, domain: settings.domain)
   }
 
-  private mutating func updateCatalog() {
+  private mutating func updateCatalog() -> (hosts: Set<String>, ofNames: Bool) {
     var next: [ObjectKey: (stamp: UInt64, entries: [ServiceCatalog.Entry])] = [:]
     for held in objects.oldestFirst([.service, .serviceEntry]) {
       let key = held.stored.key
@@ -366,14 +392,24 @@ public struct SnapshotCompiler: Sendable {
     entriesByObject = next
     for (name, entry) in implied { implied[name] = entry.withAddress(allocated[entry.service.host]) }
     let written = WrittenEndpoints(objects.oldestFirst([.workloadEntry, .endpoints, .endpointSlice]))
-    let entries = (next.values.flatMap(\.entries) + implied.values).map(written.adding)
-    pool.use(catalog: ServiceCatalog(entries))
-    services = pool.catalog.entries.map(\.service)
+    var adornedNow: [ServiceID: (bare: ServiceCatalog.Entry, entry: ServiceCatalog.Entry)] = [:]
+    let entries = (next.values.flatMap(\.entries) + implied.values).map { bare in
+      let entry = written.adding(to: bare)
+      if entry === bare { return bare }
+      // The same one as long as what stands behind it is.
+      let known = adorned[bare.id].flatMap { $0.bare === bare && $0.entry.written == entry.written ? $0.entry : nil }
+      adornedNow[bare.id] = (bare, known ?? entry)
+      return known ?? entry
+    }
+    adorned = adornedNow
+    let other = pool.use(catalog: ServiceCatalog(entries))
+    if other.ofNames { services = pool.catalog.entries.map(\.service) }
+    return other
   }
 
   /// Workloads of this node in the order of their keys.
   private func locals() -> [LocalClient] {
-    let labelKeys = book.clientLabelKeys.union(rules.clientLabelKeys).union(sidecars.clientLabelKeys)
+    let labelKeys = book.clientLabelKeys.union(pool.rules.clientLabelKeys).union(sidecars.clientLabelKeys)
       .union(settings.clientLabelKeys)
     let workloads = pool.book
     return workloads.local.keys.sorted().compactMap { key in
@@ -395,50 +431,11 @@ public struct SnapshotCompiler: Sendable {
   }
 
   private func localWorkloads() -> ([LocalWorkload], inbound: [Cluster], findings: [Finding]) {
-    let workloads = pool.book
-    let compiler = InboundCompiler(sidecars: sidecars, rules: rules, services: services, settings: settings)
-    var inbound: [Cluster] = []
-    var listeners = WorkloadListeners(settings: settings)
-    let own: [LocalWorkload] = local.compactMap { item in
-      guard let index = workloads.local[item.key] else { return nil }
-      let entry = workloads.entries[index]
-      let record = entry.record
-      let behind = servicesBehindPorts(record)
-      var workload = LocalWorkload(
-        workload: index, identity: entry.identity, address: record.address, ports: record.ports,
-        services: behind.map { $0?.service }, outbound: item.table, outboundPort: record.outboundPort,
-        isGateway: record.isGateway, health: record.health)
-      workload.rateLimit = rateLimits.limit(for: record)
-      workload.servicePorts = behind.map { $0?.port }
-      workload.inbound = record.ports.indices.map { port in
-        guard let cluster = compiler.cluster(workload, record, port: port, client: item.scope) else { return nil }
-        inbound.append(cluster)
-        return inbound.count - 1
-      }
-      let sidecar = sidecars.scope(of: item.scope)?.sidecar
-      var opened = listeners.egress(of: item, sidecar: sidecar, tables: routes.tables, tcp: routes.tcp)
-      for ingress in sidecar?.ingress ?? [] where ingress.opensListener {
-        let cluster = compiler.cluster(workload, record, ingress: ingress, client: item.scope)
-        opened.append(ingress.listener(of: record, speaks: cluster.protocol, cluster: inbound.count, settings))
-        inbound.append(cluster)
-      }
-      workload.listeners = listeners.claim(opened, for: item.key)
-      return workload
-    }
-    return (own, inbound, listeners.findings)
-  }
-
-  /// The first service, and port of it, that each port of a workload stands behind.
-  private func servicesBehindPorts(_ record: WorkloadRecord) -> [(service: Int, port: UInt16)?] {
-    let candidates = pool.catalog.services(of: record)
-    return record.ports.indices.map { port in
-      for index in candidates {
-        let entry = pool.catalog.entries[index]
-        let found = entry.service.ports.indices.first { EndpointCompiler.target(of: entry, port: $0, in: record) == port }
-        if let found { return (index, entry.service.ports[found].number) }
-      }
-      return nil
-    }
+    let inbound = InboundCompiler(sidecars: sidecars, rules: pool.rules, services: services, settings: settings)
+    let compiler = LocalWorkloadCompiler(
+      book: pool.book, catalog: pool.catalog, sidecars: sidecars, rateLimits: rateLimits, inbound: inbound, routes: routes,
+      settings: settings)
+    return compiler.compile(local)
   }
 
   private static func unique(_ findings: [Finding]) -> [Finding] {

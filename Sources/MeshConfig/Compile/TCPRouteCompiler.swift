@@ -8,9 +8,29 @@ struct TCPRouteCompiler {
   let compiler: RouteCompiler
   let client: ClientScope
   /// What a Sidecar lets the client see; nil: everything that is exported.
-  var scope: SidecarIndex.Scope?
+  let scope: SidecarIndex.Scope?
   /// Routes of the Gateway API, where there are any.
-  var gatewayAPI: GatewayAPI.Topology?
+  let gatewayAPI: GatewayAPI.Topology?
+
+  init(
+    catalog: ServiceCatalog, book: RuleBook, settings: MeshSettings, compiler: RouteCompiler, client: ClientScope,
+    scope: SidecarIndex.Scope? = nil, gatewayAPI: GatewayAPI.Topology? = nil
+  ) {
+    self.catalog = catalog
+    self.book = book
+    self.settings = settings
+    self.compiler = compiler
+    self.client = client
+    self.scope = scope
+    self.gatewayAPI = gatewayAPI
+  }
+
+  /// For the same client as a compiler of requests.
+  init(_ other: MeshRouteCompiler, _ sources: RouteSources) {
+    self.init(
+      catalog: other.catalog, book: sources.book, settings: sources.settings, compiler: sources.compiler,
+      client: other.client, scope: other.scope, gatewayAPI: sources.gatewayAPI)
+  }
 
   private struct Port {
     var units: [TCPUnit] = []
@@ -18,21 +38,35 @@ struct TCPRouteCompiler {
   }
 
   /// The table of everything that this client may open a connection to.
-  func compile(_ units: inout TCPUnits, pool: inout ClusterPool) -> TCPRouteTable {
+  ///
+  /// - Parameter visible: services that the client sees.
+  func compile(_ visible: [VisibleService], _ units: inout TCPUnits, pool: inout ClusterPool) -> TCPRouteTable {
     units.begin()
     defer { units.end() }
     var ports: [UInt16: Port] = [:]
     let claims = Claims(book: book, client: client, scope: scope)
-    let visible = MeshRouteCompiler.visible(in: catalog, client: client, scope: scope)
-    let own = visible.filter { catalog.entries[$0].service.namespace == client.namespace }
-    let others = visible.filter { catalog.entries[$0].service.namespace != client.namespace }
-    // Own services first, so that short names and shared addresses go to them.
-    for service in own + others { add(service, claims, to: &ports, &units, &pool) }
+    for service in visible { add(service, claims, to: &ports, &units, &pool) }
     for entry in meshEntries { addServerNames(of: entry, visible, to: &ports, &pool) }
     return TCPRouteTable(
       ports: ports.keys.sorted().map { number in
         units.table(number, ports[number]?.units ?? [], Self.sorted(ports[number]?.serverNames ?? []))
       })
+  }
+
+  /// Whether all that stands on ports is services, so that they can be compiled alone.
+  var hasOnlyServices: Bool { gatewayAPI == nil && !book.entries.contains { !$0.tls.isEmpty && $0.isForMesh } }
+
+  /// Compiles these services again, within a table that stays as it is otherwise.
+  func revise(_ services: [VisibleService], _ table: inout TCPRouteTable, _ units: inout TCPUnits, pool: inout ClusterPool) {
+    var ports: [UInt16: Port] = [:]
+    let claims = Claims(book: book, client: client, scope: scope)
+    for service in services { add(service, claims, to: &ports, &units, &pool) }
+    for number in ports.keys.sorted() {
+      guard let place = table.ports.firstIndex(where: { $0.port == number }),
+        let changed = units.replace(ports[number]?.units ?? [], port: number)
+      else { continue }
+      table.ports[place] = changed
+    }
   }
 
   /// Rules of the mesh that this client sees and that look at server names, oldest first.
@@ -43,12 +77,12 @@ struct TCPRouteCompiler {
   }
 
   private func add(
-    _ service: Int, _ claims: Claims, to ports: inout [UInt16: Port], _ units: inout TCPUnits,
+    _ service: VisibleService, _ claims: Claims, to ports: inout [UInt16: Port], _ units: inout TCPUnits,
     _ pool: inout ClusterPool
   ) {
-    let target = catalog.entries[service].service
+    let target = catalog.entries[service.index].service
     let claim = claims[target.host]
-    let names = MeshRouteCompiler.domains(of: target, client: client, domain: settings.domain, catalog)
+    let names = service.names
     for port in target.ports where scope?.admits(target.host, namespace: target.namespace, port: port.number) ?? true {
       if let unit = gatewayAPIUnit(target, port, names, &pool) {
         ports[port.number, default: Port()].units.append(unit)
@@ -93,10 +127,10 @@ struct TCPRouteCompiler {
 
   /// `tls[]` rules stand on the ports they name, else on those where their hosts speak TLS, else on 443.
   private func addServerNames(
-    of entry: RuleBook.Entry, _ visible: [Int], to ports: inout [UInt16: Port], _ pool: inout ClusterPool
+    of entry: RuleBook.Entry, _ visible: [VisibleService], to ports: inout [UInt16: Port], _ pool: inout ClusterPool
   ) {
     let named = Set(entry.tls.flatMap(\.match).compactMap(\.conditions.port))
-    let spoken = visible.map { catalog.entries[$0].service }.filter { service in
+    let spoken = visible.map { catalog.entries[$0.index].service }.filter { service in
       entry.hosts.contains { HostName.covers($0, service.host) }
     }.flatMap(\.ports).filter { $0.protocol == .tls || $0.protocol == .https }.map(\.number)
     for number in named.union(spoken.isEmpty && named.isEmpty ? [443] : spoken).sorted() {

@@ -18,12 +18,16 @@ final class TCPUnit: Sendable {
     self.asked = asked
   }
 
-  /// Whether everything that was asked is still answered so. All is asked, because asking is what keeps a destination.
-  func holds(for client: ClientScope, _ pool: inout ClusterPool) -> Bool {
-    var holds = true
-    for (query, answer) in asked where pool.destination(query, client: client) != answer { holds = false }
-    return holds
+  /// Whether everything that was asked is still answered so.
+  ///
+  /// - Parameter hosts: those that may lead elsewhere than when it was asked; nil: all.
+  func holds(for client: ClientScope, _ pool: inout ClusterPool, unless hosts: Set<String>?) -> Bool {
+    asked.allSatisfy { query, answer in
+      hosts.map { !$0.contains(query.host) } ?? false || pool.destination(query, client: client) == answer
+    }
   }
+
+  func asks(_ hosts: Set<String>) -> Bool { asked.contains { hosts.contains($0.query.host) } }
 }
 
 /// The service ports of one client: what a change does not touch is taken over, as in `HostUnits`.
@@ -39,6 +43,9 @@ struct TCPUnits {
   var peers: [Key: TCPUnit] = [:]
   var peerTables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
   private var nextTables: [UInt16: (units: [TCPUnit], table: TCPRouteTable.PortTable)] = [:]
+
+  /// Hosts that may lead elsewhere than they did for the units that are known; nil: all.
+  var concerned: Set<String>? = []
 
   mutating func begin() {
     next = [:]
@@ -63,9 +70,11 @@ struct TCPUnits {
   ) -> TCPUnit {
     let key = Key(host: service.host, port: port.number)
     let address = service.addresses.first.flatMap { AddressForm.parse($0) } ?? []
-    for unit in [known[key], rules?.dependsOnClient == true ? nil : peers[key]] {
+    let candidates = [(known[key], concerned), (rules?.dependsOnClient == true ? nil : peers[key], nil)]
+    for (unit, concerned) in candidates {
       guard let unit, unit.rules === rules, unit.names == names, unit.service.protocol == port.protocol,
-        unit.service.address == address, unit.service.blocks == service.blocks, unit.holds(for: client, &pool)
+        unit.service.address == address, unit.service.blocks == service.blocks,
+        unit.holds(for: client, &pool, unless: concerned)
       else { continue }
       next[key] = unit
       return unit
@@ -80,6 +89,21 @@ struct TCPUnits {
     let unit = TCPUnit(made, names: names, rules: rules, asked: asked)
     next[key] = unit
     return unit
+  }
+
+  /// The table of a port with other units in the places of those of their names; nil when they are there already.
+  mutating func replace(_ units: [TCPUnit], port: UInt16) -> TCPRouteTable.PortTable? {
+    var isOther = false
+    for unit in units {
+      known[Key(host: unit.service.host, port: port)] = unit
+      guard let index = tables[port]?.units.firstIndex(where: { $0.service.host == unit.service.host }),
+        tables[port]?.units[index] !== unit
+      else { continue }
+      tables[port]?.units[index] = unit
+      tables[port]?.table.services[index] = unit.service
+      isOther = true
+    }
+    return isOther ? tables[port]?.table : nil
   }
 
   /// The table of a port; the last one when its units are the same.

@@ -89,8 +89,7 @@ struct WorkloadBook {
   }
 
   /// Takes a workload, new or changed. Returns the earlier records that this replaces or moves; nil when nothing changed.
-  mutating func put(_ record: WorkloadRecord) -> [WorkloadRecord]? {
-    let key = record.key
+  mutating func put(_ record: WorkloadRecord, key: String) -> [WorkloadRecord]? {
     let known = table.index(ofKey: Array(key.utf8))
     if let known, entries[known].record == record { return nil }
     guard let identity = identity(of: record, key) else {
@@ -98,7 +97,7 @@ struct WorkloadBook {
       defer { refused[key] = why }
       return remove(key) ?? []
     }
-    refused[key] = nil
+    if !refused.isEmpty { refused[key] = nil }
     var record = record
     record.labels = shared(record.labels)
     let isLocal = record.node == settings.localNode
