@@ -53,8 +53,10 @@ struct MeshRouteCompiler {
   func services(decidedBy entries: [RuleBook.Entry], leadingTo hosts: Set<String>, _ units: HostUnits) -> [VisibleService]? {
     var found: Set<Int> = []
     for entry in entries where entry.isForMesh {
+      // Server names are looked at on whole ports, whatever a Sidecar lets the client see.
+      guard !entry.routesConnections else { return nil }
       for host in entry.hosts where claims.admits(entry, for: host) {
-        guard !entry.routesConnections, !host.hasPrefix("*"), let service = service(host) else { return nil }
+        guard !host.hasPrefix("*"), let service = service(host) else { return nil }
         found.insert(service)
       }
     }

@@ -134,7 +134,7 @@ public struct SnapshotCompiler: Sendable {
       if let held = objects[key] { discovery.hide(held.stored) }
       drop(key)
     }
-    let records = pool.book.entries.map(\.record)
+    let records = pool.book.entries.map(\.record) + pool.book.refused.sorted { $0.key < $1.key }.map(\.value.record)
     for record in records where !discovery.sees(record.namespace) {
       discovery.hide(record)
       dropWorkload(record.key)
@@ -303,7 +303,7 @@ public struct SnapshotCompiler: Sendable {
       tcp: routes.tcp, inbound: inbound,
       changes: SnapshotChanges(
         compiler: id, number: number, clusters: pool.takeTouched(), onlyEndpoints: onlyEndpoints && number > 1))
-    let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0] }
+    let refused = workloads.refused.keys.sorted().compactMap { workloads.refused[$0]?.why }
     let found =
       settingsFindings + discovery.findings + refused + book.findings + pool.rules.findings + routes.findings + conflicts
     return (snapshot, Self.unique(found))

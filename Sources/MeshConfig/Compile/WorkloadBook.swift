@@ -37,8 +37,8 @@ struct WorkloadBook {
   private(set) var table = WorkloadTable()
   /// Workloads of this node, by key.
   private(set) var local: [String: WorkloadIndex] = [:]
-  /// Why a workload is left out, by its key.
-  private(set) var refused: [String: Finding] = [:]
+  /// Workloads that are left out and why, by key.
+  private(set) var refused: [String: (record: WorkloadRecord, why: Finding)] = [:]
   private var byService: [ServiceName: [WorkloadIndex]] = [:]
   private var byLabel: [LabelValue: [WorkloadIndex]] = [:]
   private var byAddress: [String: [WorkloadIndex]] = [:]
@@ -183,9 +183,10 @@ struct WorkloadBook {
       identities[account] = identity
       return identity
     } catch {
-      refused[key] = Finding(
+      let why = Finding(
         severity: .warning, code: Finding.Code.referenceNotFound, object: "workload \(key)",
         reason: "left out: it can have no identity: \(error.description)")
+      refused[key] = (record, why)
       return nil
     }
   }
