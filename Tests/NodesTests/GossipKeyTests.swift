@@ -1,5 +1,6 @@
 import Glibc
 import Membership
+import Nodes
 import Primitives
 import Testing
 import Transport

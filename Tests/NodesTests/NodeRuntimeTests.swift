@@ -75,7 +75,7 @@ extension ProcessTests {
           let notes = await AdminRoutes(node: node).status().notes
           return notes.contains { $0.hasPrefix(words) && $0.contains(direction) && $0.contains("one time server") }
         }
-        try await eventually("the log of \(node.node.name) to say so") {
+        try eventually("the log of \(node.node.name) to say so") {
           cluster.log(node.node.name.string).split(separator: "\n").contains { $0.contains(words) && $0.contains(direction) }
         }
       }
@@ -96,9 +96,9 @@ extension ProcessTests {
       }
       for _ in 0..<2 {
         let registering = Task { try await node.workloads.register(registration) { _ in } }
-        try await eventually("the workload to be on its way") { health() == .starting }
+        try eventually("the workload to be on its way") { health() == .starting }
         try await node.workloads.withdraw(registration.key)
-        try await eventually("the workload to be gone") { health() == nil }
+        try eventually("the workload to be gone") { health() == nil }
         await #expect(throws: MeshError.self) { try await registering.value }
       }
       await cluster.stop()
