@@ -158,6 +158,7 @@ final class ProposalTests {
     release.signal()
     try waitUntil("10 answers") { answers.count == 10 }
     #expect(answers.allSatisfy { $0.hasSuffix("done") })
-    #expect(told.all.filter { $0 == "settling" }.count == 2, "the first write, then one for all others")
+    // The first write, then one for all others; or one, when all came before the loop turned.
+    #expect((1...2).contains(told.all.filter { $0 == "settling" }.count), "\(told.all)")
   }
 }

@@ -127,7 +127,7 @@ import Testing
 
   @Test func `allocated addresses are shown as status, and what is shown can be applied again`() throws {
     let hosts = "hosts: [B.example.com, a.example.com, '*.w.example.com', c.example.com]"
-    let ports = "resolution: DNS\nports: [{number: 80, name: http, protocol: HTTP}]"
+    let ports = "resolution: STATIC\nendpoints: [{address: 10.0.0.1}]\nports: [{number: 80, name: http, protocol: HTTP}]"
     let known = ["a.example.com": "240.240.0.2", "b.example.com": "240.240.0.1", "*.w.example.com": "240.240.0.3"]
     let object = try #require(Fixture.stored(Self.entry("\(hosts)\n\(ports)")).first?.object)
     let allocated = object.allocatedAddresses { known[$0] }

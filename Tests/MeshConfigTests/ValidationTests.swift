@@ -257,7 +257,7 @@ import Testing
   }
 
   private static let foreign: [(kind: String, spec: String, owner: String?)] = [
-    ("VirtualService", "hosts: [b.other]", "other"), ("VirtualService", "hosts: [b.other.svc.cluster.local]", "other"),
+    ("VirtualService", "hosts: [b.other.svc.cluster.local]", "other"),
     ("VirtualService", "hosts: [b]", nil), ("VirtualService", "hosts: [b.default.svc.cluster.local]", nil),
     ("VirtualService", "hosts: ['*.other.svc.cluster.local']", "other"),
     ("VirtualService", "hosts: ['*.local']", "every namespace"),
@@ -307,7 +307,7 @@ import Testing
 
   @Test func `what stood before tenants were isolated is found`() {
     let text = Fixture.object(
-      "VirtualService", "x", spec: "hosts: [b.other]\nhttp:\n- route: [{destination: {host: b.other}}]")
+      "VirtualService", "x", spec: "hosts: [b.other.svc.cluster.local]\nhttp:\n- route: [{destination: {host: b.other}}]")
     let found = ReferenceRules.foreignHosts(in: Fixture.changeSet(text).objects, settings: settings)
     #expect(found.map(\.object) == ["VirtualService default/x"] && found.map(\.severity) == [.error])
   }

@@ -95,12 +95,12 @@ extension ProcessTests {
       let rule = "\(cluster.directory)/rule.yaml"
       try write(TestConfiguration.rule("kept"), to: rule)
       try #require(try cluster.command(["apply", "-f", rule, "--wait"], node: "n2").status == 0)
+      try showsWhatItShowed(cluster)
       // A node shows a certificate of its own authority until the cluster's has given it one.
       try eventually("all nodes to have certificates of one authority") {
         try Set(cluster.names.flatMap { try cluster.certificates($0).filter { $0.kind == "node" }.map(\.issuer) }).count == 1
       }
       let before = try kept(cluster)
-      try showsWhatItShowed(cluster)
       let revision = try cluster.status("n1").revision
 
       for node in cluster.names { try cluster.process(node).signal(SIGKILL) }
