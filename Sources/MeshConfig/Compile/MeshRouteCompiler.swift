@@ -189,6 +189,9 @@ struct MeshRouteCompiler {
     return names + service.addresses
   }
 
+  /// Tells such units from those of services, which answer with the service where their rules say nothing.
+  private static let unregistered = "unregistered"
+
   private func addUnregistered(
     _ visible: [VisibleService], _ hosts: inout [UInt16: [HostUnit]], _ units: inout HostUnits, _ pool: inout ClusterPool
   ) {
@@ -201,7 +204,8 @@ struct MeshRouteCompiler {
         scope?.admits(host, namespace: entry.key.namespace, port: Self.unregisteredPort) ?? true
       else { continue }
       let unit = units.unit(
-        host, port: Self.unregisteredPort, domains: [host], rules: [entry], client: client, pool: &pool,
+        host, port: Self.unregisteredPort, domains: [host], scope: Self.unregistered, rules: [entry], client: client,
+        pool: &pool,
         queries: { compiler.queries(entry.http, at: place) },
         compile: { [compiler] answers in compiler.routes(entry.http, at: place) { answers[$0] } })
       if !unit.content.glimpse.routes.isEmpty { hosts[Self.unregisteredPort, default: []].append(unit) }
