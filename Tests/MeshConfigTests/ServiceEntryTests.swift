@@ -133,7 +133,7 @@ import Testing
     let allocated = object.allocatedAddresses { known[$0] }
     #expect(allocated.map(\.host) == ["b.example.com", "a.example.com"])
     let yaml = object.yaml(status: .status(of: allocated))
-    #expect(yaml.contains("status:\n  addresses:\n  - host: b.example.com\n    value: 240.240.0.1\n"), "\(yaml)")
+    #expect(yaml.contains("status:\n  addresses:\n  - host: b.example.com\n    value: \"240.240.0.1\"\n"), "\(yaml)")
     #expect(object.json(status: .status(of: allocated)).contains(#"{"host":"a.example.com","value":"240.240.0.2"}"#))
     let again = Fixture.changeSet(yaml)
     #expect(again.findings.isEmpty && again.objects == [object])

@@ -52,7 +52,7 @@ extension ProcessTests {
         """
       #expect(try cluster.command(["apply", "-f", "-"], input: entry).status == 0)
       try eventually("the host has an address", within: .seconds(20)) {
-        try cluster.command(["get", "serviceentry", "outside", "-o", "yaml"]).output.contains("value: 240.240.")
+        try cluster.command(["get", "serviceentry", "outside", "-o", "yaml"]).output.contains(#"value: "240.240."#)
       }
       let json = try cluster.command(["get", "se", "outside", "-o", "json"]).output
       #expect(json.contains(#""status":{"addresses":[{"host":"outside.example.com","value":"240.240."#), "\(json)")
