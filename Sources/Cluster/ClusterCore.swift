@@ -283,6 +283,8 @@ final class ClusterCore: TurnHandler {
     if !entry.touched.isDisjoint(with: [.trust, .nodes]) { candidatesChanged() }
     follow.announce()
     if !entry.touched.isEmpty { publish(ClusterChange(entry.touched)) }
+    // Raft's own entries say who votes: what waits for that looks at what was published.
+    if entry.outcome == nil { publish(.raft) }
   }
 
   func restored() {
