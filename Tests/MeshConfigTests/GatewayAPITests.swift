@@ -190,7 +190,8 @@ import Testing
     let own = try programmed("[{value: 127.0.0.1}]")
     #expect(own.isServed && own.yaml.contains(#"value: "127.0.0.1""#) && !own.yaml.contains("AddressNotUsable"), "\(own)")
     let other = try programmed("[{type: IPAddress, value: 192.0.2.2}]")
-    #expect(!other.isServed && other.yaml.contains(#"value: "192.0.2.2""#) && !other.yaml.contains("AddressNotUsable"), "\(other)")
+    #expect(
+      !other.isServed && other.yaml.contains(#"value: "192.0.2.2""#) && !other.yaml.contains("AddressNotUsable"), "\(other)")
     let nobody = try programmed("[{value: 192.0.2.9}]")
     #expect(!nobody.isServed && nobody.yaml.contains("AddressNotUsable") && nobody.yaml.contains("no node has 192.0.2.9"))
     #expect(try programmed("[{type: Hostname, value: a.test}]").yaml.contains("UnsupportedAddress"))
