@@ -37,15 +37,13 @@ private struct StatusWriter {
   let address: String
   let nodes: Set<String>
 
-  private static let start = SourcePosition(line: 1, column: 1)
-
   var all: [ObjectKey: YAMLNode] {
     var result: [ObjectKey: YAMLNode] = [:]
-    for key in topology.classes { result[key] = Self.map([("conditions", Self.conditions([.accepted]))]) }
+    for key in topology.classes { result[key] = YAMLNode.map([("conditions", Self.conditions([.accepted]))]) }
     for (key, spec) in topology.gateways { result[key] = gateway(key, spec) }
     for (key, accepted) in topology.listenerSets { result[key] = listenerSet(key, accepted) }
     let routes = Dictionary(grouping: topology.parents, by: \.route)
-    for (key, parents) in routes { result[key] = Self.map([("parents", .list(parents.map(Self.parent)))]) }
+    for (key, parents) in routes { result[key] = YAMLNode.map([("parents", .list(parents.map(Self.parent)))]) }
     for policy in topology.policies { result[policy.key] = self.policy(policy) }
     return result
   }
@@ -76,12 +74,12 @@ private struct StatusWriter {
     }
     var conditions = [accepted, programmed]
     if let references = topology.gatewayReferences[key] { conditions.append(references) }
-    return Self.map([
+    return YAMLNode.map([
       (
         "addresses",
         .list(
           (asked.isEmpty ? [address] : asked.filter(nodes.contains)).map {
-            Self.map([("type", .text(GatewayAPI.Address.ip)), ("value", .text($0))])
+            YAMLNode.map([("type", .text(GatewayAPI.Address.ip)), ("value", .text($0))])
           })
       ),
       ("attachedListenerSets", .number(sets.count)), ("conditions", Self.conditions(conditions)),
@@ -99,25 +97,25 @@ private struct StatusWriter {
       ownAccepted = GatewayAPI.Condition("Accepted", false, "ListenersNotValid", "no listener is served")
       programmed = GatewayAPI.Condition("Programmed", false, "ListenersNotValid", "no listener is served")
     }
-    return Self.map([
+    return YAMLNode.map([
       ("conditions", Self.conditions([ownAccepted, programmed])), ("listeners", .list(own.map(Self.listener))),
     ])
   }
 
   private static func listener(_ listener: GatewayAPI.Topology.ServedListener) -> YAMLNode {
-    map([
+    .map([
       ("attachedRoutes", .number(listener.attachedRoutes.count)),
       ("conditions", conditions([listener.accepted, listener.conflicted, listener.programmed, listener.resolved])),
       ("name", .text(listener.spec.name)),
       (
         "supportedKinds",
-        .list(listener.supportedKinds.map { map([("group", .text($0.group)), ("kind", .text($0.kind))]) })
+        .list(listener.supportedKinds.map { .map([("group", .text($0.group)), ("kind", .text($0.kind))]) })
       ),
     ])
   }
 
   private static func parent(_ parent: GatewayAPI.Topology.ParentStatus) -> YAMLNode {
-    map([
+    .map([
       ("conditions", conditions([parent.accepted, parent.resolved])),
       ("controllerName", .text(GatewayAPI.controllerName)),
       ("parentRef", reference(parent.reference, own: parent.route.namespace)),
@@ -131,7 +129,7 @@ private struct StatusWriter {
     ]
     if let port = reference.port { entries.append(("port", .number(Int(port)))) }
     if let section = reference.sectionName { entries.append(("sectionName", .text(section))) }
-    return map(entries)
+    return .map(entries)
   }
 
   /// One ancestor for each Gateway that leads to a target of the policy.
@@ -147,13 +145,13 @@ private struct StatusWriter {
       if leads { ancestors.insert(topology.listeners[item.listener].gateway) }
     }
     let conditions = Self.conditions([policy.accepted, policy.resolved])
-    return Self.map([
+    return YAMLNode.map([
       (
         "ancestors",
         .list(
           ancestors.sorted().map { key in
             let gateway = GatewayAPI.ObjectReference(group: GatewayAPI.group, kind: "Gateway", name: key.name)
-            return Self.map([
+            return YAMLNode.map([
               ("ancestorRef", Self.reference(gateway, own: key.namespace)), ("conditions", conditions),
               ("controllerName", .text(GatewayAPI.controllerName)),
             ])
@@ -165,24 +163,10 @@ private struct StatusWriter {
   private static func conditions(_ conditions: [GatewayAPI.Condition]) -> YAMLNode {
     .list(
       conditions.map { item in
-        map([
+        .map([
           ("message", .text(item.message)), ("observedGeneration", .number(1)), ("reason", .text(item.reason)),
           ("status", .text(item.isTrue ? "True" : "False")), ("type", .text(item.type)),
         ])
       })
-  }
-
-  private static func map(_ entries: [(String, YAMLNode)]) -> YAMLNode {
-    YAMLNode(.mapping(entries.map { YAMLEntry(key: $0.0, position: start, value: $0.1) }), at: start)
-  }
-}
-
-extension YAMLNode {
-  fileprivate static func text(_ text: String) -> YAMLNode { YAMLNode(.string(text), at: SourcePosition(line: 1, column: 1)) }
-  fileprivate static func number(_ number: Int) -> YAMLNode {
-    YAMLNode(.int(Int64(number)), at: SourcePosition(line: 1, column: 1))
-  }
-  fileprivate static func list(_ items: [YAMLNode]) -> YAMLNode {
-    YAMLNode(.sequence(items), at: SourcePosition(line: 1, column: 1))
   }
 }

@@ -39,12 +39,6 @@ extension YAMLNode {
   /// `status` of a ServiceEntry whose hosts have these addresses (Istio, `ServiceEntryStatus`); nil when there are none.
   public static func status(of addresses: [MeshObject.AllocatedAddress]) -> YAMLNode? {
     guard !addresses.isEmpty else { return nil }
-    let start = SourcePosition(line: 1, column: 1)
-    func map(_ entries: [(String, YAMLNode)]) -> YAMLNode {
-      YAMLNode(.mapping(entries.map { YAMLEntry(key: $0.0, position: start, value: $0.1) }), at: start)
-    }
-    func text(_ text: String) -> YAMLNode { YAMLNode(.string(text), at: start) }
-    let items = addresses.map { map([("host", text($0.host)), ("value", text($0.value))]) }
-    return map([("addresses", YAMLNode(.sequence(items), at: start))])
+    return .map([("addresses", .list(addresses.map { .map([("host", .text($0.host)), ("value", .text($0.value))]) }))])
   }
 }
