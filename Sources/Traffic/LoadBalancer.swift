@@ -54,9 +54,9 @@ public final class LoadBalancer {
   private var hosts: [SharedHost]
   private var load: SharedLoad
   private var hashing: HashTable?
-  private var policy: LoadBalancerPolicy
   /// Whether `PickRequest.hash` decides.
-  public private(set) var isSticky: Bool
+  public var isSticky: Bool { hashing != nil }
+  private var policy: LoadBalancerPolicy
   private var outliers: OutlierPolicy?
   private var discovery: Cluster.Discovery
   private var levels: PriorityLevels
@@ -70,7 +70,6 @@ public final class LoadBalancer {
     load = entry.load
     hashing = members.hashing
     policy = cluster.loadBalancer
-    isSticky = policy.isSticky
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
     levels = PriorityLevels([], [], minHealthPercent: 0, warmup: nil, at: .zero)
@@ -84,7 +83,6 @@ public final class LoadBalancer {
     load = entry.load
     hashing = members.hashing
     policy = cluster.loadBalancer
-    isSticky = policy.isSticky
     outliers = cluster.outlierDetection
     discovery = cluster.discovery
     seen = nil
@@ -224,8 +222,6 @@ extension PriorityLevels.Level {
 }
 
 extension LoadBalancerPolicy {
-  var isSticky: Bool { if case .consistentHash = algorithm { true } else { false } }
-
   /// Slow start concerns round robin and least request only (Istio, DestinationRule).
   fileprivate var warmupInForce: Warmup? { algorithm == .roundRobin || algorithm == .leastRequest ? warmup : nil }
 }
