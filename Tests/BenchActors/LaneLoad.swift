@@ -25,6 +25,7 @@ final class LaneLoad: Sendable {
       idle.append(try await roundTrip())
       try await Task.sleep(for: .milliseconds(1))
     }
+    isSent.withLock { $0 = false }
     let start = ContinuousClock.now
     let bulk = Task { try await sendBulk(bulkMegabytes) }
     var loaded: [UInt32] = []
@@ -53,7 +54,6 @@ final class LaneLoad: Sendable {
 
   /// Keeps the bulk lane filled until all was handed over.
   private func sendBulk(_ megabytes: Int) async throws {
-    isSent.withLock { $0 = false }
     let body = [UInt8](repeating: 2, count: 1 << 20)
     var left = megabytes
     while left > 0 {

@@ -83,14 +83,21 @@ struct LaneQueues: Sendable {
     return .queued
   }
 
-  /// The next frame to write: of the first lane that has one.
-  private mutating func moveNext(into batch: inout [UInt8]) -> Bool {
-    for index in queues.indices where queues[index].pop(into: &batch) { return true }
-    return false
+  /// The next frame to write is of this lane; of bulk only when it may go.
+  private func next(mayTakeBulk: Bool) -> Lane? {
+    Lane.allCases.first { count($0) > 0 && ($0 != .bulk || mayTakeBulk) }
   }
 
-  /// Appends frames to `batch` until it holds `limit` bytes or nothing waits.
-  mutating func take(into batch: inout [UInt8], limit: Int) {
-    while batch.count < limit, moveNext(into: &batch) {}
+  /// Appends frames to `batch` until it holds `limit` bytes or nothing that may go waits: no frame of bulk begins beyond
+  /// `bulkRoom` bytes of them. Returns the bytes of bulk taken.
+  @discardableResult
+  mutating func take(into batch: inout [UInt8], limit: Int, bulkRoom: Int = .max) -> Int {
+    var bulk = 0
+    while batch.count < limit, let lane = next(mayTakeBulk: bulk < bulkRoom) {
+      let before = batch.count
+      _ = queues[Int(lane.rawValue)].pop(into: &batch)
+      if lane == .bulk { bulk += batch.count - before }
+    }
+    return bulk
   }
 }

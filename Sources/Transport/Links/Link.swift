@@ -37,20 +37,24 @@ final class Link: EventHandler, TurnHandler {
   private var phase: Phase
   private var registration: Registration?
   private var timer = TimerToken.none
+  /// Until its handshake is done.
   private var session: TLSSession?
+  /// From then on.
+  private(set) var channel: LinkChannel?
   private var handshake: LinkHandshake?
   private var decoder = FrameDecoder()
-  private var pending: [UInt8] = []
-  private var written = 0
   private var end: End?
-  private var isReadDue = false
+  private var isTurnDue = false
+  /// Bytes wait for the socket to take them.
+  private var isBlocked = false
+  /// The link itself has written something, or there is room for more bulk.
+  private var isFlushDue = false
+  /// Of the decoder, when it was last looked at.
+  private var isMidMessage = false
 
   private(set) var peer: LinkHandshake.Peer?
   private(set) var peerExpiry = Int64.max
   private(set) var establishedAt = Instant.zero
-  private(set) var pulse = LinkPulse(at: .zero)
-  private(set) var bytesSent: UInt64 = 0
-  private(set) var bytesReceived: UInt64 = 0
   private(set) var framesReceived: UInt64 = 0
   var outbox: Outbox?
   var roundTrip: Duration?
@@ -79,7 +83,6 @@ final class Link: EventHandler, TurnHandler {
   var isEarly: Bool { phase == .connecting || phase == .securing }
 
   func start() {
-    pulse = LinkPulse(at: owner.loop.now)
     do throws(SystemError) {
       registration = try owner.loop.register(descriptor, self)
     } catch {
@@ -105,18 +108,22 @@ final class Link: EventHandler, TurnHandler {
     case .connecting: connected()
     case .securing: continueSecuring()
     case .greeting, .established:
+      if isBlocked { flush() }
       read()
-      flush()
     case .closing: drain()
     case .closed: return
     }
   }
 
   func turnEnded() {
-    isReadDue = false
-    guard phase == .greeting || phase == .established else { return }
-    read()
-    flush()
+    isTurnDue = false
+    switch phase {
+    case .greeting, .established:
+      flush()
+      read()
+    case .closing: drain()
+    case .connecting, .securing, .closed: return
+    }
   }
 
   private func connected() {
@@ -166,11 +173,13 @@ final class Link: EventHandler, TurnHandler {
         Self.identity(of: chain, under: authorities, trustDomain: trustDomain, as: role == .client ? .server : .client)
       })
     phase = .greeting
+    self.session = nil
+    self.channel = LinkChannel(session, at: owner.loop.now)
     let handshake = LinkHandshake(local, channel)
     self.handshake = handshake
     write(handshake.hello)
-    read()
     flush()
+    read()
   }
 
   private static func identity(_ verification: PeerVerification) -> Result<SPIFFEID, CertificateError> {
@@ -213,36 +222,48 @@ final class Link: EventHandler, TurnHandler {
 
   // MARK: Bytes
 
+  /// Reads all there is, and only then hands it on: who is told writes to the channel at once, from another thread, and has it alone.
   private func read() {
-    var total = 0
-    while let session, phase == .greeting || phase == .established {
-      guard total < LinkLimits.readBatchBytes else { return readLater() }
-      switch session.read(into: owner.readBuffer) {
-      case .bytes(let count):
-        total += count
-        bytesReceived &+= UInt64(count)
-        pulse.heard(at: owner.loop.now)
-        decoder.append(UnsafeRawBufferPointer(rebasing: owner.readBuffer[..<count]))
-        deliver()
-      case .wouldBlock: return
-      case .endOfStream: return finish(.failed("the peer closed the connection"))
-      case .failed(let code):
-        return finish(.failed(session.failure?.description ?? SystemError.text(code)))
+    var (total, undelivered) = (0, 0)
+    defer { if isFlushDue { flush() } }
+    while let channel, phase == .greeting || phase == .established {
+      guard total < LinkLimits.readBatchBytes else {
+        deliver(channel)
+        return goOnNextTurn()
       }
+      let (result, failure) = channel.read(into: owner.readBuffer, at: owner.loop.now)
+      guard case .bytes(let count) = result else {
+        if undelivered > 0 { deliver(channel) }
+        if result != .wouldBlock { finish(.failed(failure)) }
+        return
+      }
+      total += count
+      undelivered += count
+      decoder.append(UnsafeRawBufferPointer(rebasing: owner.readBuffer[..<count]))
+      guard phase == .greeting || undelivered >= LinkLimits.deliveryBytes else { continue }
+      deliver(channel)
+      undelivered = 0
     }
   }
 
-  private func readLater() {
-    guard !isReadDue else { return }
-    isReadDue = true
+  private func goOnNextTurn() {
+    guard !isTurnDue else { return }
+    isTurnDue = true
     owner.loop.atEndOfTurn(self)
   }
 
-  private func deliver() {
+  private func deliver(_ channel: LinkChannel) {
     var isCompleted = false
-    defer { pulse.decoded(completed: isCompleted, isOpen: decoder.isMidMessage, at: owner.loop.now) }
+    defer {
+      if isMidMessage || decoder.isMidMessage {
+        isMidMessage = decoder.isMidMessage
+        channel.decoded(completed: isCompleted, isOpen: isMidMessage, at: owner.loop.now)
+      }
+    }
     do throws(FrameError) {
-      if phase == .greeting, handshake?.isPeerKnown == false, bytesReceived > UInt64(LinkLimits.handshakeBytesMax) {
+      if phase == .greeting, handshake?.isPeerKnown == false,
+        channel.bytesReceived > UInt64(LinkLimits.handshakeBytesMax)
+      {
         throw .handshakeTooLong
       }
       while phase == .greeting || phase == .established, let frame = try decoder.next() {
@@ -263,34 +284,36 @@ final class Link: EventHandler, TurnHandler {
   }
 
   /// Queues a frame of the link's own ahead of everything not yet taken from the outbox.
-  func write(_ frame: Frame) { frame.encode(into: &pending) }
+  func write(_ frame: Frame) {
+    channel?.append(frame)
+    isFlushDue = true
+  }
+
+  /// Takes the id of a pong; false when it answers no mark of a bulk transfer.
+  func answered(_ id: UInt64) -> Bool {
+    guard channel?.answered(id) == true else { return false }
+    isFlushDue = true
+    return true
+  }
 
   /// Asks the peer whether it is there.
   func ask() {
-    pulse.asked(at: owner.loop.now)
+    channel?.asked(at: owner.loop.now)
     write(Frame(kind: .ping, lane: .urgent, id: owner.loop.now.nanoseconds))
     flush()
   }
 
   func flush() {
-    guard let session, phase == .greeting || phase == .established || phase == .closing else { return }
-    while true {
-      if written == pending.count {
-        written = 0
-        pending.removeAll(keepingCapacity: true)
-        if phase == .established, outbox?.take(into: &pending) == true { pulse.wrote(at: owner.loop.now) }
-        if pending.isEmpty { break }
-      }
-      switch pending[written...].withUnsafeBytes({ session.write($0) }) {
-      case .bytes(let count):
-        written += count
-        bytesSent &+= UInt64(count)
-      case .wouldBlock: return
-      case .endOfStream: return finish(.failed("the peer closed the connection"))
-      case .failed(let code): return finish(end ?? .failed(session.failure?.description ?? SystemError.text(code)))
-      }
+    guard let channel, phase == .greeting || phase == .established || phase == .closing else { return }
+    isFlushDue = false
+    isBlocked = false
+    switch channel.flush(phase == .established ? outbox : nil, at: owner.loop.now) {
+    case .done: break
+    case .blocked: return isBlocked = true
+    case .unfinished: return goOnNextTurn()
+    case .failed(let words): return finish(end ?? .failed(words))
     }
-    if phase == .closing, session.shutdown() { Glibc.shutdown(descriptor, Int32(SHUT_WR)) }
+    if phase == .closing, channel.shutdown() { Glibc.shutdown(descriptor, Int32(SHUT_WR)) }
   }
 
   // MARK: The end
@@ -299,9 +322,10 @@ final class Link: EventHandler, TurnHandler {
   /// kernel discard ours.
   func close(_ end: End) {
     guard phase != .closing, phase != .closed else { return }
-    guard session != nil, phase != .connecting, phase != .securing else { return finish(end) }
+    guard channel != nil, phase != .connecting, phase != .securing else { return finish(end) }
     self.end = end
     phase = .closing
+    outbox?.detach()
     owner.loop.cancel(timer)
     timer = owner.loop.schedule(after: LinkLimits.goodbyeTimeout) { [weak self] in self?.finish(end) }
     drain()
@@ -310,8 +334,8 @@ final class Link: EventHandler, TurnHandler {
   private func drain() {
     flush()
     var total = 0
-    while let session, let end, phase == .closing, total < LinkLimits.readBatchBytes {
-      switch session.read(into: owner.readBuffer) {
+    while let channel, let end, phase == .closing, total < LinkLimits.readBatchBytes {
+      switch channel.read(into: owner.readBuffer, at: owner.loop.now).result {
       case .bytes(let count): total += count
       case .wouldBlock: return
       case .endOfStream, .failed: return finish(end)
@@ -326,6 +350,7 @@ final class Link: EventHandler, TurnHandler {
     owner.loop.cancel(timer)
     if let registration { owner.loop.deregister(registration) }
     session = nil
+    channel?.close()
     Glibc.close(descriptor)
     owner.ended(self, self.end ?? end)
   }

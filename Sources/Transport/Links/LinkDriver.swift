@@ -199,7 +199,8 @@ final class LinkDriver: LinkOwner {
         there: "incarnation \(peer.incarnation) is older than \(known); another process runs under this name")
     }
     if let known = peers[peer.node]?.link, let alive = known.peer, alive.incarnation != peer.incarnation,
-      known.address.ip != link.address.ip, known.pulse.silence(at: loop.now) < LinkLimits.aliveWindow
+      known.address.ip != link.address.ip,
+      (known.channel?.pulse.silence(at: loop.now) ?? .zero) < LinkLimits.aliveWindow
     {
       // Should it have gone without a word, that is known when the newcomer comes again.
       known.ask()
@@ -276,6 +277,7 @@ final class LinkDriver: LinkOwner {
     let waiting = isFirst ? shared.current(node) : nil
     let outbox = waiting ?? shared.makeOutbox(node, isCurrent: true, wake: wakeHandler)
     link.outbox = outbox
+    outbox.attach(link.channel)
     let dial = with(node) { peerLinks in
       peerLinks.link = link
       return peerLinks.dial
@@ -316,6 +318,7 @@ final class LinkDriver: LinkOwner {
     case .ping:
       link.write(Frame(kind: .pong, lane: .urgent, id: frame.id))
     case .pong:
+      if link.answered(frame.id) { break }
       let sample = loop.now - Instant(nanoseconds: frame.id)
       // A number that no ping of ours can have had is the peer's mistake.
       guard sample >= .zero, sample < LinkLimits.silenceTimeout * 2 else { return }
@@ -424,7 +427,7 @@ final class LinkDriver: LinkOwner {
       for link in [peer.link].compactMap({ $0 }) + peer.retired where link.isEstablished {
         if !stalled, let reason = complaint(about: link, unixSeconds) {
           link.finish(.failed(reason))
-        } else if link.pulse.isDue(at: loop.now, isDialler: link.isOutbound) {
+        } else if link.channel?.pulse.isDue(at: loop.now, isDialler: link.isOutbound) == true {
           link.ask()
         }
       }
@@ -434,7 +437,7 @@ final class LinkDriver: LinkOwner {
 
   private func complaint(about link: Link, _ unixSeconds: Int64) -> String? {
     if unixSeconds > link.peerExpiry { return "its certificate expired and was not renewed on this link" }
-    return link.pulse.complaint(at: loop.now)
+    return link.channel?.pulse.complaint(at: loop.now)
   }
 
   // MARK: Credentials, end, numbers
@@ -502,7 +505,8 @@ final class LinkDriver: LinkOwner {
         LinkStatistics(
           node: node, address: link.address.description, outbound: link.isOutbound,
           upSeconds: (loop.now - link.establishedAt).inSeconds, roundTripMilliseconds: link.roundTrip?.inMilliseconds,
-          bytesSent: link.bytesSent, bytesReceived: link.bytesReceived, framesReceived: link.framesReceived,
+          bytesSent: link.channel?.bytesSent ?? 0, bytesReceived: link.channel?.bytesReceived ?? 0,
+          framesReceived: link.framesReceived,
           queuedBytes: link.outbox?.queuedBytes ?? 0, callsInFlight: link.outbox?.callsInFlight ?? 0))
     }
     return all

@@ -30,6 +30,15 @@ public enum LinkLimits {
   public static let bulkBytesMax = 64 << 20
   /// Bytes handed to TLS before more are taken from the lanes, so a late urgent frame overtakes the rest.
   public static let writeBatchBytes = 16_384
+  /// Bytes written to one link before the event loop serves others.
+  public static let writeTurnBytes = 262_144
+  /// Bytes of bulk on their way that the peer has not read: an urgent frame waits 1.5 ms for them where 700 MB/s are read, and a
+  /// transfer over a round trip of 100 ms is as quick as 10 MB/s.
+  public static let bulkWindowBytes = 1 << 20
+  /// Bytes of bulk after which the peer is asked how far it has read: often enough that the window never closes on a quick peer.
+  public static let bulkMarkBytes = 131_072
+  /// Bytes read from one link before they are decoded and handed on.
+  public static let deliveryBytes = 65_536
   /// Bytes read from one link before the event loop serves others.
   public static let readBatchBytes = 262_144
 

@@ -22,6 +22,24 @@ final class Outbox: Sendable {
     var callsReceived = 0
     /// Something was queued since the last batch to which the peer may owe an answer.
     var asksForAnswer = false
+    /// Where who sends may write by itself.
+    var channel: LinkChannel?
+
+    /// Whether this frame is of the only call under way: with others, the loop writes what they send together.
+    func isAlone(_ frame: Frame) -> Bool {
+      switch frame.kind {
+      case .request: callsSent == 1 && callsReceived == 0
+      case .reply: callsSent == 0 && callsReceived == 0 && !isRetired
+      default: false
+      }
+    }
+  }
+
+  /// What was taken for one batch.
+  struct Taken {
+    /// Whether something to which the peer may owe an answer was queued since the batch before.
+    var asksForAnswer: Bool
+    var bulkBytes: Int
   }
 
   init(id: LinkID, node: NodeName, wake: @escaping @Sendable (Outbox) -> Void) {
@@ -31,33 +49,36 @@ final class Outbox: Sendable {
   }
 
   func send(_ frame: Frame) -> SendResult {
-    let (result, shouldWake) = state.withLock { state -> (SendResult, Bool) in
+    let (result, shouldWake, channel) = state.withLock { state -> (SendResult, Bool, LinkChannel?) in
       let isNewCall = [.request, .route, .watch].contains(frame.kind)
-      guard !state.isClosed, !(state.isRetired && isNewCall) else { return (.closed, false) }
+      guard !state.isClosed, !(state.isRetired && isNewCall) else { return (.closed, false, nil) }
       let result = state.queues.append(frame)
-      guard result == .queued else { return (result, false) }
+      guard result == .queued else { return (result, false, nil) }
       if frame.mayBeAnswered { state.asksForAnswer = true }
       if frame.kind == .request { state.callsSent += 1 }
       if frame.kind == .reply { state.callsReceived = max(0, state.callsReceived - 1) }
       defer { state.isAwake = true }
-      return (result, !state.isAwake)
+      return (result, !state.isAwake, state.isAlone(frame) ? state.channel : nil)
     }
-    if shouldWake { wake(self) }
+    if shouldWake, channel?.flushNow(self) != true { wake(self) }
     return result
   }
 
-  /// Puts the next bytes to write into an empty batch. When there are none, the next send wakes the link.
-  ///
-  /// - Returns: whether something to which the peer may owe an answer was queued since the last batch.
+  /// Puts the next bytes to write into an empty batch; of bulk about as much as there is room for. When there are none, the next
+  /// send wakes the link, and so does the peer by reading more.
   @discardableResult
-  func take(into batch: inout [UInt8]) -> Bool {
+  func take(into batch: inout [UInt8], bulkRoom: Int = .max) -> Taken {
     state.withLock { state in
-      state.queues.take(into: &batch, limit: LinkLimits.writeBatchBytes)
+      let bulk = state.queues.take(into: &batch, limit: LinkLimits.writeBatchBytes, bulkRoom: bulkRoom)
       if batch.isEmpty { state.isAwake = false }
       defer { state.asksForAnswer = false }
-      return state.asksForAnswer
+      return Taken(asksForAnswer: state.asksForAnswer, bulkBytes: bulk)
     }
   }
+
+  /// Lets who sends write to the channel, as long as the link is established.
+  func attach(_ channel: LinkChannel?) { state.withLock { $0.channel = channel } }
+  func detach() { attach(nil) }
 
   func received(_ kind: FrameKind) {
     guard kind == .request || kind == .reply else { return }
@@ -80,6 +101,7 @@ final class Outbox: Sendable {
   func close() {
     state.withLock { state in
       state.isClosed = true
+      state.channel = nil
       state.queues = LaneQueues()
     }
   }

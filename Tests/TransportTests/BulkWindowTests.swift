@@ -1,0 +1,169 @@
+import Dispatch
+import Primitives
+import Synchronization
+import Testing
+
+@testable import Transport
+
+@Suite("Bulk on its way", .timeLimit(.minutes(1))) struct BulkWindowTests {
+  @Test("no more goes than the window, and each answer opens what the peer has read") func window() throws {
+    var window = BulkWindow()
+    let part = LinkLimits.bulkMarkBytes
+    var marks: [UInt64] = []
+    while window.room > 0 { if let mark = window.take(part / 4) { marks.append(mark) } }
+    #expect(marks.count == LinkLimits.bulkWindowBytes / part)
+    #expect(Set(marks).count == marks.count)
+    for (number, mark) in marks.enumerated() {
+      let isMark = window.answered(mark)
+      #expect(isMark)
+      #expect(window.room == (number + 1) * part)
+    }
+  }
+
+  @Test("an answer to nothing, twice, or out of order opens nothing") func mistakes() throws {
+    var window = BulkWindow()
+    let marks = (0..<2).compactMap { _ in window.take(LinkLimits.bulkWindowBytes / 2) }
+    try #require(marks.count == 2)
+    let (outOfOrder, unknown, time) = (window.answered(marks[1]), window.answered(.max), window.answered(12_345))
+    #expect(outOfOrder && unknown, "these have the form of marks")
+    #expect(!time)
+    #expect(window.room == 0)
+    for _ in 0..<2 { _ = window.answered(marks[0]) }
+    #expect(window.room == LinkLimits.bulkWindowBytes / 2)
+  }
+
+  @Test("a transfer never waits for a mark that was not made") func residue() {
+    var window = BulkWindow()
+    _ = window.take(LinkLimits.bulkMarkBytes - 1)
+    #expect(window.room > LinkLimits.bulkMarkBytes, "what has no mark leaves room for enough to make one")
+  }
+
+  @Test("while bulk may not go, frames of other lanes do") func lanes() {
+    var queues = LaneQueues()
+    for lane in [Lane.bulk, .calls, .urgent] {
+      _ = queues.append(Frame(kind: .catchUp, lane: lane, body: [1, 2, 3]))
+    }
+    var batch: [UInt8] = []
+    let none = queues.take(into: &batch, limit: 1_000, bulkRoom: 0)
+    #expect(none == 0)
+    #expect(batch.count == 2 * (FrameHeader.byteCount + 3))
+    #expect(queues.count(.bulk) == 1)
+    batch = []
+    let all = queues.take(into: &batch, limit: 1_000, bulkRoom: 1)
+    #expect(all == FrameHeader.byteCount + 3)
+    #expect(queues.isEmpty)
+  }
+
+  @Test("a peer that reads nothing has at most a window of bulk before its urgent frames") func slowReader() async throws {
+    let near = try LinkNode("a", try Credentials("a").link())
+    let arrived = Mutex<[FrameKind]>([])
+    let resume = DispatchSemaphore(value: 0)
+    let far = try LinkNode("b", try Credentials("b").link()) { network in
+      network.onFrame([.catchUp, .raft]) { _, frame in
+        let isFirst = arrived.withLock { arrived in
+          arrived.append(frame.kind)
+          return arrived.count == 1
+        }
+        if isFirst { resume.wait() }
+      }
+    }
+    near.network.setPeers([far.name: far.address])
+    _ = try await near.log.up("b")
+    // The kernel would take some megabytes of it.
+    let (count, part) = (256, [UInt8](repeating: 1, count: 65_536))
+    for _ in 0..<count { #expect(near.network.send(.catchUp, .bulk, to: far.name, body: part) == .queued) }
+    try await eventually { arrived.withLock { $0.count } > 0 }
+    var sent: UInt64 = 0
+    while let now = await near.network.statistics().first?.bytesSent, now != sent {
+      sent = now
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    #expect(near.network.send(.raft, .urgent, to: far.name, body: [1]) == .queued)
+    resume.signal()
+    try await eventually { arrived.withLock { $0.count } == count + 1 }
+    let before = try #require(arrived.withLock { $0.firstIndex(of: .raft) })
+    #expect(before * part.count <= 2 * LinkLimits.bulkWindowBytes, "\(before) parts were before the urgent frame")
+    await near.stop()
+    await far.stop()
+  }
+}
+
+/// Who waits for which answer.
+private final class AwaitedAnswers: Sendable {
+  private let waiting = Mutex<[UInt64: CheckedContinuation<[UInt8], Never>]>([:])
+
+  func of(_ id: UInt64, ask: () -> Void) async -> [UInt8] {
+    await withCheckedContinuation { continuation in
+      waiting.withLock { $0[id] = continuation }
+      ask()
+    }
+  }
+
+  func arrived(_ frame: Frame) { waiting.withLock { $0.removeValue(forKey: frame.id) }?.resume(returning: frame.body) }
+}
+
+@Suite("Frames written by who sends them", .timeLimit(.minutes(1))) struct DirectWriteTests {
+  @Test("the only call under way is written while the loop is busy; the ones beside it wait for the loop") func direct()
+    async throws
+  {
+    let near = try LinkNode("a", try Credentials("a").link())
+    let arrived = Mutex<[UInt64]>([])
+    let far = try LinkNode("b", try Credentials("b").link()) { network in
+      network.onFrame([.request]) { _, frame in arrived.withLock { $0.append(frame.id) } }
+    }
+    near.network.setPeers([far.name: far.address])
+    _ = try await near.log.up("b")
+    // Whatever the link had to write is written.
+    _ = await near.network.statistics()
+    let link = try #require(near.network.link(to: far.name))
+    let isHeld = Atomic(false)
+    let resume = DispatchSemaphore(value: 0)
+    near.loop.post {
+      isHeld.store(true, ordering: .releasing)
+      resume.wait()
+    }
+    try await eventually { isHeld.load(ordering: .acquiring) }
+    #expect(near.network.send(Frame(kind: .request, lane: .calls, id: 1, body: [1]), on: link) == .queued)
+    try await eventually { arrived.withLock { $0 } == [1] }
+    #expect(near.network.send(Frame(kind: .request, lane: .calls, id: 2, body: [2]), on: link) == .queued)
+    #expect(near.network.send(Frame(kind: .request, lane: .calls, id: 3, body: [3]), on: link) == .queued)
+    #expect(arrived.withLock { $0 } == [1])
+    resume.signal()
+    try await eventually { arrived.withLock { $0 } == [1, 2, 3] }
+    await near.stop()
+    await far.stop()
+  }
+
+  @Test("callers and the loop write one connection without breaking it", arguments: [1, 4])
+  func storm(callers: Int) async throws {
+    let near = try LinkNode("a", try Credentials("a").link())
+    let far = try LinkNode("b", try Credentials("b").link()) { network in
+      network.onFrame([.request]) { [unowned network] peer, frame in
+        _ = network.send(Frame(kind: .reply, lane: .calls, id: frame.id, body: frame.body), on: peer.link)
+      }
+    }
+    let answers = AwaitedAnswers()
+    near.network.onFrame([.reply]) { _, frame in answers.arrived(frame) }
+    near.network.setPeers([far.name: far.address])
+    _ = try await near.log.up("b")
+    let link = try #require(near.network.link(to: far.name))
+    await withTaskGroup(of: Void.self) { group in
+      for caller in 0..<callers {
+        group.addTask {
+          for number in 0..<(1_000 / callers) {
+            let id = UInt64(caller * 1_000 + number)
+            let body = [UInt8](repeating: UInt8(truncatingIfNeeded: id), count: number * 37 % 5_000)
+            // Now and then the loop has something of its own to write.
+            if number % 10 == 0 { near.network.send(.raft, .urgent, to: far.name, body: body) }
+            let answer = await answers.of(id) {
+              _ = near.network.send(Frame(kind: .request, lane: .calls, id: id, body: body), on: link)
+            }
+            #expect(answer == body)
+          }
+        }
+      }
+    }
+    await near.stop()
+    await far.stop()
+  }
+}
