@@ -71,6 +71,7 @@ public actor SnapshotKeeper {
   private var isPublishing = false
   private var isStale = false
   private var isClosed = false
+  private var pace = PublicationPace()
   private var roundWaiters: [CheckedContinuation<Void, Never>] = []
 
   public init(cluster: ClusterRuntime, runtime: ProxyRuntime, layout: Layout, remembered: ControlState?) {
@@ -159,11 +160,16 @@ public actor SnapshotKeeper {
     if isPublishing { return await nextRound() }
     isPublishing = true
     while isStale {
+      // Who comes meanwhile shares this round.
+      let pause = pace.pause(at: EventLoop.monotonicNow())
+      if pause > .zero { try? await Task.sleep(for: pause) }
       isStale = false
+      let start = EventLoop.monotonicNow()
       // Who comes during this round waits for the next: this one may have begun before their news.
       let waiting = roundWaiters
       roundWaiters = []
       await publish()
+      pace.published(from: start, to: EventLoop.monotonicNow())
       for waiter in waiting { waiter.resume() }
     }
     isPublishing = false
