@@ -175,7 +175,8 @@ actor NodeRuntime {
           ($0.name, try SocketAddress(parsing: "\($0.address):\(file.ports.link)"))
         }))
     tasks.append(Task { await self.identities.run() })
-    tasks.append(Task { await self.followCluster() })
+    // Below the tasks that answer people: what is compiled now is not what they wait for.
+    tasks.append(Task(priority: .medium) { await self.followCluster() })
     tasks.append(Task { await self.allocateAddresses() })
     tasks.append(Task { await self.lastKnown.run() })
     tasks.append(Task { await self.catchingUp.run(self.configuration) })

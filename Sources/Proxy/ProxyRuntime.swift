@@ -165,10 +165,14 @@ public final class ProxyRuntime: Sendable {
     _ = await collect { body($0) }
   }
 
+  /// What each worker answers, all asked at the same time.
   private func collect<Result: Sendable>(_ body: @escaping @Sendable (Worker) -> Result) async -> [Result] {
-    var results: [Result] = []
-    for worker in workers { results.append(await Self.on(worker, body)) }
-    return results
+    await withCheckedContinuation { continuation in
+      let answers = WorkerAnswers(of: workers.count, for: continuation)
+      for (index, worker) in workers.enumerated() {
+        worker.loop.post { answers.add(body(worker.value), of: index) }
+      }
+    }
   }
 
   private static func on<Result: Sendable>(
@@ -177,6 +181,27 @@ public final class ProxyRuntime: Sendable {
     await withCheckedContinuation { continuation in
       worker.loop.post { continuation.resume(returning: body(worker.value)) }
     }
+  }
+}
+
+/// Answers of all workers, handed on with the last of them.
+private final class WorkerAnswers<Answer: Sendable>: Sendable {
+  private let answers: Mutex<[Answer?]>
+  private let continuation: CheckedContinuation<[Answer], Never>
+
+  /// There is at least one worker.
+  init(of count: Int, for continuation: CheckedContinuation<[Answer], Never>) {
+    answers = Mutex(Array(repeating: nil, count: count))
+    self.continuation = continuation
+  }
+
+  func add(_ answer: Answer, of worker: Int) {
+    let all = answers.withLock { answers -> [Answer]? in
+      answers[worker] = answer
+      let known = answers.compactMap { $0 }
+      return known.count == answers.count ? known : nil
+    }
+    if let all { continuation.resume(returning: all) }
   }
 }
 

@@ -172,7 +172,7 @@ final class SmallHTTPConnection: EventHandler {
       if let deadline { loop.cancel(deadline) }
       let exchange = HTTPExchange(LoopBound(self, on: loop), wantsBody: request.method != "HEAD")
       let handler = handler
-      Task { await handler(request, exchange) }
+      Task(priority: .userInitiated) { await handler(request, exchange) }
     } catch {
       isAnswering = true
       let response = HTTPResponse(
