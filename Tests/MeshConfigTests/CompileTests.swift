@@ -280,45 +280,6 @@ import Testing
     #expect(findings.contains { $0.reason.contains("subset 'v1' is ignored") })
   }
 
-  @Test func `outlier detection switches locality failover on`() throws {
-    let outlier = "host: reviews\ntrafficPolicy: {outlierDetection: {consecutive5xxErrors: 3}}"
-    let off = "host: reviews\ntrafficPolicy: {outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: false}}}"
-    let workloads = [
-      try Fixture.workload("reviews", "v1", node: "n1"),
-      try Fixture.workload("reviews", "v2", node: "n2", locality: "local/b/1"),
-      try Fixture.workload("reviews", "v3", node: "n3", locality: "far/a/1"),
-    ]
-    func priorities(_ text: String) throws -> [Int] {
-      let snapshot = try Fixture.compile(text, workloads).snapshot
-      return try #require(snapshot.cluster("outbound|9080||reviews.default.svc.cluster.local")).endpoints.map(\.priority)
-        .sorted()
-    }
-    #expect(try priorities("") == [0, 0, 0])
-    #expect(try priorities(Fixture.object("DestinationRule", "r", spec: outlier)) == [0, 1, 2])
-    #expect(try priorities(Fixture.object("DestinationRule", "r", spec: off)) == [0, 0, 0])
-  }
-
-  @Test func `distribute splits by locality and leaves out what is not listed`() throws {
-    let spec = """
-      host: reviews
-      trafficPolicy:
-        outlierDetection: {}
-        loadBalancer:
-          localityLbSetting:
-            distribute:
-            - from: local/*
-              to: {local/a/*: 80, local/b/*: 20}
-      """
-    let workloads = [
-      try Fixture.workload("reviews", "v1", node: "n1"),
-      try Fixture.workload("reviews", "v2", node: "n2", locality: "local/b/1"),
-      try Fixture.workload("reviews", "v3", node: "n3", locality: "far/a/1"),
-    ]
-    let (snapshot, _) = try Fixture.compile(Fixture.object("DestinationRule", "r", spec: spec), workloads)
-    let cluster = try #require(snapshot.cluster("outbound|9080||reviews.default.svc.cluster.local"))
-    #expect(cluster.endpoints.map(\.localityShare).sorted() == [200_000, 800_000])
-  }
-
   @Test func `a rule with a workload selector applies to those clients alone`() throws {
     let spec =
       "host: reviews\nworkloadSelector: {matchLabels: {app: productpage}}\ntrafficPolicy: {loadBalancer: {simple: RANDOM}}"

@@ -70,7 +70,8 @@ final class ClusterCompiler: Sendable {
     var cluster = Cluster(
       name: recipe.name, service: recipe.service, host: entry.service.host, port: servicePort.number, subset: subset?.name,
       protocol: servicePort.protocol, discovery: EndpointCompiler.discovery(of: entry),
-      endpoints: outlier == nil && entry.distribution == nil ? members.map(\.endpoint) : locality.apply(to: members),
+      endpoints: locality.apply(
+        to: members, failsOver: outlier != nil || entry.distribution != nil && blocks.loadBalancer?.locality == nil),
       loadBalancer: policies.loadBalancer(blocks.loadBalancer, isSticky: entry.isSticky),
       connectionPool: policies.connectionPool(
         blocks.connectionPool, budget: subset?.trafficPolicy?.retryBudget ?? recipe.rule?.trafficPolicy?.retryBudget),

@@ -1,7 +1,7 @@
 /// Which endpoints are preferred by where they are (Istio, DestinationRule).
 ///
-/// Acts only together with outlier detection, without which a failing near endpoint would keep all traffic, or where the
-/// service itself asks for it (`traffic-distribution`).
+/// Priorities act only together with outlier detection, without which a failing near endpoint would keep all traffic, or where
+/// the service itself asks for it (`traffic-distribution`); `distribute` always does, and then there are no priorities.
 struct LocalityPriority {
   let client: Locality
   let clientLabels: [String: String]
@@ -9,14 +9,14 @@ struct LocalityPriority {
   /// Endpoints of this node come before all others.
   var prefersSameNode = false
 
-  func apply(to endpoints: [EndpointCompiler.Labelled]) -> [Endpoint] {
+  func apply(to endpoints: [EndpointCompiler.Labelled], failsOver: Bool) -> [Endpoint] {
+    if setting?.enabled == false { return endpoints.map(\.endpoint) }
+    if let rules = setting?.distribute, !rules.isEmpty {
+      let rule = rules.first { Self.matches($0.from, client) }
+      return rule.map { distribute(endpoints, $0) } ?? endpoints.map(\.endpoint)
+    }
     let isPlaced = !client.region.isEmpty || prefersSameNode || !(setting?.failoverPriority.isEmpty ?? true)
-    if setting?.enabled == false || !isPlaced {
-      return endpoints.map(\.endpoint)
-    }
-    if let distribution = setting?.distribute.first(where: { Self.matches($0.from, client) }) {
-      return distribute(endpoints, distribution)
-    }
+    guard failsOver, isPlaced else { return endpoints.map(\.endpoint) }
     let priorities = endpoints.map(priority)
     let ranks = Array(Set(priorities)).sorted()
     return zip(endpoints, priorities).map { labelled, priority in
@@ -29,10 +29,16 @@ struct LocalityPriority {
   private func priority(_ labelled: EndpointCompiler.Labelled) -> Int {
     if let order = setting?.failoverPriority, !order.isEmpty {
       let matching = order.prefix { Self.labelMatches($0, clientLabels, labelled.labels) }.count
-      return order.count - matching
+      let rank = order.count - matching
+      // With both, regions decide among endpoints of one rank.
+      return setting?.failover.isEmpty ?? true ? rank : rank * 5 + distance(labelled.endpoint.locality)
     }
     if prefersSameNode, labelled.endpoint.isLocal { return -1 }
-    let locality = labelled.endpoint.locality
+    return distance(labelled.endpoint.locality)
+  }
+
+  /// 0: the client's own place; 4: a region that it does not fail over to.
+  private func distance(_ locality: Locality) -> Int {
     guard locality.region == client.region else {
       guard let target = setting?.failover.first(where: { $0.from == client.region })?.to else { return 3 }
       return locality.region == target ? 3 : 4
@@ -41,12 +47,12 @@ struct LocalityPriority {
     return locality.subzone == client.subzone ? 0 : 1
   }
 
-  /// `key` compares both sides' values; `key=value` fixes the value the endpoint must have.
+  /// `key` compares both sides' values, of which none is a value, too; `key=value` fixes what the endpoint must have.
   private static func labelMatches(_ label: String, _ client: [String: String], _ endpoint: [String: String]) -> Bool {
     let parts = label.split(separator: "=", maxSplits: 1).map(String.init)
     guard let key = parts.first else { return false }
     let wanted = parts.count == 2 ? parts[1] : client[key]
-    return wanted != nil && endpoint[key] == wanted
+    return (endpoint[key] ?? "") == (wanted ?? "")
   }
 
   /// Splits each percentage over the localities it names, by the weights of their endpoints; localities that are not listed
@@ -56,7 +62,7 @@ struct LocalityPriority {
   ) -> [Endpoint] {
     var result: [Endpoint] = []
     var taken: Set<UInt64> = []
-    for target in distribution.to where target.value > 0 {
+    for target in distribution.to.sorted(by: { LocalityForm.isNarrower($0.key, $1.key) }) {
       let members = endpoints.filter { Self.matches(target.key, $0.endpoint.locality) && !taken.contains($0.endpoint.key) }
       func weight(_ members: [EndpointCompiler.Labelled]) -> UInt64 { members.reduce(0) { $0 + UInt64($1.endpoint.weight) } }
       let total = max(1, weight(members))

@@ -39,7 +39,10 @@ extension DestinationRule.TrafficPolicy: FieldDecodable {
     init(_ fields: inout Fields) {
       let name = fields.string("protocol") ?? "CONNECT"
       if name != "CONNECT" && name != "POST" { fields.error("protocol", "must be CONNECT or POST") }
-      if !NameForm.isHost(fields.requiredString("targetHost")) { fields.error("targetHost", "must be a host name") }
+      let host = fields.requiredString("targetHost")
+      if !host.isEmpty && !NameForm.isHost(host) && !AddressForm.isAddress(host) {
+        fields.error("targetHost", "must be a host name or an IP address")
+      }
       _ = fields.requiredPort("targetPort")
     }
   }
@@ -216,17 +219,21 @@ extension DestinationRule.LocalitySetting: FieldDecodable {
     distribute = fields.list("distribute")
     failover = fields.list("failover")
     failoverPriority = fields.strings("failoverPriority")
-    if [!distribute.isEmpty, !failover.isEmpty, !failoverPriority.isEmpty].count(where: { $0 }) > 1 {
-      fields.error("", "only one of distribute, failover and failoverPriority may be written")
+    if !distribute.isEmpty && !failover.isEmpty { fields.error("failover", "distribute and failover exclude each other") }
+    let topology = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"]
+    for label in failoverPriority where !failover.isEmpty && topology.contains(label) {
+      fields.error("failoverPriority", "failover and the label \(label) exclude each other")
     }
+    if let problem = LocalityForm.problem(of: distribute.map(\.from)) { fields.error("distribute", problem) }
   }
 }
 
 extension DestinationRule.LocalitySetting.Distribution: FieldDecodable {
   init(_ fields: inout Fields) {
     from = fields.requiredString("from")
-    to = fields.intMap("to", in: 0...100)
+    to = fields.intMap("to", in: 1...100)
     if to.isEmpty || to.reduce(0, { $0 + $1.value }) != 100 { fields.error("to", "the weights must add up to 100") }
+    if let problem = LocalityForm.problem(of: to.map(\.key).sorted(by: LocalityForm.isNarrower)) { fields.error("to", problem) }
   }
 }
 
@@ -351,7 +358,7 @@ extension DestinationRule.OutlierDetection: FieldDecodable {
         fields.path / "consecutiveErrors", use: "consecutive5xxErrors or consecutiveGatewayErrors; this one is not looked at")
     }
     errorCodes = fields.ints("outlierDetectionHttpErrorCodes", in: 100...599).map { UInt16($0) }.sorted()
-    if consecutiveLocalOriginFailures != nil && !splitExternalLocalOriginErrors {
+    if consecutiveLocalOriginFailures ?? 0 > 0 && !splitExternalLocalOriginErrors {
       fields.error(
         "consecutiveLocalOriginFailures", "needs splitExternalLocalOriginErrors",
         hint: "set splitExternalLocalOriginErrors: true")
@@ -378,7 +385,7 @@ extension DestinationRule.ClientTLS: FieldDecodable {
     let files = [clientCertificate, privateKey, caCertificates].contains { $0 != nil }
     switch mode {
     case .mutual:
-      if credentialName != nil && files {
+      if credentialName != nil && (files || revocations != nil) {
         fields.error("credentialName", "credentialName and certificate files exclude each other")
       } else if credentialName == nil && (clientCertificate == nil || privateKey == nil) {
         fields.error(
@@ -389,7 +396,18 @@ extension DestinationRule.ClientTLS: FieldDecodable {
       if files || credentialName != nil {
         fields.error("mode", "ISTIO_MUTUAL uses the workload's identity; certificate fields are not allowed with it")
       }
-    case .simple, .disable: break
+    case .simple:
+      if credentialName != nil && (files || revocations != nil) {
+        fields.error("credentialName", "credentialName and certificate files exclude each other")
+      }
+    case .disable: break
+    }
+    if insecureSkipVerify, mode == .simple || mode == .mutual {
+      let verifies = caCertificates != nil || !subjectAltNames.isEmpty || mode == .simple && credentialName != nil
+      if verifies {
+        fields.error(
+          "insecureSkipVerify", "excludes caCertificates, subjectAltNames\(mode == .simple ? " and credentialName" : "")")
+      }
     }
     if insecureSkipVerify {
       fields.report.warning(fields.path / "insecureSkipVerify", "the server is not verified at all: anyone can pose as it")
