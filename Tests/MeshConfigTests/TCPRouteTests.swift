@@ -207,10 +207,11 @@ import Testing
   @Test func `a missing Secret leaves a server that refuses`() throws {
     let servers = """
       - port: {number: 443, name: https, protocol: HTTPS}
-        hosts: [a]
+        hosts: [a.com]
         tls: {mode: SIMPLE, credentialName: absent}
       """
-    let (snapshot, findings) = try gateway(servers, "hosts: [a]\ngateways: [edge]\nhttp: [{route: [{destination: {host: a}}]}]")
+    let (snapshot, findings) = try gateway(
+      servers, "hosts: [a.com]\ngateways: [edge]\nhttp: [{route: [{destination: {host: a}}]}]")
     guard case .https(let tls) = snapshot.gateways.first?.role, case .missing = tls.sources.first else {
       Issue.record("no server")
       return

@@ -172,7 +172,7 @@ struct Fields {
     return number
   }
 
-  /// A duration such as `1.5s` or `250ms`: at least `min`, and at least a millisecond where it is not zero.
+  /// A duration such as `1.5s` or `250ms` in whole milliseconds: at least `min`, and at least one where it is not zero.
   mutating func duration(_ name: String, min: Duration = .milliseconds(1)) -> Duration? {
     guard let text = string(name) else { return nil }
     guard let duration = DurationForm.parse(text) else {
@@ -184,6 +184,7 @@ struct Fields {
       error(name, "a duration of \(text) is too short: must be at least \(DurationForm.text(least))")
       return nil
     }
+    if duration.nanosecondsClamped % 1_000_000 != 0 { error(name, "a duration of \(text) has parts of a millisecond") }
     return duration
   }
 

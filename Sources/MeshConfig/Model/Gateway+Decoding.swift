@@ -37,7 +37,9 @@ extension Gateway.Server: FieldDecodable {
       name = fields.requiredString("name")
       if !fields.has("protocol") { fields.error("protocol", "required") }
       `protocol` = fields.protocolName("protocol")
-      if fields.has("targetPort") { fields.report.warning(fields.path / "targetPort", "targetPort has no effect on a Gateway") }
+      if (fields.int("targetPort", in: 0...65535) ?? 0) > 0 {
+        fields.error("targetPort", "targetPort has no effect on a Gateway")
+      }
     }
   }
 
@@ -61,8 +63,7 @@ extension Gateway.Server: FieldDecodable {
       return
     }
     if !`protocol`.needsTLS {
-      let redirectOnly = `protocol` == .http && tls.httpsRedirect && tls.isOnlyRedirect
-      if !redirectOnly {
+      if !`protocol`.isPlaintextHTTP || !tls.terminatesNothing {
         fields.error("tls", "a \(`protocol`.rawValue) port has no TLS settings", hint: "only httpsRedirect fits, on HTTP")
       }
       return
@@ -144,17 +145,19 @@ extension Gateway.TLS: FieldDecodable {
       if revocations != nil && (mode == .simple || byName) {
         fields.error("caCrl", "not allowed with SIMPLE or credentialName")
       }
-    case .passthrough, .autoPassthrough: break
+    case .passthrough, .autoPassthrough:
+      if sources > 0 || caCertificates != nil || revocations != nil {
+        fields.report.warning(fields.path, "mode \(mode.rawValue) uses no certificates: they are ignored")
+      }
     }
     if minVersion == .tls10 || minVersion == .tls11 {
       fields.report.warning(fields.path / "minProtocolVersion", "TLS below 1.2 is not served")
     }
   }
 
-  /// Nothing but `httpsRedirect` is written.
-  var isOnlyRedirect: Bool {
-    mode == .passthrough && serverCertificate == nil && privateKey == nil && caCertificates == nil && credentialName == nil
-      && subjectAltNames.isEmpty && minVersion == nil && maxVersion == nil
+  /// What may stand on a plaintext port: `httpsRedirect`, and what has no meaning there.
+  var terminatesNothing: Bool {
+    (mode == .passthrough || mode == .autoPassthrough) && serverCertificate == nil && privateKey == nil && caCertificates == nil
   }
 }
 

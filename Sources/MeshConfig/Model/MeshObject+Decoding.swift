@@ -96,7 +96,7 @@ struct DocumentDecoder {
     guard case .mapping(let entries) = document.value else { return .refused }
     if !kind.group.isEmpty && kind != .endpointSlice { reportUnknownTopLevel(entries, &report) }
     let spec = Self.spec(kind, document, &report)
-    if let spec { ObjectRules.check(spec, meta: meta, into: &report) }
+    if let spec { ObjectRules.check(spec, kind: kind, meta: meta, into: &report) }
     guard let spec, !report.hasErrors else { return .refused }
     if let consequence = Enforcement.consequence(of: spec) {
       report.notEnforced(.root.field("kind"), "\(kind.documentKind): \(consequence)")

@@ -73,6 +73,9 @@ extension Fields {
   }
 
   mutating func checkSelectorLabels(_ labels: [String: String], _ name: String) {
+    if labels.isEmpty {
+      report.warning(path, "the selector names no labels: every workload of the namespace is meant", hint: "leave it out")
+    }
     for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
       if key.isEmpty { error(name, "key must not be empty") }
       if key.utf8.contains(0x2A) || value.utf8.contains(0x2A) { error(name, "wildcard is not supported in selector") }

@@ -93,8 +93,9 @@ private struct WasmModule: FieldDecodable {
   init(_ fields: inout Fields) {
     failsOpen = (fields.name("failStrategy") as Failure?) == .open
     _ = fields.name("imagePullPolicy") as PullPolicy?
-    _ = fields.filledString("imagePullSecret")
-    _ = fields.filledString("pluginName")
+    for (name, maximum) in [("imagePullSecret", 253), ("pluginName", 256)] {
+      if let text = fields.filledString(name), text.utf8.count > maximum { fields.error(name, "at most \(maximum) bytes") }
+    }
     _ = fields.string("verificationKey")
     _ = fields.name("type") as Filter?
     fields.ignore("pluginConfig")
@@ -111,16 +112,25 @@ private struct WasmModule: FieldDecodable {
   }
 
   private struct Machine: FieldDecodable {
-    init(_ fields: inout Fields) { _ = fields.list("env") as [Variable] }
+    init(_ fields: inout Fields) {
+      let variables: [Variable] = fields.list("env")
+      if variables.count > 256 { fields.error("env", "at most 256 variables") }
+      for (index, variable) in variables.enumerated() where variables[..<index].contains(where: { $0.name == variable.name }) {
+        fields.error("env", "the variable '\(variable.name.prefix(80))' stands twice")
+      }
+    }
   }
   private struct Variable: FieldDecodable {
     private enum Origin: String, CaseIterable {
       case inline = "INLINE"
       case host = "HOST"
     }
+    let name: String
     init(_ fields: inout Fields) {
-      _ = fields.requiredString("name")
+      name = fields.requiredString("name")
+      if name.utf8.count > 256 { fields.error("name", "at most 256 bytes") }
       let value = fields.string("value")
+      if (value?.utf8.count ?? 0) > 2048 { fields.error("value", "at most 2048 bytes") }
       if (fields.name("valueFrom") as Origin?) == .host && value != nil {
         fields.error("value", "value must not be set with valueFrom HOST")
       }

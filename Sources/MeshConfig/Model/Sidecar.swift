@@ -75,7 +75,13 @@ extension Sidecar: FieldDecodable {
       mode = fields.name("mode") ?? .registryOnly
       let proxy: VirtualService.Destination? = fields.object("egressProxy")
       hasEgressProxy = proxy != nil
-      if hasEgressProxy { fields.report.notEnforced(fields.path / "egressProxy", "requests go to their own destination") }
+      if let proxy {
+        fields.report.notEnforced(fields.path / "egressProxy", "requests go to their own destination")
+        if !proxy.host.isEmpty && !NameForm.isHost(proxy.host) { fields.error("egressProxy", "host must be a host name") }
+        if proxy.port == nil && !fields.report.hasErrors {
+          fields.error("egressProxy", "sidecar: egress_proxy port is required")
+        }
+      }
     }
   }
 }
@@ -90,7 +96,10 @@ extension Sidecar.Port: FieldDecodable {
     } else {
       `protocol` = (fields.protocolName("protocol") as Gateway.PortProtocol?)?.rawValue ?? ""
     }
-    _ = fields.int("targetPort", in: 0...65535)
+    if !name.isEmpty && !NameForm.isLabel(name.lowercased()) { fields.error("name", "'\(name.prefix(80))' is not a port name") }
+    if (fields.int("targetPort", in: 0...65535) ?? 0) > 0 {
+      fields.error("targetPort", "targetPort has no effect on a Sidecar")
+    }
   }
 }
 
@@ -107,7 +116,9 @@ extension Sidecar.Egress: FieldDecodable {
       if let host = Sidecar.Host(text) {
         hosts.append(host)
       } else {
-        fields.report.error(path[index], "'\(text.prefix(80))' is not namespace/host", hint: "write ./* for the own namespace")
+        fields.report.error(
+          path[index], "'\(text.prefix(80))' is not namespace/host, with a whole host name or a wildcard for whole labels",
+          hint: "write ./* for the own namespace")
       }
       if written[..<index].contains(text) { fields.report.warning(path[index], "duplicated egress host") }
     }
@@ -118,7 +129,13 @@ extension Sidecar.Egress: FieldDecodable {
       fields.error("bind", "must be an IP address or a unix:// path")
     }
     if bind != nil && port == nil { fields.error("bind", "sidecar: egress listener without port cannot have bind") }
-    if port?.number == 0 && !(bind?.hasPrefix("unix://") ?? false) { fields.error("port", "port must be between 1-65535") }
+    if let bind, bind.hasPrefix("unix://"), let port {
+      if port.number != 0 { fields.error("bind", "a Unix socket has no port: the port number must be 0") }
+      if let problem = AddressForm.problem(ofSocket: bind) { fields.error("bind", problem) }
+      if captureMode == .iptables { fields.error("captureMode", "must be DEFAULT or NONE for a Unix socket") }
+    } else if port?.number == 0 {
+      fields.error("port", "port must be between 1-65535")
+    }
   }
 }
 
@@ -131,9 +148,13 @@ extension Sidecar.Host {
     isExcluded = namespace.hasPrefix("~") && namespace.utf8.count > 1
     if isExcluded { namespace.removeFirst() }
     guard ["*", ".", "~"].contains(namespace) || NameForm.isLabel(namespace) else { return nil }
-    guard NameForm.isWildcardHost(parts[1]) else { return nil }
+    let name = parts[1]
+    guard name == "*" || name.utf8.contains(0x2E), !name.hasPrefix("*") || name == "*" || name.hasPrefix("*.") else {
+      return nil
+    }
+    guard NameForm.isWildcardHost(name) else { return nil }
     self.namespace = namespace
-    name = parts[1].lowercased()
+    self.name = name.lowercased()
   }
 }
 
@@ -157,6 +178,9 @@ extension Sidecar.Ingress: FieldDecodable {
       if tls.httpsRedirect { fields.error("tls", "sidecar: ingress listener does not support httpsRedirect") }
       if tls.credentialName != nil { fields.error("tls", "sidecar: ingress listener does not support credentialName") }
       if !tls.subjectAltNames.isEmpty { fields.error("tls", "sidecar: ingress listener does not support subjectAltNames") }
+      if tls.mode == .istioMutual || tls.mode == .autoPassthrough {
+        fields.error("tls", "sidecar: ingress listener does not support mode \(tls.mode.rawValue)")
+      }
     }
   }
 

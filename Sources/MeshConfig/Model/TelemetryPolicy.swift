@@ -75,6 +75,7 @@ extension TelemetryPolicy: FieldDecodable {
     tracing = fields.list("tracing")
     metrics = fields.list("metrics")
     accessLogging = fields.list("accessLogging")
+    if tracing.count > 1 { fields.report.warning(fields.path / "tracing", "only the first of several entries is used") }
   }
 
   fileprivate struct Provider: FieldDecodable {
@@ -104,6 +105,7 @@ extension TelemetryPolicy.Tracing: FieldDecodable {
     enableIstioTags = fields.bool("enableIstioTags")
     useRequestIDForSampling = fields.bool("useRequestIdForTraceSampling")
     let tags: [Keyed<Tag>] = fields.map("customTags")
+    if tags.contains(where: \.key.isEmpty) { fields.error("customTags", "a tag needs a name") }
     customTags = tags.compactMap { tag in tag.value.tag.map { Keyed(key: tag.key, value: $0) } }
     if providers.count > 1 {
       fields.report.warning(fields.path / "providers", "only the first of several tracing providers is used")

@@ -143,7 +143,8 @@ extension VirtualService.Redirect: FieldDecodable {
     scheme = fields.string("scheme")
     port = fields.port("port")
     derivePort = fields.name("derivePort")
-    redirectCode = fields.int("redirectCode", in: 0...999) ?? 301
+    let code = fields.int("redirectCode", in: 0...999) ?? 0
+    redirectCode = code == 0 ? 301 : code
     if port != nil && derivePort != nil { fields.error("derivePort", "port and derivePort exclude each other") }
   }
 }
@@ -195,7 +196,7 @@ extension VirtualService.Rewrite: FieldDecodable {
 extension VirtualService.Rewrite.RegexRewrite: FieldDecodable {
   init(_ fields: inout Fields) {
     match = fields.requiredString("match")
-    rewrite = fields.string("rewrite") ?? ""
+    rewrite = fields.requiredString("rewrite")
     guard !match.isEmpty else { return }
     do throws(PatternError) {
       let pattern = try Pattern(match)
@@ -209,7 +210,9 @@ extension VirtualService.Retries: FieldDecodable {
     attempts = fields.int("attempts", in: Int(Int32.min)...Int(Int32.max)) ?? 0
     perTryTimeout = fields.duration("perTryTimeout", min: .zero)
     retryOn = fields.string("retryOn").flatMap { $0.isEmpty ? nil : $0 }
-    retryRemoteLocalities = fields.bool("retryRemoteLocalities") ?? false
+    let written = fields.bool("retryRemoteLocalities")
+    retryRemoteLocalities = written ?? false
+    writesRemoteLocalities = written != nil
     retryIgnorePreviousHosts = fields.bool("retryIgnorePreviousHosts") ?? true
     backoff = fields.duration("backoff")
   }

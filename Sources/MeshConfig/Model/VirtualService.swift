@@ -103,6 +103,8 @@ public struct VirtualService: Hashable, Sendable {
     /// nil: Istio's default conditions.
     public var retryOn: String?
     public var retryRemoteLocalities: Bool
+    /// Whether that is written, be it as false.
+    var writesRemoteLocalities: Bool
     public var retryIgnorePreviousHosts: Bool
     public var backoff: Duration?
   }

@@ -1,6 +1,9 @@
 /// Istio's validation rules for the hosts of a Gateway.
 enum GatewayRules {
-  static func check(_ gateway: Gateway, into report: inout Report) {
+  static func check(_ gateway: Gateway, name: String, into report: inout Report) {
+    if name.utf8.contains(0x2E) {
+      report.error(.root.field("metadata") / "name", "the name of a Gateway has no dots: references are namespace/name")
+    }
     for (index, server) in gateway.servers.enumerated() {
       let path = (FieldPath.spec / "servers")[index] / "hosts"
       if server.hosts.isEmpty { report.error(path, "a server needs at least one host", hint: "write '*' for every host") }
@@ -20,6 +23,9 @@ enum GatewayRules {
     if parts.count == 2, parts[0] != "*", parts[0] != ".", !NameForm.isLabel(parts[0]) {
       return "'\(parts[0].prefix(80))' is not a namespace, '.' or '*'"
     }
-    return NameForm.isWildcardHost(name) || AddressForm.isAddress(name) ? nil : "'\(name.prefix(80))' is not a host name"
+    if AddressForm.isAddress(name) || name == "*" { return nil }
+    if !name.utf8.contains(0x2E) { return "'\(name.prefix(80))' is a short name: clients send whole ones" }
+    if name.hasPrefix("*") && !name.hasPrefix("*.") { return "'\(name.prefix(80))': '*' stands for whole labels" }
+    return NameForm.isWildcardHost(name) ? nil : "'\(name.prefix(80))' is not a host name"
   }
 }

@@ -4,8 +4,8 @@ import Primitives
 struct HTTPRouteRules {
   let path: FieldPath
   let isDelegate: Bool
-  /// The object names no gateway besides the mesh.
-  let onMeshOnly: Bool
+  /// Requests of the mesh take the rules, perhaps besides those of gateways.
+  let appliesToMesh: Bool
 
   func check(_ route: VirtualService.HTTPRoute, into report: inout Report) {
     checkAction(route, into: &report)
@@ -19,7 +19,15 @@ struct HTTPRouteRules {
     if let retries = route.retries { RetryWords.check(retries, at: path / "retries", into: &report) }
     if let cors = route.corsPolicy { checkCORS(cors, into: &report) }
     checkHeaders(route.headers, at: path / "headers", into: &report)
+    let operations = route.headers.request
+    let setsAuthority =
+      operations.set.keys.contains(where: Self.isAuthority) || operations.add.keys.contains(where: Self.isAuthority)
+    if route.rewrite?.authority != nil, setsAuthority {
+      report.error(path / "headers" / "request", "rewrite.authority sets the authority already")
+    }
   }
+
+  private static func isAuthority(_ key: String) -> Bool { key.lowercased() == ":authority" || key.lowercased() == "host" }
 
   private func checkAction(_ route: VirtualService.HTTPRoute, into report: inout Report) {
     let written: [(name: String, present: Bool)] = [
@@ -46,10 +54,14 @@ struct HTTPRouteRules {
       if text == .prefix("") { report.error(path / name / "prefix", "must not be empty") }
     }
     for (name, fields) in [("headers", match.headers), ("withoutHeaders", match.withoutHeaders)] {
-      for field in fields { checkHeaderKey(field.key, at: path / name / field.key, into: &report) }
+      for field in fields {
+        checkHeaderKey(field.key, at: path / name / field.key, into: &report)
+        if field.value == .prefix("") { report.error(path / name / field.key / "prefix", "must not be empty") }
+      }
     }
-    for field in match.queryParams where field.key.isEmpty {
-      report.error(path / "queryParams", "a query parameter needs a name")
+    for field in match.queryParams {
+      if field.key.isEmpty { report.error(path / "queryParams", "a query parameter needs a name") }
+      if field.value == .prefix("") { report.error(path / "queryParams" / field.key / "prefix", "must not be empty") }
     }
     if match.ignoreURICase, case .regex? = match.uri {
       report.warning(path / "ignoreUriCase", "has no effect on a regex", hint: "begin the regex with (?i)")
@@ -63,8 +75,8 @@ struct HTTPRouteRules {
 
   private func checkHeaderKey(_ key: String, at path: FieldPath, into report: inout Report) {
     if key.hasPrefix("@request.auth.claims") {
-      if onMeshOnly {
-        report.error(path, "JWT claim based routing without gateway: the mesh has no verified claims")
+      if appliesToMesh {
+        report.error(path, "JWT claim based routing without gateway, or for the mesh too: the mesh has no verified claims")
       } else {
         report.notEnforced(path, "tokens are not verified yet, so that no request has claims")
       }
@@ -138,6 +150,9 @@ struct HTTPRouteRules {
 
   private func checkCORS(_ cors: VirtualService.CORS, into report: inout Report) {
     let place = path / "corsPolicy"
+    for (index, origin) in cors.allowOrigins.enumerated() where origin == .exact("") || origin == .prefix("") {
+      report.error((place / "allowOrigins")[index], "must not be empty", hint: "write regex: '.*' for every origin")
+    }
     for (index, method) in cors.allowMethods.enumerated() {
       let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"]
       if !known.contains(method) {

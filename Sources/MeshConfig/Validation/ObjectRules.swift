@@ -1,16 +1,38 @@
 /// Rules about one object that its schema cannot say (Istio, validation).
 enum ObjectRules {
-  static func check(_ spec: MeshObject.Spec, meta: ObjectMeta, into report: inout Report) {
+  static func check(_ spec: MeshObject.Spec, kind: ObjectKind, meta: ObjectMeta, into report: inout Report) {
+    if kind.group.hasSuffix("istio.io") { checkAnnotations(kind, meta, into: &report) }
     switch spec {
     case .virtualService(let value): VirtualServiceRules.check(value, namespace: meta.namespace, into: &report)
     case .destinationRule(let value): DestinationRuleRules.check(value, namespace: meta.namespace, into: &report)
-    case .gateway(let value): GatewayRules.check(value, into: &report)
+    case .gateway(let value): GatewayRules.check(value, name: meta.name, into: &report)
     case .serviceEntry(let value): ServiceEntryRules.check(value, namespace: meta.namespace, into: &report)
     case .service(let value): checkService(value, into: &report)
     case .authorizationPolicy(let value): PolicyRules.check(value, meta: meta, into: &report)
     case .configMap(let value): MeshConfiguration.check(value, meta: meta, into: &report)
-    case .sidecar(let value): PolicyRules.check(value, into: &report)
+    case .sidecar(let value): SidecarRules.check(value, into: &report)
+    case .workloadEntry(let value): ServiceEntryRules.check(value, into: &report)
+    case .workloadGroup(let value):
+      checkLabels(value.labels, at: .spec / "metadata" / "labels", into: &report)
+      checkLabels(value.template.labels, at: .spec / "template" / "labels", into: &report)
     default: break
+    }
+  }
+
+  /// Annotations that Istio's admission reads on objects of its own.
+  private static func checkAnnotations(_ kind: ObjectKind, _ meta: ObjectMeta, into report: inout Report) {
+    let path = FieldPath.root.field("metadata") / "annotations"
+    if kind != .authorizationPolicy, meta.annotations[PolicyRules.dryRun] != nil {
+      report.error(
+        path / PolicyRules.dryRun, "\(kind.documentKind) has no dry run", hint: "only an AuthorizationPolicy has: remove it")
+    }
+    let always = "internal.istio.io/webhook-always-reject"
+    if meta.annotations[always] != nil { report.error(path / always, "it asks to be refused") }
+  }
+
+  static func checkLabels(_ labels: [String: String], at path: FieldPath, into report: inout Report) {
+    for (key, value) in labels.sorted(by: { $0.key < $1.key }) {
+      if let problem = NameForm.labelProblem(key: key, value: value) { report.error(path / key, problem) }
     }
   }
 

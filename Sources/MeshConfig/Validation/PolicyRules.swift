@@ -1,6 +1,10 @@
 /// Istio's validation rules that concern several fields of a policy.
 enum PolicyRules {
-  private static let dryRun = "istio.io/dry-run"
+  static let dryRun = "istio.io/dry-run"
+  /// What Go reads as a truth value (`strconv.ParseBool`).
+  private static let truthValues: Set<String> = [
+    "1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False",
+  ]
 
   static func check(_ policy: AuthorizationPolicy, meta: ObjectMeta, into report: inout Report) {
     let rules = FieldPath.spec / "rules"
@@ -18,7 +22,7 @@ enum PolicyRules {
     }
     if let flag = meta.annotations[dryRun] {
       let path = FieldPath.root.field("metadata") / "annotations" / dryRun
-      if !["true", "false"].contains(flag) { report.error(path, "must be \"true\" or \"false\"") }
+      if !truthValues.contains(flag) { report.error(path, "must be \"true\" or \"false\"") }
       if policy.action == .audit || policy.action == .custom {
         report.error(path, "dry run is supported only with ALLOW and DENY")
       }
@@ -59,23 +63,5 @@ enum PolicyRules {
   private static func isKnownLate(_ key: String) -> Bool {
     key.hasPrefix("request.auth.")
       || ["source.namespace", "source.serviceAccount", "source.principal", "source.trustDomain"].contains(key)
-  }
-
-  static func check(_ sidecar: Sidecar, into report: inout Report) {
-    let ingress = FieldPath.spec / "ingress"
-    for (index, listener) in sidecar.ingress.enumerated()
-    where sidecar.ingress[..<index].contains(where: { $0.port.number == listener.port.number }) {
-      report.error(ingress[index] / "port", "sidecar: ports on IP bound listeners must be unique")
-    }
-    let egress = FieldPath.spec / "egress"
-    let open = sidecar.egress.indices.filter { sidecar.egress[$0].port == nil }
-    if open.count > 1 { report.error(egress, "sidecar: only one egress listener can have no port") }
-    if let first = open.first, open.count == 1, first != sidecar.egress.count - 1 {
-      report.error(egress[first], "sidecar: an egress listener with no port must be the last")
-    }
-    let ports = sidecar.egress.compactMap { item in item.port.map { "\(item.bind ?? ""):\($0.number)" } }
-    for (index, port) in ports.enumerated() where ports[..<index].contains(port) {
-      report.error(egress, "sidecar: ports on IP bound listeners must be unique")
-    }
   }
 }

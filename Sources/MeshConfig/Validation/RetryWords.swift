@@ -32,6 +32,11 @@ enum RetryWords {
   }
 
   static func check(_ retries: VirtualService.Retries, at path: FieldPath, into report: inout Report) {
+    if retries.attempts < 0 { report.error(path / "attempts", "attempts cannot be negative") }
+    if retries.attempts == 0, retries.perTryTimeout != nil || retries.retryOn != nil || retries.writesRemoteLocalities {
+      report.error(
+        path, "retries are configured but switched off: attempts is 0 or missing", hint: "write attempts, or nothing else")
+    }
     guard let text = retries.retryOn else { return }
     for word in parse(text).unknown {
       let hint = Spelling.nearest(to: word, among: conditions.map(\.name)).map { "did you mean '\($0)'?" }

@@ -11,7 +11,20 @@ enum ServiceEntryRules {
     ObjectRules.checkExportTo(entry.exportTo, namespace: namespace, allowsNone: true, into: &report)
     if entry.workloadSelector != nil && !entry.endpoints.isEmpty {
       report.error(.spec / "workloadSelector", "only one of WorkloadSelector or Endpoints can be set")
+    } else if entry.workloadSelector != nil && entry.resolution != .fixed {
+      report.warning(.spec / "workloadSelector", "selects nothing without resolution STATIC")
     }
+  }
+
+  /// A WorkloadEntry of its own: whether names or addresses are meant is known only with a ServiceEntry.
+  static func check(_ entry: WorkloadEntry, into report: inout Report) {
+    let address = entry.address
+    if address.isEmpty {
+      report.warning(.spec / "address", "no address: workloads of the network '\(entry.network.prefix(80))' are not reached")
+    } else if !address.hasPrefix("unix://") && !AddressForm.isAddress(address) && !NameForm.isHost(address) {
+      report.error(.spec / "address", "'\(address.prefix(80))' is not a host name or IP address")
+    }
+    ObjectRules.checkLabels(entry.labels, at: .spec / "labels", into: &report)
   }
 
   private static func checkHosts(_ entry: ServiceEntry, into report: inout Report) {
@@ -23,6 +36,8 @@ enum ServiceEntryRules {
         report.error(path[index], "hostname cannot be wildcard", hint: "name the domain: *.example.com")
       } else if !NameForm.isWildcardHost(host) || AddressForm.isAddress(host) {
         report.error(path[index], "'\(host.prefix(80))' is not a host name")
+      } else if host.hasPrefix("*") && !host.hasPrefix("*.") {
+        report.warning(path[index], "'*' should stand for whole labels: *.example.com")
       } else if host.hasPrefix("*") {
         let dns = entry.resolution == .dns || entry.resolution == .dnsRoundRobin
         if dns && entry.endpoints.isEmpty {
@@ -58,8 +73,17 @@ enum ServiceEntryRules {
         report.error(path[index] / "name", "the port name '\(port.name.prefix(80))' stands twice")
       }
       let isTCP = !httpNames.contains(port.protocol) && !tlsNames.contains(port.protocol)
-      if isTCP && !port.protocol.isEmpty && entry.hosts.count > 1 && entry.resolution != .none {
-        report.error(path[index], "several hosts share a \(port.protocol) port, so they cannot be told apart")
+      if isTCP && entry.hosts.count > 1 && entry.resolution != .none {
+        let spoken = port.protocol.isEmpty ? "TCP" : port.protocol
+        report.error(
+          path[index], "several hosts share a \(spoken) port, so they cannot be told apart",
+          hint: port.protocol.isEmpty ? "write the port's protocol" : nil)
+      }
+      if port.targetPort != nil && entry.resolution == .none {
+        report.warning(path[index] / "targetPort", "has no effect with resolution NONE")
+      }
+      if !NameForm.isLabel(port.name.lowercased()) && !port.name.isEmpty {
+        report.error(path[index] / "name", "'\(port.name.prefix(80))' is not a port name")
       }
       if isTCP && !port.protocol.isEmpty && entry.addresses.isEmpty {
         report.warning(
@@ -86,6 +110,7 @@ enum ServiceEntryRules {
     let names = Set(entry.ports.map(\.name))
     for (index, endpoint) in entry.endpoints.enumerated() {
       if let problem = addressProblem(endpoint, entry) { report.error(path[index] / "address", problem) }
+      ObjectRules.checkLabels(endpoint.labels, at: path[index] / "labels", into: &report)
       if endpoint.address.hasPrefix("unix://") && entry.ports.count != 1 {
         report.error(path[index] / "address", "a Unix socket endpoint needs exactly one port in the entry")
       }

@@ -10,12 +10,13 @@ enum VirtualServiceRules {
     checkHosts(service, into: &report)
     checkGateways(service.gateways, at: .spec / "gateways", into: &report)
     if isDelegate { checkDelegate(service, into: &report) }
+    let appliesToMesh = appliesToMesh(service)
     let onMeshOnly = service.gateways.allSatisfy { $0 == "mesh" }
     for (index, route) in service.http.enumerated() {
       let path = (FieldPath.spec / "http")[index]
-      HTTPRouteRules(path: path, isDelegate: isDelegate, onMeshOnly: onMeshOnly).check(route, into: &report)
+      HTTPRouteRules(path: path, isDelegate: isDelegate, appliesToMesh: appliesToMesh).check(route, into: &report)
     }
-    checkReachability(service.http, onMeshOnly: onMeshOnly, into: &report)
+    RuleReachability.check(service, onMeshOnly: onMeshOnly, into: &report)
     checkTLS(service, into: &report)
     checkTCP(service, into: &report)
     ObjectRules.checkExportTo(service.exportTo, namespace: namespace, into: &report)
@@ -55,32 +56,6 @@ enum VirtualServiceRules {
     if !service.gateways.isEmpty { report.error(.spec / "gateways", "delegate VirtualService must have no gateways") }
     if !service.tls.isEmpty { report.error(.spec / "tls", "delegate VirtualService must have no tls routes") }
     if !service.tcp.isEmpty { report.error(.spec / "tcp", "delegate VirtualService must have no tcp routes") }
-  }
-
-  /// Routes after one that matches everything, and matches that repeat an earlier one.
-  private static func checkReachability(
-    _ routes: [VirtualService.HTTPRoute], onMeshOnly: Bool, into report: inout Report
-  ) {
-    var catchAll: Int?
-    var seen: Set<VirtualService.HTTPMatch> = []
-    for (index, route) in routes.enumerated() {
-      let path = (FieldPath.spec / "http")[index]
-      if let catchAll {
-        report.warning(
-          path, "never reached: http[\(catchAll)] matches every request", hint: "move it before http[\(catchAll)]",
-          code: Finding.Code.unreachableRule)
-        continue
-      }
-      for (position, match) in route.match.enumerated() {
-        if !seen.insert(match).inserted {
-          report.warning(
-            path / "match", "match[\(position)] repeats an earlier one and has no effect",
-            code: Finding.Code.ineffectiveMatch)
-        }
-      }
-      // Gateways ask what matches everything last, but for a route without any match.
-      if route.match.isEmpty || onMeshOnly && route.match.contains(where: \.isEverything) { catchAll = index }
-    }
   }
 
   private static func checkTLS(_ service: VirtualService, into report: inout Report) {
@@ -168,13 +143,5 @@ enum VirtualServiceRules {
     for weight in weights { total += weight }
     if total == 0 { report.error(path, "total destination weight cannot be 0", hint: "give at least one destination a weight") }
     if total > Int(UInt32.max) { report.error(path, "the weights add up to more than \(UInt32.max)") }
-  }
-}
-
-extension VirtualService.HTTPMatch {
-  /// A path that begins with `/`, and nothing else.
-  fileprivate var isEverything: Bool {
-    uri == .prefix("/") && scheme == nil && method == nil && authority == nil && headers.isEmpty && withoutHeaders.isEmpty
-      && queryParams.isEmpty && port == nil && sourceLabels.isEmpty && sourceNamespace.isEmpty && gateways.isEmpty
   }
 }
