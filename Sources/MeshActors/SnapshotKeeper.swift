@@ -164,12 +164,11 @@ public actor SnapshotKeeper {
       let pause = pace.pause(at: EventLoop.monotonicNow())
       if pause > .zero { try? await Task.sleep(for: pause) }
       isStale = false
-      let start = EventLoop.monotonicNow()
+      pace.began(at: EventLoop.monotonicNow())
       // Who comes during this round waits for the next: this one may have begun before their news.
       let waiting = roundWaiters
       roundWaiters = []
       await publish()
-      pace.published(from: start, to: EventLoop.monotonicNow())
       for waiter in waiting { waiter.resume() }
     }
     isPublishing = false
