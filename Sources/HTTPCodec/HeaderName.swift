@@ -11,7 +11,7 @@ public enum KnownHeader: UInt8, Hashable, Sendable, CaseIterable {
   case attemptCount, upstreamServiceTime, originalPath, decoratorOperation, overloaded, ratelimited
   case peerMetadata, peerMetadataID, upstreamTimeout, upstreamPerTryTimeout, expectedTimeout
   case retryOn, retryGRPCOn, maxRetries, retriableStatusCodes, retriableHeaderNames
-  case notProcessed, meshSource
+  case notProcessed, meshSource, headerCase
   case grpcTimeout, grpcStatus, grpcMessage, traceparent, tracestate
 
   /// The lower-case name on the wire; empty for `other`.
@@ -65,6 +65,7 @@ public enum KnownHeader: UInt8, Hashable, Sendable, CaseIterable {
     case .retriableHeaderNames: "x-envoy-retriable-header-names"
     case .notProcessed: "x-mesh-not-processed"
     case .meshSource: "x-mesh-source"
+    case .headerCase: "x-mesh-header-case"
     case .grpcTimeout: "grpc-timeout"
     case .grpcStatus: "grpc-status"
     case .grpcMessage: "grpc-message"

@@ -15,6 +15,7 @@ enum Names {
   static let originalPath = name(.originalPath)
   static let notProcessed = name(.notProcessed)
   static let meshSource = name(.meshSource)
+  static let headerCase = name(.headerCase)
   static let server = name(.server)
   static let setCookie = name(.setCookie)
   static let location = name(.location)
@@ -44,15 +45,17 @@ enum Names {
 
   /// Fields with a meaning inside the mesh, or that only the proxy writes.
   static let neverFromClients = KnownHeaders([
-    .originalPath, .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource,
+    .originalPath, .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource, .headerCase,
   ])
   /// What callers inside the mesh ask of the proxy for one request.
   static let wishes = KnownHeaders([
     .upstreamTimeout, .upstreamPerTryTimeout, .retryOn, .retryGRPCOn, .maxRetries, .retriableStatusCodes, .retriableHeaderNames,
   ])
   static let neverToClients = KnownHeaders([
-    .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource,
+    .decoratorOperation, .peerMetadata, .peerMetadataID, .notProcessed, .meshSource, .headerCase,
   ])
+  /// What requests carry between nodes, and nowhere else.
+  static let betweenNodes = KnownHeaders([.meshSource, .headerCase])
 
   private static func line(_ known: KnownHeader, _ value: String) -> HeaderLine {
     guard let line = HeaderLine(name(known), Array(value.utf8)) else { preconditionFailure("'\(value)' is no value") }

@@ -21,6 +21,9 @@ public enum ProxyLimits {
   /// Bytes of PEM that a gateway tells an application of a client's certificates; escaped they are half as many again, and a
   /// request's head has to stay within what applications read (nginx: 32 KiB in all).
   static let toldCertificatesBytesMax = 16 * 1024
+  /// Bytes of the names that nodes tell each other of one head, where the mesh keeps their case: what browsers and applications
+  /// send takes some 300, and it has to leave room in a table of 4 KiB (RFC 7541 4.1).
+  static let spellingsBytesMax = 2048
   /// Requests served in one turn from one client's pipelined bytes before others get theirs.
   static let requestsPerTurn = 64
   /// Reads of one HTTP/2 connection, and writes of it, in one turn before others get theirs.

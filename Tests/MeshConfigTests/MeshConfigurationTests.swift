@@ -237,7 +237,7 @@ import Testing
       defaultConfig:
         terminationDrainDuration: 7s
         drainDuration: 8s
-        proxyHeaders: {xForwardedHost: {enabled: true}, setCurrentClientCertDetails: {subject: false}}
+        proxyHeaders: {preserveHttp1HeaderCase: true, xForwardedHost: {enabled: true}, setCurrentClientCertDetails: {subject: false}}
       """
     let settings = try compile(mesh).snapshot.settings
     #expect(settings.workloadTLS.aliases == ["old.example"] && settings.workloadTLS.curves == ["P-256"])
@@ -245,6 +245,7 @@ import Testing
     #expect(settings.protocolDetectionTimeout == .seconds(3) && settings.dnsRefreshRate == .seconds(5))
     #expect(settings.proxy.terminationDrain == .seconds(7) && settings.proxy.drain == .seconds(8))
     #expect(settings.proxy.headers.tellsHost && !settings.proxy.headers.tellsPort)
+    #expect(settings.proxy.headers.preservesCase && !MeshConfiguration.ProxyDefaults.Headers.none.preservesCase)
     #expect(!settings.proxy.headers.certificateDetails.subject && settings.proxy.headers.certificateDetails.uri)
     #expect(findings(mesh).filter { $0.code == "MESH0001" }.map(\.path) == ["data.mesh.caCertificates[1]"])
   }
@@ -258,7 +259,7 @@ import Testing
   @Test(arguments: [
     "enableTracing: true", "caCertificates: [{spiffeBundleUrl: 'https://a'}]",
     "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a}}",
-    "defaultConfig: {tracing: {sampling: 1}}", "defaultConfig: {proxyHeaders: {preserveHttp1HeaderCase: true}}",
+    "defaultConfig: {tracing: {sampling: 1}}",
     "extensionProviders: [{name: z, zipkin: {service: a, port: 1}}]",
   ])
   func `what nothing acts on is said`(mesh: String) {

@@ -35,8 +35,12 @@ import Transport
   }
 
   /// The server's node: one workload in front of `port`.
-  static func server(_ port: UInt16, _ identity: ProxyIdentities.Workload, without: Bool = false) -> ProxyState {
+  static func server(
+    _ port: UInt16, _ identity: ProxyIdentities.Workload, without: Bool = false,
+    configure: @escaping @Sendable (inout MeshSettings) -> Void = { _ in }
+  ) -> ProxyState {
     var mesh = TestMesh()
+    mesh.configure = configure
     mesh.workloads = [
       TestMesh.facts("reviews-v1", "default", "reviews", node: "n2"), TestMesh.facts("client", "default", "client"),
     ]
@@ -52,10 +56,14 @@ import Transport
 
   static func client(
     _ meshPort: UInt16, _ application: UInt16, _ identity: ProxyIdentities.Workload, expecting account: String = "reviews",
-    aliases: Set<String> = []
+    aliases: Set<String> = [], routes: [Route]? = nil, configure: @escaping @Sendable (inout MeshSettings) -> Void = { _ in }
   ) -> ProxyState {
     var mesh = TestMesh()
-    mesh.configure = { $0.workloadTLS.aliases = aliases }
+    mesh.routes = routes
+    mesh.configure = {
+      $0.workloadTLS.aliases = aliases
+      configure(&$0)
+    }
     mesh.workloads.append(TestMesh.facts("reviews-v1", "default", "reviews", node: "n2"))
     let route = Endpoint.MeshRoute(
       address: "127.0.0.1", port: meshPort, serverName: "\(application).reviews-v1.default.workload.mesh",

@@ -365,9 +365,7 @@ extension MeshConfiguration.ProxyDefaults.Headers: FieldDecodable {
     leavesOutDebug = (fields.object("envoyDebugHeaders") as Switch?)?.isDisabled ?? false
     clientCertificate = fields.name("forwardedClientCert")
     certificateDetails = fields.object("setCurrentClientCertDetails") ?? .init()
-    if fields.bool("preserveHttp1HeaderCase") == true {
-      fields.report.notEnforced(fields.path / "preserveHttp1HeaderCase", "names that cross nodes are in lower case")
-    }
+    preservesCase = fields.bool("preserveHttp1HeaderCase") ?? false
     // Workloads tell each other who they are by certificate; there are no such headers to leave out.
     fields.ignore("metadataExchangeHeaders")
     tellsHost = (fields.object("xForwardedHost") as Toggle?)?.isEnabled ?? false

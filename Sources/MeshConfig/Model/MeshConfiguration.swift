@@ -86,6 +86,8 @@ public struct MeshConfiguration: Hashable, Sendable {
       public var tellsHost = false
       /// Whether gateways tell their port in `x-forwarded-port`.
       public var tellsPort = false
+      /// Whether HTTP/1 names are written as their sender wrote them, however they came here (`preserveHttp1HeaderCase`).
+      public var preservesCase = false
     }
 
     /// What `x-forwarded-client-cert` says of a certificate besides its hash.

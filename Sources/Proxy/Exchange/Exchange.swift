@@ -57,6 +57,8 @@ final class Exchange {
   var upstream: (any Upstream)?
   /// What `x-forwarded-client-cert` was before an application of this node was told who calls.
   var certificateFieldBefore: [UInt8]?
+  /// Names as the client wrote them, where the mesh keeps their case and the caller is a node that told them.
+  var spellings: [UInt8]?
   /// What a new connection of the try begins with.
   var preface: [UInt8] = []
   /// It goes to another node, by mTLS.
@@ -150,6 +152,7 @@ final class Exchange {
     upstream = nil
     isMeshTry = false
     certificateFieldBefore = nil
+    spellings = nil
     attempts = 0
     repicks = 0
     tried.removeAll(keepingCapacity: true)

@@ -7,7 +7,7 @@ import Transport
 /// A copy of a request for a mirror: sent once, its answer thrown away, its failure nobody's concern (Istio, VirtualService).
 final class Mirror: UpstreamObserver, TimerHandler {
   private let worker: Worker
-  private let head: RequestHead
+  private var head: RequestHead
   private let body: [UInt8]
   private let clusterState: ClusterState
   private let ticket: HostTicket
@@ -45,6 +45,7 @@ final class Mirror: UpstreamObserver, TimerHandler {
     // Never on a connection that a client's request could have, so that copies cannot make requests wait.
     var key = address.key
     key.isMirror = true
+    if key.security != .mesh { head.headers.remove(Names.betweenNodes) }
     if address.speaksHTTP2 { return beginHTTP2(key, address, cluster, state) }
     if let idle = worker.upstreams.take(key, now: worker.loop.now, mustBeFresh: true) {
       upstream = idle

@@ -109,6 +109,7 @@ extension Exchange {
     head.headers.removeHopByHop(keepingUpgrade: head.wantsUpgrade)
     if head.wantsUpgrade { head.headers.add(Names.connection, Names.upgradeValue) }
     if head.wantsUpgrade, caller.isHTTP2 { WebSocket.completeRequest(&head, draws: &worker.draws) }
+    if keepsCase { spellings = spellingsOfCaller }
     head.headers.remove(Names.neverFromClients)
     if isGateway {
       head.headers.removeAll { _, name in Bytes.hasPrefix(lowercase: name, Names.envoyPrefix) }
@@ -337,7 +338,12 @@ extension Exchange {
     }
     if deadline != .distantFuture || perTryTimeout != nil { announceTimeLimit() }
     if certificateFieldBefore != nil || endpoint?.isLocal == true { introduceCaller() }
-    if isMeshTry, let sourceLocal, let line = state.sourceLines[sourceLocal] { head.headers.set(line) }
+    if isMeshTry {
+      if let sourceLocal, let line = state.sourceLines[sourceLocal] { head.headers.set(line) }
+    } else if attempts > 1 {
+      head.headers.remove(Names.betweenNodes)
+    }
+    if keepsCase { spellRequest() }
     upstream.begin(head, for: self)
     if !replay.isEmpty { replay.withUnsafeBufferPointer { upstream.write($0) } }
     if bodyEnded {

@@ -14,8 +14,10 @@ extension Exchange: UpstreamObserver {
 
   func upstreamInterim(_ interim: inout ResponseHead) {
     guard phase == .sending else { return }
+    let told = keepsCase ? spellings(of: interim.headers) : nil
     interim.headers.removeHopByHop()
     interim.headers.remove(Names.neverToClients)
+    if keepsCase { spell(&interim.headers, as: told) }
     client?.interim(interim)
   }
 
@@ -74,6 +76,7 @@ extension Exchange: UpstreamObserver {
   }
 
   private func editResponse(_ response: inout ResponseHead) {
+    let told = keepsCase ? spellings(of: response.headers) : nil
     response.headers.removeHopByHop(keepingUpgrade: false)
     response.headers.remove(Names.neverToClients)
     nameServer(&response.headers)
@@ -83,6 +86,7 @@ extension Exchange: UpstreamObserver {
     if let setCookie { addSticky(setCookie, to: &response.headers) }
     if !response.headers.contains(.date) { response.headers.add(Names.date, worker.date) }
     applyResponseChanges(&response.headers)
+    if keepsCase { spell(&response.headers, as: told) }
     if isGRPC { grpcStatus = GRPCStatus.read(response.headers) }
   }
 
@@ -138,9 +142,12 @@ extension Exchange: UpstreamObserver {
     phase = .tunnel
     status = 101
     details = "via_upstream"
+    let told = keepsCase ? spellings(of: response.headers) : nil
     response.headers.removeHopByHop(keepingUpgrade: true)
+    response.headers.remove(Names.neverToClients)
     response.headers.add(Names.connection, Names.upgradeValue)
     if !caller.isHTTP2 { WebSocket.completeResponse(&response, to: head) }
+    if keepsCase { spell(&response.headers, as: told) }
     responseHeadBytes = UInt64(client.respond(response, closing: false))
     replayIsWhole = false
     client.beginTunnel()
