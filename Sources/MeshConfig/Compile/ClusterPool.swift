@@ -101,7 +101,7 @@ struct ClusterPool {
     let key = Key(
       service: entry.id, port: servicePort.number, subset: subset?.name, rule: rule?.name,
       clientLabels: usesClientLabels || rule?.usesClientLabels == true ? client.labels : nil,
-      backendTLS: backendTLS.tls(host: entry.service.host, portName: servicePort.name)
+      backendTLS: backendTLS.tls(host: entry.service.host, portName: servicePort.name, by: client.gateway)
         ?? backendTLS.credentials.tls(
           TrafficPolicyCompiler.blocks(rule, subset: subset, port: servicePort.number).tls, of: rule, client: client,
           entryNames: entry.subjectAltNames))
@@ -278,6 +278,13 @@ struct ClusterPool {
 
   /// A client may be sent to a service, whether or not a route names it: to every port, and every subset of the rule in force.
   mutating func want(service: Int, client: ClientScope) {
+    if client.isGateway, client.gateway == nil {
+      for gateway in backendTLS.gateways(calling: catalog.entries[service].service.host) {
+        var own = client
+        own.gateway = gateway
+        want(service: service, client: own)
+      }
+    }
     let rule = rule(forService: service, client: client)
     let subsets = [nil] + (rule?.subsets ?? []).map { Optional($0) }
     for port in catalog.entries[service].service.ports.indices {

@@ -65,9 +65,9 @@ struct GatewayCompiler {
   ) -> [GatewayListener] {
     let gatewayAPI = GatewayAPI.ListenerCompiler(
       topology: topology, settings: settings, localWorkload: localWorkload, workload: workload)
-    return gatewayAPI.compile(taken: Set(others.map(\.port)), findings: &findings) { target in
+    return gatewayAPI.compile(taken: Set(others.map(\.port)), findings: &findings) { target, gateway in
       let query = DestinationQuery(host: target.host, subset: nil, port: target.port, listenerPort: target.port)
-      let answer = pool.destination(query, client: client)
+      let answer = pool.destination(query, client: topology.scope(of: client, at: gateway))
       return (answer.cluster, answer.name)
     }
   }

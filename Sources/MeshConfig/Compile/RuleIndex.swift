@@ -177,6 +177,8 @@ struct ClientScope: Hashable {
   var isGateway = false
   /// The `egress` of the client's Sidecar whose own listener this is about; nil: all that the client sees.
   var egress: Int?
+  /// The Gateway whose own certificate its backends are shown.
+  var gateway: ObjectKey?
 }
 
 enum Labels {

@@ -354,7 +354,8 @@ public struct SnapshotCompiler: Sendable {
     // Routes of the Gateway API do not tell what they depend on.
     let isAnything = changed.contains(.anything) || !changed.isEmpty && (hadGatewayAPI || gatewayAPI != nil)
     if !isAnything { return concern }
-    var policies = GatewayAPI.BackendTLSTable(gatewayAPI?.policies ?? [], domain: settings.domain)
+    var policies = GatewayAPI.BackendTLSTable(
+      gatewayAPI?.policies ?? [], gatewayAPI?.backendCertificates ?? [:], domain: settings.domain)
     policies.credentials = ClientCredentials(objects.oldestFirst(.secret).map(\.stored))
     pool.use(backendTLS: policies)
     return .all

@@ -52,13 +52,46 @@ extension GatewayAPI {
     }
   }
 
+  /// What a Gateway shows to backends that a BackendTLSPolicy has called by TLS (`tls.backend.clientCertificateRef`).
+  struct BackendCertificate {
+    var resolved = Condition.resolved
+    /// PEM, or what no file is called: then connections fail, rather than go without what the backend may ask for.
+    private let chain: String
+    private let key: String
+
+    /// nil where the Gateway has none.
+    init?(_ gateway: Gateway, _ name: ObjectKey, _ references: ReferenceTable) {
+      guard let reference = gateway.backendCertificate else { return nil }
+      var secret: Secret?
+      do throws(ReferenceProblem) {
+        secret = try references.certificate(reference, from: name.namespace, invalid: "InvalidClientCertificateRef")
+      } catch {
+        resolved = Condition("ResolvedRefs", false, error.reason, error.message)
+      }
+      let nothing = "client certificate of Gateway \(name.namespace)/\(name.name)"
+      chain = secret?.certificateChain.map { String(decoding: $0, as: UTF8.self) } ?? nothing
+      key = secret?.privateKey.map { String(decoding: $0, as: UTF8.self) } ?? nothing
+    }
+
+    /// The same TLS, with this certificate.
+    func shown(in tls: UpstreamTLS) -> UpstreamTLS {
+      guard case .simple(let serverName, let names, let authorities, let isInsecure, let revocations) = tls else { return tls }
+      return .mutual(
+        serverName: serverName, subjectAltNames: names, caCertificates: authorities, clientCertificate: chain, privateKey: key,
+        insecureSkipVerify: isInsecure, revocations: revocations)
+    }
+  }
+
   /// TLS towards Services by their BackendTLSPolicies.
   struct BackendTLSTable {
     private var byPort: [String: UpstreamTLS] = [:]
     /// What DestinationRules name.
     var credentials = ClientCredentials()
+    /// What Gateways show.
+    private let certificates: [ObjectKey: BackendCertificate]
 
-    init(_ policies: [BackendPolicy], domain: String) {
+    init(_ policies: [BackendPolicy], _ certificates: [ObjectKey: BackendCertificate] = [:], domain: String) {
+      self.certificates = certificates
       for policy in policies where policy.accepted.reason != "Conflicted" {
         for target in policy.targets {
           let key = "\(target.service).svc.\(domain)/\(target.portName ?? "")"
@@ -68,9 +101,19 @@ extension GatewayAPI {
     }
 
     /// The policy of the port by its name, else that of the whole Service.
-    func tls(host: String, portName: String) -> UpstreamTLS? {
+    ///
+    /// - Parameter gateway: whose certificate is shown, where it has one.
+    func tls(host: String, portName: String, by gateway: ObjectKey?) -> UpstreamTLS? {
       if byPort.isEmpty { return nil }
-      return (portName.isEmpty ? nil : byPort["\(host)/\(portName)"]) ?? byPort["\(host)/"]
+      let tls = (portName.isEmpty ? nil : byPort["\(host)/\(portName)"]) ?? byPort["\(host)/"]
+      guard let gateway, let certificate = certificates[gateway] else { return tls }
+      return tls.map(certificate.shown)
+    }
+
+    /// Gateways that have the ports of a host called with their own certificates.
+    func gateways(calling host: String) -> [ObjectKey] {
+      if certificates.isEmpty || !byPort.keys.contains(where: { $0.hasPrefix("\(host)/") }) { return [] }
+      return certificates.keys.sorted()
     }
   }
 }

@@ -25,9 +25,6 @@ extension GatewayAPI.Gateway: FieldDecodable {
     frontend = tls?.frontend ?? GatewayAPI.FrontendTLS(byDefault: nil, ports: [:])
     fields.note("defaultScope", "routes name their Gateways")
     if infrastructure != nil { fields.report.notEnforced(fields.path / "infrastructure", "nothing is deployed for a Gateway") }
-    if backendCertificate != nil {
-      fields.report.notEnforced(fields.path / "tls" / "backend", "backends are shown no certificate of the Gateway's")
-    }
     if listeners.isEmpty && !fields.report.hasErrors { fields.error("listeners", "a Gateway needs at least one listener") }
     GatewayAPI.Listener.check(listeners, &fields)
   }

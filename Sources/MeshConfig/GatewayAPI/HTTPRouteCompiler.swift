@@ -7,14 +7,18 @@ extension GatewayAPI {
     let settings: MeshSettings
 
     /// A route with what of the host name it matches; the more specific comes first.
-    typealias Candidate = (route: Topology.Route, hostname: String)
+    typealias Candidate = (route: Topology.Route, hostname: String, gateway: ObjectKey?)
     /// Where a host and port lead for the client at hand.
     typealias Destination = (_ target: ReferenceTable.Target) -> (cluster: ClusterIndex?, name: String)
+    /// The same, by way of one of the Gateways that the client stands for; nil: none.
+    typealias GatewayDestination =
+      (_ target: ReferenceTable.Target, _ gateway: ObjectKey?) -> (cluster: ClusterIndex?, name: String)
 
     /// One alternative of one rule.
     private struct Entry {
       let hostname: String
       let route: Topology.Route
+      let gateway: ObjectKey?
       let ruleIndex: Int
       let match: HTTPMatch
     }
@@ -22,11 +26,13 @@ extension GatewayAPI {
     /// The routes of one host, ordered by specificity.
     ///
     /// - Parameter port: redirects that name neither port nor scheme go there.
-    func routes(_ candidates: [Candidate], port: UInt16, _ destination: Destination) -> [MeshConfig.Route] {
+    func routes(_ candidates: [Candidate], port: UInt16, _ destination: GatewayDestination) -> [MeshConfig.Route] {
       var entries: [Entry] = []
       for item in candidates {
         for (index, rule) in item.route.rules.enumerated() {
-          entries += rule.matches.map { Entry(hostname: item.hostname, route: item.route, ruleIndex: index, match: $0) }
+          entries += rule.matches.map {
+            Entry(hostname: item.hostname, route: item.route, gateway: item.gateway, ruleIndex: index, match: $0)
+          }
         }
       }
       // Stable: what is equal stays in the order of routes (oldest first, then by name) and rules.
@@ -45,7 +51,7 @@ extension GatewayAPI {
           continue
         }
         let rule = entry.route.rules[entry.ruleIndex]
-        result.append(route(rule, of: entry.route, origin, match, port: port, destination))
+        result.append(route(rule, of: entry.route, origin, match, port: port) { destination($0, entry.gateway) })
       }
       return result
     }

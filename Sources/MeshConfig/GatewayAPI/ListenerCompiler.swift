@@ -22,7 +22,7 @@ extension GatewayAPI {
 
     /// - Parameter taken: ports of Istio's Gateways, which keep them.
     func compile(
-      taken: Set<UInt16>, findings: inout [Finding], _ destination: HTTPRouteCompiler.Destination
+      taken: Set<UInt16>, findings: inout [Finding], _ destination: HTTPRouteCompiler.GatewayDestination
     ) -> [GatewayListener] {
       let served = topology.listeners.indices.filter {
         serves(topology.listeners[$0].gateway) && topology.listeners[$0].isServed
@@ -48,7 +48,7 @@ extension GatewayAPI {
 
     /// Gateways that share a workload share its ports: the oldest one's kind of listener has a port.
     private func listeners(
-      _ indices: [Int], port: UInt16, _ findings: inout [Finding], _ destination: HTTPRouteCompiler.Destination
+      _ indices: [Int], port: UInt16, _ findings: inout [Finding], _ destination: HTTPRouteCompiler.GatewayDestination
     ) -> [GatewayListener] {
       guard let first = indices.first else { return [] }
       let isTLS: (Int) -> Bool = { ["HTTPS", "TLS"].contains(topology.listeners[$0].spec.protocol) }
@@ -68,7 +68,7 @@ extension GatewayAPI {
     // MARK: HTTP
 
     private func httpListener(
-      _ indices: [Int], port: UInt16, _ destination: HTTPRouteCompiler.Destination
+      _ indices: [Int], port: UInt16, _ destination: HTTPRouteCompiler.GatewayDestination
     ) -> GatewayListener {
       var result = listener(indices[0], role: .http)
       result.table = table(indices, port: port, destination)
@@ -77,7 +77,7 @@ extension GatewayAPI {
     }
 
     /// Virtual hosts of listeners that share a port. A host belongs to the listener that names it most specifically, and to no other.
-    private func table(_ indices: [Int], port: UInt16, _ destination: HTTPRouteCompiler.Destination) -> RouteTable {
+    private func table(_ indices: [Int], port: UInt16, _ destination: HTTPRouteCompiler.GatewayDestination) -> RouteTable {
       let compiler = HTTPRouteCompiler(topology: topology, settings: settings)
       var hosts: Set<String> = []
       for index in indices { hosts.insert(topology.listeners[index].spec.hostname ?? "*") }
@@ -96,20 +96,21 @@ extension GatewayAPI {
 
     /// Routes attached to the listeners that take the host, in the order of age.
     private func candidates(_ listeners: [Int], _ host: String) -> [HTTPRouteCompiler.Candidate] {
-      var found: [(route: Int, hostname: String)] = []
+      var found: [(route: Int, hostname: String, listener: Int)] = []
       for item in topology.attachments where listeners.contains(item.listener) {
         let names = item.hostnames.filter { HostName.covers($0, host) }
         guard let best = names.min(by: HostName.isMoreSpecific) else { continue }
-        if !found.contains(where: { $0.route == item.route }) { found.append((item.route, best)) }
+        if !found.contains(where: { $0.route == item.route }) { found.append((item.route, best, item.listener)) }
       }
-      return found.sorted { $0.route < $1.route }.map { (topology.routes[$0.route], $0.hostname) }
+      return found.sorted { $0.route < $1.route }
+        .map { (topology.routes[$0.route], $0.hostname, topology.listeners[$0.listener].gateway) }
         .filter { !$0.0.rules.isEmpty }
     }
 
     // MARK: TLS and TCP
 
     private func secureListeners(
-      _ indices: [Int], port: UInt16, _ findings: inout [Finding], _ destination: HTTPRouteCompiler.Destination
+      _ indices: [Int], port: UInt16, _ findings: inout [Finding], _ destination: HTTPRouteCompiler.GatewayDestination
     ) -> [GatewayListener] {
       var claimed: Set<String> = []
       var result: [GatewayListener] = []
@@ -165,18 +166,21 @@ extension GatewayAPI {
     private func name(of gateway: ObjectKey) -> String { "\(gateway.namespace)/\(gateway.name)" }
 
     /// The oldest route has the connections of a listener.
-    private func connectionRoutes(of listeners: [Int], _ destination: HTTPRouteCompiler.Destination) -> [TCPRoute] {
+    private func connectionRoutes(of listeners: [Int], _ destination: HTTPRouteCompiler.GatewayDestination) -> [TCPRoute] {
       for item in topology.attachments.sorted(by: { $0.route < $1.route }) where listeners.contains(item.listener) {
-        let routes = topology.connectionRoutes(topology.routes[item.route], destination)
+        let gateway = topology.listeners[item.listener].gateway
+        let routes = topology.connectionRoutes(topology.routes[item.route]) { destination($0, gateway) }
         if !routes.isEmpty { return routes }
       }
       return []
     }
 
-    private func serverNames(_ index: Int, _ destination: HTTPRouteCompiler.Destination) -> [ServerNameRoute] {
+    private func serverNames(_ index: Int, _ destination: HTTPRouteCompiler.GatewayDestination) -> [ServerNameRoute] {
       var result: [ServerNameRoute] = []
       for item in topology.attachments where item.listener == index {
-        guard let route = topology.connectionRoutes(topology.routes[item.route], destination).first else { continue }
+        let gateway = topology.listeners[index].gateway
+        let rules = topology.connectionRoutes(topology.routes[item.route]) { destination($0, gateway) }
+        guard let route = rules.first else { continue }
         result += item.hostnames.map { ServerNameRoute(pattern: ServerNamePattern($0), route: route) }
       }
       return TCPRouteCompiler.sorted(result)
@@ -199,7 +203,7 @@ extension GatewayAPI {
       }
       if chosen.isEmpty { return nil }
       let compiler = HTTPRouteCompiler(topology: topology, settings: settings)
-      return compiler.routes(chosen.map { ($0, "*") }, port: port, destination)
+      return compiler.routes(chosen.map { ($0, "*", nil) }, port: port) { target, _ in destination(target) }
     }
   }
 }

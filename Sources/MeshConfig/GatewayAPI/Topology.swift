@@ -70,6 +70,8 @@ extension GatewayAPI {
     private(set) var parents: [ParentStatus] = []
     private(set) var listenerSets: [ObjectKey: Condition] = [:]
     private(set) var gatewayReferences: [ObjectKey: Condition] = [:]
+    /// What Gateways show to backends that are called by TLS, where they have a certificate of their own.
+    private(set) var backendCertificates: [ObjectKey: BackendCertificate] = [:]
     private(set) var policies: [BackendPolicy] = []
     private(set) var classes: [ObjectKey] = []
 
@@ -79,7 +81,8 @@ extension GatewayAPI {
       gateways = Self.served(objects, &classes)
       for (key, gateway) in gateways {
         for listener in gateway.listeners { add(listener, owner: key, gateway: (key, gateway)) }
-        gatewayReferences[key] = backendCertificate(gateway, key)
+        backendCertificates[key] = BackendCertificate(gateway, key, references)
+        gatewayReferences[key] = backendCertificates[key]?.resolved
       }
       for stored in objects {
         if case .listenerSet(let set) = stored.object.spec { add(set, stored.key) }
@@ -111,14 +114,12 @@ extension GatewayAPI {
       }
     }
 
-    private func backendCertificate(_ gateway: Gateway, _ key: ObjectKey) -> Condition? {
-      guard let reference = gateway.backendCertificate else { return nil }
-      do throws(ReferenceProblem) {
-        _ = try references.certificate(reference, from: key.namespace, invalid: "InvalidClientCertificateRef")
-      } catch {
-        return Condition("ResolvedRefs", false, error.reason, error.message)
-      }
-      return .resolved
+    /// A gateway workload as the client that stands for one of its Gateways.
+    func scope(of client: ClientScope, at gateway: ObjectKey?) -> ClientScope {
+      guard let gateway, backendCertificates[gateway] != nil else { return client }
+      var own = client
+      own.gateway = gateway
+      return own
     }
 
     private mutating func add(_ set: ListenerSet, _ key: ObjectKey) {
