@@ -110,11 +110,13 @@ import Testing
     let hosts = ["a.test", "off.test", "none.test", "*.wild.test", "own.test"]
     compiler.use(allocated: Dictionary(hosts.enumerated().map { ($0.element, "240.240.0.\($0.offset + 1)") }) { $1 })
     let (snapshot, _) = compiler.compile(revision: 1, registryVersion: 1)
-    #expect(snapshot.services.first { $0.host == "a.test" }?.addresses == ["240.240.0.1"])
+    #expect(snapshot.services.first { $0.host == "a.test" }?.addresses == ["240.240.0.1", "2001:2::1"])
     #expect(snapshot.services.first { $0.host == "off.test" }?.addresses == [])
     #expect(snapshot.services.first { $0.host == "none.test" }?.addresses == [])
     #expect(snapshot.services.first { $0.host == "own.test" }?.addresses == ["192.0.2.1"])
-    #expect(!snapshot.routes("240.240.0.1", 80).isEmpty)
+    for name in ["240.240.0.1", "[2001:2::1]"] { #expect(!snapshot.routes(name, 80).isEmpty) }
+    let opaque = snapshot.tcp[snapshot.localWorkloads[0].outbound].ports.first { $0.port == 80 }
+    #expect(opaque?.hosts[Array("2001:2::1".utf8)] != nil)
     // The endpoints of STATIC without endpoints are what was written, never what was allocated.
     #expect(Self.endpoints(snapshot, "outbound|80||a.test") == ["10.9.9.9:80"])
     // Nothing is built again for an address that is known.
@@ -131,13 +133,30 @@ import Testing
     let known = ["a.example.com": "240.240.0.2", "b.example.com": "240.240.0.1", "*.w.example.com": "240.240.0.3"]
     let object = try #require(Fixture.stored(Self.entry("\(hosts)\n\(ports)")).first?.object)
     let allocated = object.allocatedAddresses { known[$0] }
-    #expect(allocated.map(\.host) == ["b.example.com", "a.example.com"])
+    #expect(allocated.map(\.host) == ["b.example.com", "b.example.com", "a.example.com", "a.example.com"])
+    #expect(allocated.map(\.value) == ["240.240.0.1", "2001:2::1", "240.240.0.2", "2001:2::2"])
     let yaml = object.yaml(status: .status(of: allocated))
     #expect(yaml.contains("status:\n  addresses:\n  - host: b.example.com\n    value: \"240.240.0.1\"\n"), "\(yaml)")
+    #expect(yaml.contains("value: \"2001:2::1\"\n") || yaml.contains("value: 2001:2::1\n"), "\(yaml)")
     #expect(object.json(status: .status(of: allocated)).contains(#"{"host":"a.example.com","value":"240.240.0.2"}"#))
     let again = Fixture.changeSet(yaml)
     #expect(again.findings.isEmpty && again.objects == [object])
     #expect(object.yaml(status: nil) == object.yaml)
+  }
+
+  @Test(arguments: [
+    ("240.240.0.1", "2001:2::1"), ("240.240.1.2", "2001:2::102"), ("240.240.255.254", "2001:2::fffe"),
+    ("240.240.16.0", "2001:2::1000"),
+  ])
+  func `each has its own number in both blocks`(first: String, second: String) throws {
+    #expect(VirtualAddress.all(first) == [first, second])
+    #expect(IPAddress(second)?.description == second)
+  }
+
+  @Test func `an address that is written is a name of the service, in brackets where it is of version 6`() throws {
+    let text = Self.entry("hosts: [six.test]\naddresses: ['2001:db8::7']\nports: [{number: 80, name: http}]", name: "six")
+    var compiler = try Self.compiler(text)
+    #expect(!compiler.compile(revision: 1, registryVersion: 1).snapshot.routes("[2001:db8::7]", 80).isEmpty)
   }
 
   @Test(arguments: [

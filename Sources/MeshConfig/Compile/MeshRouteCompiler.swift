@@ -186,7 +186,7 @@ struct MeshRouteCompiler {
       names += ["\(short).\(service.namespace).svc", "\(short).\(service.namespace)"]
       if service.namespace == client.namespace { names.append(short) }
     }
-    return names + service.addresses
+    return names + service.addresses.flatMap(VirtualAddress.names)
   }
 
   /// Tells such units from those of services, which answer with the service where their rules say nothing.

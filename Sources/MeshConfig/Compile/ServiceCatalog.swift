@@ -375,7 +375,7 @@ extension ServiceCatalog.Entry {
   func withAddress(_ address: String?) -> ServiceCatalog.Entry {
     guard let address, service.addresses.isEmpty, service.blocks.isEmpty, service.allocatesAddress else { return self }
     var service = service
-    service.addresses = [address]
+    service.addresses = service.origin == .serviceEntry ? VirtualAddress.all(address) : [address]
     return ServiceCatalog.Entry(
       service: service, targets: targets, source: source, exportTo: exportTo, created: created,
       subjectAltNames: subjectAltNames, written: written, distribution: distribution, isSticky: isSticky)
@@ -385,6 +385,16 @@ extension ServiceCatalog.Entry {
 /// Virtual addresses of ServiceEntries (Istio, ServiceEntry `addresses`).
 enum VirtualAddress {
   static let label = "networking.istio.io/enable-autoallocate-ip"
+
+  /// An address that was allocated, and what stands beside it: that of the same number in 2001:2::/48, for ever as well.
+  static func all(_ address: String) -> [String] {
+    let octets = address.split(separator: ".").compactMap { UInt8($0) }
+    guard octets.count == 4 else { return [address] }
+    return [address, "2001:2::" + String(UInt16(octets[2]) << 8 | UInt16(octets[3]), radix: 16)]
+  }
+
+  /// As authorities have it: IPv6 in brackets, too (RFC 3986 3.2.2).
+  static func names(_ address: String) -> [String] { address.utf8.contains(0x3A) ? [address, "[\(address)]"] : [address] }
 
   /// Not for wildcards, not where the client's own destination is called, and not where the label says `false`.
   static func isAllocated(to entry: ServiceEntry, host: String, _ meta: ObjectMeta) -> Bool {

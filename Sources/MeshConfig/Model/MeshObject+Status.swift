@@ -24,13 +24,13 @@ extension MeshObject {
   /// The addresses that this ServiceEntry's hosts were given, in the order of its hosts; empty for every other object, and where
   /// addresses are written.
   ///
-  /// - Parameter addressOf: the address that is allocated to a host, which is in lower case.
+  /// - Parameter addressOf: the IPv4 address that is allocated to a host, which is in lower case.
   public func allocatedAddresses(_ addressOf: (String) -> String?) -> [AllocatedAddress] {
     guard case .serviceEntry(let entry) = spec else { return [] }
-    return entry.hosts.compactMap { written in
+    return entry.hosts.flatMap { written -> [AllocatedAddress] in
       let host = written.lowercased()
-      guard VirtualAddress.isAllocated(to: entry, host: host, meta), let value = addressOf(host) else { return nil }
-      return AllocatedAddress(host: host, value: value)
+      guard VirtualAddress.isAllocated(to: entry, host: host, meta), let first = addressOf(host) else { return [] }
+      return VirtualAddress.all(first).map { AllocatedAddress(host: host, value: $0) }
     }
   }
 }
