@@ -50,6 +50,10 @@ extension ProcessTests {
           ports: [{number: 80, name: http, protocol: HTTP}]
           resolution: DNS
         """
+      let log = cluster.logPath("watch")
+      let watcher = try RunningProcess(
+        [Programs.meshNode, "get", "se", "--watch", "-o", "wide", "--config", cluster.clusterFile], log: log)
+      defer { watcher.signal(SIGKILL) }
       #expect(try cluster.command(["apply", "-f", "-"], input: entry).status == 0)
       try eventually("the host has an address", within: .seconds(20)) {
         try cluster.command(["get", "serviceentry", "outside", "-o", "yaml"]).output.contains(#"value: "240.240."#)
@@ -57,6 +61,8 @@ extension ProcessTests {
       let json = try cluster.command(["get", "se", "outside", "-o", "json"]).output
       #expect(json.contains(#""status":{"addresses":[{"host":"outside.example.com","value":"240.240."#), "\(json)")
       #expect(try cluster.command(["get", "se", "-o", "wide"]).output.contains("240.240."))
+      // An address that comes later is a change of the object to who watches, though not of its version.
+      try eventually("the watcher to be told of the address") { text(of: log).contains("240.240.") }
       let again = try cluster.command(["apply", "-f", "-"], input: try cluster.command(["export"]).output)
       #expect(again.status == 0 && again.output.contains("serviceentry/outside unchanged"), "\(again)")
       #expect(try cluster.command(["delete", "se", "outside"]).status == 0)

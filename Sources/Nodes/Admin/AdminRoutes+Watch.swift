@@ -47,21 +47,43 @@ extension AdminRoutes {
 private struct ToldObjects {
   private var objects: [Consensus.ObjectKey: StoredObjectInfo] = [:]
   private var revision: LogIndex?
+  /// Addresses come to hosts without a revision.
+  private var addresses: [String: ServiceAddress] = [:]
 
-  func isBehind(_ control: ControlState) -> Bool { revision != control.revision }
+  func isBehind(_ control: ControlState) -> Bool { revision != control.revision || addresses != control.addresses }
 
   /// What to tell now: each revision since the last look in its turn, and within one in the order of keys. Who looks late is told
   /// of what came and went meanwhile, too, as far back as the history goes.
   mutating func catchUp(
     with control: ControlState, _ filter: ObjectFilter, _ status: ObjectStatus
   ) -> [ObjectEvent] {
-    defer { revision = control.revision }
+    defer { (revision, addresses) = (control.revision, control.addresses) }
+    let written = written(with: control, filter, status)
+    return addresses == control.addresses ? written : written + addressed(with: control, status)
+  }
+
+  private mutating func written(
+    with control: ControlState, _ filter: ObjectFilter, _ status: ObjectStatus
+  ) -> [ObjectEvent] {
     guard let revision, let later = control.revisions.later(than: revision), later.last?.number == control.revision else {
       return events(Set(objects.keys).union(control.objects.keys), in: control.objects, filter, status)
     }
     return later.flatMap { step in
       events(Set(step.changes.map(\.key)), in: control.objects(at: step.number) ?? control.objects, filter, status)
     }
+  }
+
+  /// Objects whose hosts were given addresses, or have other ones, since they were told.
+  private mutating func addressed(with control: ControlState, _ status: ObjectStatus) -> [ObjectEvent] {
+    var events: [ObjectEvent] = []
+    for key in objects.keys.sorted() where key.kind == ObjectKind.serviceEntry.rawValue {
+      guard let stored = control.objects[key], let object = StoredObjectInfo(stored, status),
+        object.addresses != objects[key]?.addresses
+      else { continue }
+      objects[key] = object
+      events.append(ObjectEvent(type: .modified, object: object))
+    }
+    return events
   }
 
   private mutating func events(
