@@ -15,10 +15,14 @@ extension ClusterFile {
     let gateway = isGateway ? #", "gateway": true"# : ""
     let own = #"    { "name": "\#(name)", "address": "\#(address)"\#(place)\#(gateway) }"#
     let ports = zip(["link", "mesh", "metrics", "health", "outboundFirst"], token.ports).map { #""\#($0)": \#($1)"# }
+    let standard = JoinTokenText.Common()
+    let domain = token.common.domain == standard.domain ? "" : "  \"domain\": \"\(token.common.domain)\",\n"
+    let policy = token.common.isolatesTenants ? "  \"configuration\": { \"tenantIsolation\": true },\n" : ""
     return """
       {
         "cluster": "\(token.cluster)",
         "trustDomain": "\(token.trustDomain)",
+      \(domain + policy)\
         "voters": \(token.voters),
         "joined": true,
         "ports": { \(ports.joined(separator: ", ")) },
@@ -32,8 +36,12 @@ extension ClusterFile {
 
   /// A new token for this cluster; `contacts` are the nodes to ask.
   public func newToken(contacts: [Seed]) -> JoinTokenText {
-    JoinTokenText(
+    var common = JoinTokenText.Common()
+    common.domain = domain
+    common.isolatesTenants = configuration.isolatesTenants
+    return JoinTokenText(
       cluster: cluster, trustDomain: trustDomain, voters: voters,
-      ports: [ports.link, ports.mesh, ports.metrics, ports.health, ports.outboundFirst], contacts: contacts)
+      ports: [ports.link, ports.mesh, ports.metrics, ports.health, ports.outboundFirst], contacts: contacts,
+      common: common)
   }
 }

@@ -88,10 +88,11 @@ struct GossipSealTests {
 }
 
 struct JoinTokenTextTests {
-  private func token() throws -> JoinTokenText {
+  private func token(_ common: JoinTokenText.Common = JoinTokenText.Common()) throws -> JoinTokenText {
     let contacts = [Seed(name: try NodeName("n1"), address: NodeAddress(host: "127.0.0.1", port: 15010))]
     return JoinTokenText(
-      cluster: try DNSLabel("bookinfo"), trustDomain: "cluster.local", voters: 3, ports: [1, 2, 3, 4, 5], contacts: contacts)
+      cluster: try DNSLabel("bookinfo"), trustDomain: "cluster.local", voters: 3, ports: [1, 2, 3, 4, 5], contacts: contacts,
+      common: common)
   }
 
   @Test func `a token survives being carried, line ends included`() throws {
@@ -100,8 +101,22 @@ struct JoinTokenTextTests {
     #expect(token.key.count == JoinToken.verifierBytes && !token.text.contains(hexString(token.key)))
   }
 
-  @Test func `a token that is not whole is refused`() throws {
-    let text = try token().text
+  private static var other: JoinTokenText.Common {
+    var common = JoinTokenText.Common()
+    common.domain = "mesh.example.com"
+    common.isolatesTenants = true
+    return common
+  }
+
+  @Test func `a token tells what all nodes have in common, and is no longer where that is as everywhere`() throws {
+    let told = try JoinTokenText(parsing: token(Self.other).text)
+    #expect(told.common == Self.other)
+    #expect(try token().text.utf8.count < told.text.utf8.count)
+  }
+
+  @Test(arguments: [JoinTokenText.Common(), other])
+  func `a token that is not whole is refused`(common: JoinTokenText.Common) throws {
+    let text = try token(common).text
     for count in 0..<text.utf8.count {
       #expect(throws: (any Error).self) { try JoinTokenText(parsing: String(text.prefix(count))) }
     }

@@ -1,5 +1,8 @@
+import Cluster
+import Membership
 import Primitives
 import Testing
+import Transport
 
 @testable import Nodes
 
@@ -24,6 +27,18 @@ import Testing
     let isolated = Self.whole.replacing("\"nodes\"", with: "\"configuration\": {\"tenantIsolation\": true}, \"nodes\"")
     #expect(try parse(isolated).configuration.isolatesTenants)
     #expect(throws: ClusterFileError.self) { try parse(isolated.replacing("tenantIsolation", with: "tenantIsolaton")) }
+  }
+
+  @Test(arguments: ["", "\"configuration\": {\"tenantIsolation\": true}, ", "\"domain\": \"mesh.example.com\", "])
+  func `a node that joins by token takes over what all nodes have in common`(more: String) throws {
+    let file = try parse(Self.whole.replacing("\"nodes\"", with: more + "\"nodes\""))
+    let contact = Seed(name: try NodeName("a"), address: NodeAddress(host: "192.0.2.1", port: 15010))
+    let token = try JoinTokenText(parsing: file.newToken(contacts: [contact]).text)
+    let text = ClusterFile.text(joining: token, as: try NodeName("c"), address: "192.0.2.3", locality: "")
+    let joined = try parse(text)
+    #expect(joined.hasJoined && joined.nodes.map(\.name.string) == ["c", "a"])
+    #expect(joined.configuration == file.configuration && joined.domain == file.domain)
+    #expect(joined.cluster == file.cluster && joined.ports == file.ports && joined.voters == file.voters)
   }
 
   @Test func `a file that names a cluster and nodes is enough`() throws {

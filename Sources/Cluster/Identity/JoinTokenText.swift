@@ -17,6 +17,17 @@ public struct JoinTokenText: Hashable, Sendable {
   public let ports: [UInt16]
   /// Nodes to ask, by name and address of their link.
   public private(set) var contacts: [Seed]
+  /// What else all nodes have to have in common.
+  public let common: Common
+
+  public struct Common: Hashable, Sendable {
+    /// What names of services end in.
+    public var domain = "cluster.local"
+    /// Objects may not direct what other namespaces send to hosts that are not their own namespace's.
+    public var isolatesTenants = false
+
+    public init() {}
+  }
 
   public static let contactsMax = 8
   private static let prefix = "mesh1-"
@@ -26,7 +37,9 @@ public struct JoinTokenText: Hashable, Sendable {
   private static let textBytesMax = 4_096
 
   /// A new token with a random secret.
-  public init(cluster: DNSLabel, trustDomain: String, voters: Int, ports: [UInt16], contacts: [Seed]) {
+  public init(
+    cluster: DNSLabel, trustDomain: String, voters: Int, ports: [UInt16], contacts: [Seed], common: Common = Common()
+  ) {
     id = JoinTokenID(secureRandom(count: 8).reduce(0) { $0 << 8 | UInt64($1) })
     secret = secureRandom(count: Self.secretBytes)
     self.cluster = cluster
@@ -34,6 +47,7 @@ public struct JoinTokenText: Hashable, Sendable {
     self.voters = voters
     self.ports = ports
     self.contacts = Array(contacts.prefix(Self.contactsMax))
+    self.common = common
   }
 
   /// What the log keeps and links prove.
@@ -67,6 +81,11 @@ public struct JoinTokenText: Hashable, Sendable {
       writer.string(contact.name.string)
       writer.string(contact.address.host)
       writer.uint16(contact.address.port)
+    }
+    // Left out where it is as everywhere, so that versions before this can read the token.
+    if common != Common() {
+      writer.string(common.domain)
+      writer.bool(common.isolatesTenants)
     }
     let check = SHA256.hash(writer.bytes).prefix(4)
     return Self.prefix + hexString(writer.bytes + check)
@@ -124,6 +143,13 @@ public struct JoinTokenText: Hashable, Sendable {
       contacts.append(Seed(name: name, address: NodeAddress(host: host, port: try reader.uint16())))
     }
     self.contacts = contacts
+    var common = Common()
+    if !reader.isAtEnd {
+      common.domain = try reader.string(max: 253)
+      for label in common.domain.split(separator: ".", omittingEmptySubsequences: false) { _ = try DNSLabel(String(label)) }
+      common.isolatesTenants = try reader.bool()
+    }
+    self.common = common
     try reader.finish()
   }
 }
