@@ -292,11 +292,24 @@ extension Transport.TrustBundle {
   /// What workloads trust: this, and what the mesh's configuration adds. What cannot be added is left out: trust is never
   /// wider than it was written.
   fileprivate func adding(_ written: MeshSettings.WorkloadTLS) -> Transport.TrustBundle {
-    let more = written.authorities.flatMap { (try? Certificate.parse(pem: Array($0.utf8))) ?? [] }.filter(\.isAuthority)
-    let all = authorities + more.filter { !authorities.contains($0) }
+    var all = authorities
+    var bound: [BoundAuthority] = []
+    for authority in written.authorities {
+      for certificate in Self.authorities(in: authority.pem) where !all.contains(certificate) {
+        if authority.trustDomains.isEmpty {
+          all.append(certificate)
+        } else {
+          bound.append(BoundAuthority(certificate, trustDomains: Set(authority.trustDomains)))
+        }
+      }
+    }
     let wider = try? Transport.TrustBundle(
-      trustDomain: trustDomain, aliases: written.aliases, authorities: all, version: version)
+      trustDomain: trustDomain, aliases: written.aliases, authorities: all, bound: bound, version: version)
     return wider ?? self
+  }
+
+  private static func authorities(in pem: String) -> [Certificate] {
+    ((try? Certificate.parse(pem: Array(pem.utf8))) ?? []).filter(\.isAuthority)
   }
 }
 

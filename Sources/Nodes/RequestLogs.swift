@@ -20,6 +20,9 @@ final class RequestLogs: Sendable {
     var options = options
     options.accessLog = sink(wanted.file ?? "")
     options.accessLogFormat = wanted.format
+    options.otherAccessLogs = wanted.others.compactMap { other in
+      sink(other.file ?? "").map { AccessLogOutput(format: other.format, sink: $0) }
+    }
     return options
   }
 

@@ -123,10 +123,24 @@ public struct ProxyOptions: Sendable {
   public var accessLog: (@Sendable ([UInt8]) -> Void)?
   /// How those lines look.
   public var accessLogFormat = AccessLogFormat.text
+  /// Further logs, while `accessLog` is set.
+  public var otherAccessLogs: [AccessLogOutput] = []
   /// `address:port,…` of name servers; nil: those of the system's resolver.
   public var nameServers: String?
   /// Whether endpoints that are Unix sockets of this very process are refused: whoever connects there acts as its owner.
   public var refusesOwnSockets = true
 
   public init() {}
+}
+
+/// A log with lines of its own.
+public struct AccessLogOutput: Sendable {
+  public let format: AccessLogFormat
+  /// As `ProxyOptions.accessLog`.
+  public let sink: @Sendable ([UInt8]) -> Void
+
+  public init(format: AccessLogFormat, sink: @escaping @Sendable ([UInt8]) -> Void) {
+    self.format = format
+    self.sink = sink
+  }
 }

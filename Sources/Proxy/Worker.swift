@@ -40,6 +40,16 @@ final class Worker: TurnHandler {
   var draws: SeededGenerator
   private var logWriter: AccessLogWriter
   private var logBytes: [UInt8] = []
+  /// Of `otherAccessLogs`.
+  private var otherLogs: [OtherLog] = []
+  private struct OtherLog {
+    var writer: AccessLogWriter
+    var bytes: [UInt8] = []
+
+    mutating func append(_ record: AccessLogRecord, _ texts: borrowing some AccessLogTexts) {
+      writer.append(record, texts, to: &bytes)
+    }
+  }
   /// For values that are made and copied at once.
   var scratch: [UInt8] = []
   private var isTurnEndAsked = false
@@ -54,6 +64,7 @@ final class Worker: TurnHandler {
     self.state = state
     self.resolver = resolver
     logWriter = AccessLogWriter(state.options.accessLogFormat)
+    otherLogs = state.options.otherAccessLogs.map { OtherLog(writer: AccessLogWriter($0.format)) }
     draws = SeededGenerator(seed: seed)
     telemetry = RequestTelemetry()
   }
@@ -69,9 +80,11 @@ final class Worker: TurnHandler {
 
   /// Serves `state` from now on. Requests under way finish on the state they began with.
   func install(_ new: ServingState) {
-    if new.options.accessLogFormat != state.options.accessLogFormat {
+    let formats = [state, new].map { [$0.options.accessLogFormat] + $0.options.otherAccessLogs.map(\.format) }
+    if formats[0] != formats[1] {
       flushLog()
       logWriter = AccessLogWriter(new.options.accessLogFormat)
+      otherLogs = new.options.otherAccessLogs.map { OtherLog(writer: AccessLogWriter($0.format)) }
     }
     state = new
     balancing.install(new.snapshot, new.loads)
@@ -230,6 +243,7 @@ final class Worker: TurnHandler {
   /// Appends a line; lines leave together at the end of the turn.
   func log(_ record: AccessLogRecord, _ texts: borrowing some AccessLogTexts) {
     logWriter.append(record, texts, to: &logBytes)
+    for index in otherLogs.indices { otherLogs[index].append(record, texts) }
     if logBytes.count >= ProxyLimits.logBatchBytes { flushLog() } else { askForTurnEnd() }
   }
 
@@ -237,6 +251,10 @@ final class Worker: TurnHandler {
     guard !logBytes.isEmpty else { return }
     state.options.accessLog?(logBytes)
     logBytes.removeAll(keepingCapacity: true)
+    for (index, output) in state.options.otherAccessLogs.enumerated() where otherLogs.indices.contains(index) {
+      output.sink(otherLogs[index].bytes)
+      otherLogs[index].bytes.removeAll(keepingCapacity: true)
+    }
   }
 
   func noteHandshakeFailure(_ reason: String) { counters.lastHandshakeFailure = reason }

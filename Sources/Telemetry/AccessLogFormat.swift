@@ -38,6 +38,9 @@ public struct AccessLogFormat: Hashable, Sendable {
   }
 
   let layout: Layout
+  /// A missing value is written as nothing, and its key left out, where others write `-` and `null` (Envoy,
+  /// `omit_empty_values`).
+  public var omitsMissing = false
   /// Operators of the format for which every line says that there is no value.
   public let unknownOperators: [String]
 

@@ -21,6 +21,7 @@ public struct AccessLogWriter: Sendable {
         case .value(let value): appendText(value, record, texts, to: &out)
         }
       }
+    case .json(let pieces) where format.omitsMissing: appendPresent(pieces, record, texts, to: &out)
     case .json(let pieces):
       for piece in pieces {
         switch piece {
@@ -28,6 +29,28 @@ public struct AccessLogWriter: Sendable {
         case .value(let value): appendJSON(value, record, texts, to: &out)
         case .string(let items): appendJSON(items, record, texts, to: &out)
         }
+      }
+    }
+  }
+
+  /// Leaves out the keys of missing values, and the comma after a brace that is left alone by that.
+  private mutating func appendPresent(
+    _ pieces: [AccessLogFormat.Piece], _ record: AccessLogRecord, _ texts: borrowing some AccessLogTexts, to out: inout [UInt8]
+  ) {
+    var key = 0..<0
+    for piece in pieces {
+      let start = out.count
+      switch piece {
+      case .raw(let bytes):
+        let isFirst = bytes.first == 0x2C && out.last == 0x7B
+        out.append(contentsOf: isFirst ? bytes.dropFirst() : bytes[...])
+        // Of an opening brace only what follows it belongs to the key.
+        key = (bytes.first == 0x7B ? start + 1 : start)..<out.count
+      case .value(let value):
+        appendJSON(value, record, texts, to: &out)
+        let isNull = out.count - start == 4 && out[start] == 0x6E
+        if isNull, !key.isEmpty, key.upperBound == start, out[start - 1] == 0x3A { out.removeSubrange(key.lowerBound...) }
+      case .string(let items): appendJSON(items, record, texts, to: &out)
       }
     }
   }
@@ -42,7 +65,7 @@ public struct AccessLogWriter: Sendable {
       switch item {
       case .literal(let bytes): out.append(contentsOf: bytes)
       case .value(let value):
-        if !appendRaw(value, texts, to: &out), !appendOwn(value, record, to: &out) { out.append(0x2D) }
+        if !appendRaw(value, texts, to: &out), !appendOwn(value, record, to: &out), !format.omitsMissing { out.append(0x2D) }
       }
       escape(from: start, keepsBlanks: true, json: true, in: &out)
     }
@@ -79,7 +102,7 @@ public struct AccessLogWriter: Sendable {
     let start = out.count
     if appendRaw(value, texts, to: &out) {
       escape(from: start, keepsBlanks: value.isFreeText, json: false, in: &out)
-    } else if !appendOwn(value, record, to: &out) {
+    } else if !appendOwn(value, record, to: &out), !format.omitsMissing {
       out.append(0x2D)
     }
   }

@@ -89,8 +89,11 @@ import Transport
     try CertificateFiles.write(ours.certificate.pem, to: authorities)
     let origin = Origin.text("inside")
     let contexts = try [nil, friend.identity, stranger.identity].map { try Self.client($0) }
-    func answers(_ mode: ServerTLS.ClientCertificate, names: [String] = [], pins: [String] = []) async throws -> [Bool] {
+    func answers(
+      _ mode: ServerTLS.ClientCertificate, names: [String] = [], pins: [String] = [], acceptsUnverified: Bool = false
+    ) async throws -> [Bool] {
       let tls = Self.tls(server) {
+        $0.acceptsUnverified = acceptsUnverified
         $0.clientCertificate = mode
         $0.authorities = .file(authorities)
         $0.subjectAltNames = names
@@ -107,6 +110,8 @@ import Transport
     }
     #expect(try await answers(.required) == [false, true, false])
     #expect(try await answers(.optional) == [true, true, false])
+    #expect(try await answers(.required, acceptsUnverified: true) == [false, true, true])
+    #expect(try await answers(.optional, acceptsUnverified: true) == [true, true, true])
     let name = "spiffe://cluster.local/ns/default/sa/friend"
     #expect(try await answers(.required, names: [name]) == [false, true, false])
     #expect(try await answers(.required, names: ["other.example"]) == [false, false, false])

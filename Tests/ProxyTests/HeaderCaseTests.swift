@@ -8,6 +8,7 @@ import Transport
 /// Istio's `preserveHttp1HeaderCase`, from a client on one node to an application on another and back.
 @Suite("Case of field names", .serialized) struct HeaderCaseTests {
   private static let keep: @Sendable (inout MeshSettings) -> Void = { $0.proxy.headers.preservesCase = true }
+  private static let leave: @Sendable (inout MeshSettings) -> Void = { _ in }
   private static let request = "GET / HTTP/1.1\r\nHost: reviews\r\nX-Custom-ID: 1\r\nSOAPAction: a\r\nx-lower: 2\r\n\r\n"
   private static let answer =
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Answer-ID: 3\r\nServer: mine\r\nx-small: 4\r\nX-Mesh-Header-Case: X-SMALL\r\n\r\nok"
@@ -68,7 +69,8 @@ import Transport
   @Test(arguments: [true, false])
   func `nothing is passed on that only one side knows`(isNearFirst: Bool) async throws {
     let (read, got) = try await Self.hop(
-      Self.origin(Self.answer), Self.request, near: isNearFirst ? Self.keep : { _ in }, far: isNearFirst ? { _ in } : Self.keep)
+      Self.origin(Self.answer), Self.request, near: isNearFirst ? Self.keep : Self.leave,
+      far: isNearFirst ? Self.leave : Self.keep)
     #expect(read.contains("x-custom-id: 1\r\n") && got.contains("x-answer-id: 3\r\n"))
     #expect(!read.lowercased().contains("header-case") && !got.lowercased().contains("header-case"))
   }
@@ -128,7 +130,7 @@ import Transport
     clusters[0].endpoints.append(TestMesh.endpoint(outside.port, key: 2))
     client.snapshot = MeshSnapshot(
       revision: 1, registryVersion: 1, settings: old.settings, services: old.services, clusters: clusters,
-      workloads: Array(old.workloads), outbound: old.outbound, localWorkloads: old.localWorkloads)
+      workloads: Array(old.workloads), outbound: old.outbound, localWorkloads: old.localWorkloads, gateways: [])
     let runtime = try ProxyRuntime(workers: 1, serving: client)
     let port = await runtime.publish(client).address(of: TestMesh.client)?.port ?? 0
     let got = await blocking {

@@ -152,6 +152,31 @@ func `an operator that nothing stands for is a missing value, and is told`(forma
   }
 }
 
+/// Envoy's `omit_empty_values`.
+@Test func `missing values can be left out, with their keys`() throws {
+  var format = try AccessLogFormat(text: "[%REQ(X-User)%] %RESPONSE_CODE% %REQ(:METHOD)%\n")
+  format.omitsMissing = true
+  #expect(line(format, record, texts) == "[] 200 GET\n")
+  func labels(_ list: [(String, AccessLogLabel)]) -> [AccessLogLabel.Entry] { list.map { .init(key: $0.0, value: $0.1) } }
+  let (missing, code) = (AccessLogLabel.text("%REQ(X-User)%"), AccessLogLabel.text("%RESPONSE_CODE%"))
+  let cases: [([(String, AccessLogLabel)], String)] = [
+    ([("a", missing), ("b", code)], #"{"b":200}"#), ([("a", code), ("b", missing)], #"{"a":200}"#),
+    ([("a", missing), ("b", missing)], "{}"), ([("a", missing), ("b", missing), ("c", code)], #"{"c":200}"#),
+    ([("a", .object(labels([("b", missing), ("c", code)]))), ("d", missing)], #"{"a":{"c":200}}"#),
+    ([("a", .object(labels([("b", missing)]))), ("c", code)], #"{"a":{},"c":200}"#),
+    ([("a", .list([missing, code])), ("b", .text("x%REQ(X-User)%"))], #"{"a":[null,200],"b":"x"}"#),
+    ([("a", .constant("null")), ("b", .object([]))], #"{"a":null,"b":{}}"#),
+  ]
+  for (list, expected) in cases {
+    var format = try AccessLogFormat(labels: labels(list))
+    format.omitsMissing = true
+    #expect(line(format, record, texts) == expected + "\n")
+  }
+  var json = AccessLogFormat.json
+  json.omitsMissing = true
+  #expect(!line(json, record, texts).contains("null") && line(.json, record, texts).contains("null"))
+}
+
 @Test(
   arguments: [
     (0, "1970-01-01T00:00:00.000Z"), (951_782_400_000, "2000-02-29T00:00:00.000Z"),

@@ -88,6 +88,24 @@ import Testing
     }
   }
 
+  @Test func `an authority of some trust domains names nobody of another`() throws {
+    let (own, theirs) = (try signer(), try signer())
+    let ids = try ["cluster.local", "old.local", "far.local"].map { try SPIFFEID(parsing: "spiffe://\($0)/ns/a/sa/b") }
+    func verified(_ signer: CertificateSigner, _ domains: Set<String>) throws -> [Bool] {
+      let bundle = try TrustBundle(
+        trustDomain: "cluster.local", aliases: ["old.local"], authorities: [own.certificate],
+        bound: [TrustBundle.BoundAuthority(theirs.certificate, trustDomains: domains)], version: 3)
+      return try ids.map { id in
+        let leaf = try signer.issue(to: PrivateKey.generate().publicKey, identity: id, now: now, lifetime: 100)
+        return (try? bundle.verify(chain: [leaf], at: now, as: .client)) == id
+      }
+    }
+    for domains: Set<String> in [[], ["old.local"], ["cluster.local", "far.local"]] {
+      #expect(try verified(own, domains) == [true, true, false])
+      #expect(try verified(theirs, domains) == [domains.contains("cluster.local"), domains.contains("old.local"), false])
+    }
+  }
+
   @Test func `an operator's root signs nodes' authorities, and the root alone verifies their leaves`() throws {
     let rootKey = PrivateKey.generate()
     let draft = try CertificateDraft(key: rootKey.publicKey)

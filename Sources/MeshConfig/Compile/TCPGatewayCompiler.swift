@@ -128,7 +128,8 @@ struct ServerTLSCompiler {
     } else {
       tls.authorities = found.lazy.compactMap(\.authorities).first.map { .material($0) }
     }
-    if tls.clientCertificate != .notAsked, tls.authorities == nil, written.mode != .istioMutual {
+    tls.acceptsUnverified = written.insecureSkipVerify
+    if tls.clientCertificate != .notAsked, tls.authorities == nil, !tls.acceptsUnverified, written.mode != .istioMutual {
       tls.sources.append(.missing("no authorities to verify clients with"))
     }
     tls.subjectAltNames = written.subjectAltNames

@@ -148,6 +148,7 @@ extension GatewayAPI {
       if tls.sources.isEmpty { tls.sources = [.missing("the listener names no certificate")] }
       if let validation = listener.clientValidation {
         tls.clientCertificate = validation.allowsInsecureFallback ? .optional : .required
+        tls.acceptsUnverified = validation.allowsInsecureFallback
         tls.authorities = .material(listener.clientAuthorities)
       }
       return tls

@@ -52,6 +52,8 @@ public struct Gateway: Hashable, Sendable {
     public var curves: [String]
     public var certificateHashes: [String]
     public var publicKeyHashes: [String]
+    /// Clients' certificates are asked for, and not verified.
+    public var insecureSkipVerify = false
 
     public struct CertificateFiles: Hashable, Sendable {
       public var serverCertificate: String

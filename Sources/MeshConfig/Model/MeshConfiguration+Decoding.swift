@@ -25,8 +25,8 @@ extension MeshConfiguration: FieldDecodable {
     discoverySelectors = fields.list("discoverySelectors")
     tlsDefaults = fields.object("tlsDefaults") ?? TLSDefaults()
     meshCurves = (fields.object("meshMTLS") as MeshTLS?)?.curves ?? []
-    let authorities: [Authority] = fields.list("caCertificates")
-    caCertificates = authorities.compactMap(\.pem)
+    let authorities: [CertificateData] = fields.list("caCertificates")
+    caCertificates = authorities.compactMap(\.authority)
     let providers: [ExtensionProvider] = fields.list("extensionProviders")
     let defaults: DefaultProviders? = fields.object("defaultProviders")
     accessLog = AccessLog(&fields, providers: providers, byDefault: defaults?.accessLogging ?? [])
@@ -133,15 +133,14 @@ extension MeshConfiguration: FieldDecodable {
       fields.ignore("cipherSuites")
     }
   }
-  private struct Authority: FieldDecodable {
-    let pem: String?
+  private struct CertificateData: FieldDecodable {
+    let authority: Authority?
     init(_ fields: inout Fields) {
       let text = fields.text("pem")
-      let isBound = !fields.strings("trustDomains").isEmpty || !fields.strings("certSigners").isEmpty
-      pem = isBound ? nil : text
-      if isBound {
-        fields.report.notEnforced(fields.path, "authorities for some trust domains or signers only are not told apart")
-      }
+      let domains = fields.strings("trustDomains")
+      authority = text.map { Authority(pem: $0, trustDomains: domains) }
+      // Names of Kubernetes' own signers, whose authority this is: trusted as any other (Istio, `CertificateData`).
+      fields.ignore("certSigners")
       if fields.has("spiffeBundleUrl") { fields.report.notEnforced(fields.path / "spiffeBundleUrl", "nothing is fetched") }
       if let text, !text.hasPrefix("-----BEGIN CERTIFICATE-----") { fields.error("pem", "not a certificate in PEM") }
     }
@@ -192,13 +191,12 @@ struct ExtensionProvider: FieldDecodable {
 
   struct FileLog: FieldDecodable {
     let path: String
-    let format: LogFormat?
+    let format: AccessLogFormat
     init(_ fields: inout Fields) {
       path = fields.requiredString("path")
-      format = fields.object("logFormat")
-      if fields.bool("omitEmptyValues") == true {
-        fields.report.notEnforced(fields.path / "omitEmptyValues", "missing values are written as - or null")
-      }
+      var format = (fields.object("logFormat") as LogFormat?)?.format ?? .text
+      format.omitsMissing = fields.bool("omitEmptyValues") ?? false
+      self.format = format
       fields.ignore("filterStateObjectsToLog")
     }
   }
@@ -274,18 +272,20 @@ extension MeshConfiguration.AccessLog {
       }
       format = own ?? format
     }
-    guard file?.isEmpty ?? true, let name = names.first else { return }
-    if names.count > 1 {
-      fields.report.notEnforced(fields.path / "defaultProviders", "requests are logged to '\(name.prefix(80))' only")
+    guard file?.isEmpty ?? true else { return }
+    var logs: [Self] = []
+    for name in names {
+      if let log = providers.first(where: { $0.name == name })?.fileLog {
+        logs.append(Self(file: log.path, format: log.format))
+      } else if name == "envoy" {
+        logs.append(Self(file: "/dev/stdout", format: format))
+      } else {
+        fields.report.notEnforced(fields.path / "defaultProviders", "'\(name.prefix(80))' writes no file")
+      }
     }
-    if let log = providers.first(where: { $0.name == name })?.fileLog {
-      file = log.path
-      format = log.format?.format ?? .text
-    } else if name == "envoy" {
-      file = "/dev/stdout"
-    } else {
-      fields.report.notEnforced(fields.path / "defaultProviders", "'\(name.prefix(80))' writes no file")
-    }
+    guard let first = logs.first else { return }
+    self = first
+    others = Array(logs.dropFirst())
   }
 
   /// `accessLogFormat` of lines in JSON is itself an object in JSON.

@@ -12,8 +12,8 @@ public struct MeshConfiguration: Hashable, Sendable {
   public var trustDomain: String?
   /// Other trust domains whose identities are taken for the mesh's own.
   public var trustDomainAliases: [String]
-  /// PEM of authorities that are trusted besides the mesh's own.
-  public var caCertificates: [String]
+  /// Authorities that are trusted besides the mesh's own.
+  public var caCertificates: [Authority]
   public var rootNamespace: String?
   public var usesAutoMTLS: Bool?
   public var outboundPolicy: Sidecar.OutboundPolicy?
@@ -48,6 +48,13 @@ public struct MeshConfiguration: Hashable, Sendable {
     public var file: String?
     /// Istio's line, or one's own.
     public var format: AccessLogFormat
+    /// Where else requests are logged, when several providers are used.
+    public var others: [AccessLog] = []
+
+    init(file: String?, format: AccessLogFormat) {
+      self.file = file
+      self.format = format
+    }
   }
 
   /// For TLS with others than the mesh's workloads, where nothing else is written (`tlsDefaults`).
@@ -59,6 +66,12 @@ public struct MeshConfiguration: Hashable, Sendable {
     public var needsTLS13 = false
 
     public init() {}
+  }
+
+  public struct Authority: Hashable, Sendable {
+    public var pem: String
+    /// Whose members it may name; empty: the mesh's own and its aliases'.
+    public var trustDomains: [String]
   }
 
   /// `defaultConfig`, as far as it is read.

@@ -42,8 +42,8 @@ public struct MeshSettings: Sendable, Hashable {
   public struct WorkloadTLS: Sendable, Hashable {
     /// Trust domains whose identities are taken for the mesh's own.
     public var aliases: Set<String> = []
-    /// PEM of authorities besides the mesh's own.
-    public var authorities: [String] = []
+    /// Besides the mesh's own.
+    public var authorities: [MeshConfiguration.Authority] = []
     /// OpenSSL's names of groups for key exchange; empty: the default.
     public var curves: [String] = []
 

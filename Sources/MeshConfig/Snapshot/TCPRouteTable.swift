@@ -186,6 +186,8 @@ public struct ServerTLS: Sendable, Hashable {
   /// One, or one for each kind of key.
   public var sources: [Source]
   public var clientCertificate: ClientCertificate
+  /// A client whose certificate is not trusted is let in, and counts as one without.
+  public var acceptsUnverified = false
   /// Whose clients are trusted.
   public var authorities: Authorities?
   /// Names of which a client's certificate must hold one; empty: any that is trusted.

@@ -160,8 +160,9 @@ struct GatewayContexts: Sendable {
       options.otherIdentities = Array(identities.dropFirst())
       options.curves = tls.curves
       options.revocations = try revocations(tls.revocations)
-      // Rules, authorities or revocations that change make another context, with which no earlier session goes on.
-      options.resumesSessions = true
+      // Rules, authorities or revocations that change make another context, with which no earlier session goes on. A session
+      // does not tell whether its client was verified.
+      options.resumesSessions = !tls.acceptsUnverified
       return .success(
         try .server(
           identity: identities.first, trust: trust(tls), protocols: protocols,
@@ -196,12 +197,14 @@ struct GatewayContexts: Sendable {
       switch tls.authorities {
       case .file(let path): try Certificate.load(path)
       case .material(let pem): try Certificate.parse(pem: pem)
+      case nil where tls.acceptsUnverified: [Certificate]()
       case nil: throw TLSError.configuration("no authorities to verify clients with")
       }
     return .clients(
       ClientRules(
         authorities: authorities, isRequired: tls.clientCertificate == .required, names: tls.subjectAltNames,
-        publicKeyHashes: tls.publicKeyHashes, certificateHashes: tls.certificateHashes))
+        publicKeyHashes: tls.publicKeyHashes, certificateHashes: tls.certificateHashes,
+        acceptsUnverified: tls.acceptsUnverified))
   }
 }
 

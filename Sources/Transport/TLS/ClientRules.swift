@@ -12,16 +12,19 @@ public struct ClientRules: Sendable {
   public let publicKeyHashes: [String]
   /// Hexadecimal SHA-256 of its certificate in lower case; empty: any.
   public let certificateHashes: [String]
+  /// A client whose certificate is refused is let in as if it had shown none (Envoy, `ACCEPT_UNTRUSTED`).
+  public let acceptsUnverified: Bool
 
   public init(
     authorities: [Certificate], isRequired: Bool, names: [String] = [], publicKeyHashes: [String] = [],
-    certificateHashes: [String] = []
+    certificateHashes: [String] = [], acceptsUnverified: Bool = false
   ) {
     self.authorities = authorities
     self.isRequired = isRequired
     self.names = names
     self.publicKeyHashes = publicKeyHashes
     self.certificateHashes = certificateHashes
+    self.acceptsUnverified = acceptsUnverified
   }
 
   /// Refuses a trusted client that is not one of those named.

@@ -10,7 +10,7 @@ public enum PeerVerification: Hashable, Sendable {
   case member(SPIFFEID)
   /// It holds the key of a trusted certificate for an expected name, outside the mesh.
   case trusted
-  /// It holds the key of a certificate that verification refuses (`TLSTrust.reported` lets it through).
+  /// It holds the key of a certificate that verification refuses (`TLSTrust.reported` lets it through, and rules for clients may).
   case unverified(CertificateError)
 }
 
@@ -36,7 +36,7 @@ extension PeerVerification {
       X509_STORE_CTX_set_error(context, X509_V_OK)
       return 1
     }
-    if case .reported = session.context.trust {
+    if session.context.trust.acceptsUnverified {
       X509_STORE_CTX_set_error(context, X509_V_OK)
       return 1
     }
@@ -83,6 +83,17 @@ extension PeerVerification {
       guard let leaf = chain.first else { throw .noCertificate }
       try rules.check(leaf)
       return .trusted
+    }
+  }
+}
+
+extension TLSTrust {
+  /// Whether who shows a certificate that is refused stays connected, unverified.
+  fileprivate var acceptsUnverified: Bool {
+    switch self {
+    case .reported: true
+    case .clients(let rules): rules.acceptsUnverified
+    case .nobody, .members, .system, .authorities: false
     }
   }
 }

@@ -13,22 +13,43 @@ public struct TrustBundle: Sendable, Hashable {
   /// Other trust domains whose identities these authorities may sign (Istio's `trustDomainAliases`).
   public let aliases: Set<String>
   public let authorities: [Certificate]
+  /// Authorities that name members of some trust domains only (Istio, `caCertificates[].trustDomains`).
+  public let bound: [BoundAuthority]
   public let version: UInt64
   private let store: TrustStore
+  /// For each trust domain that an authority is bound to: that one and those that are not.
+  private let stores: [String: TrustStore]
+
+  public struct BoundAuthority: Hashable, Sendable {
+    public let certificate: Certificate
+    public let trustDomains: Set<String>
+
+    public init(_ certificate: Certificate, trustDomains: Set<String>) {
+      self.certificate = certificate
+      self.trustDomains = trustDomains
+    }
+  }
 
   /// `authorities` may be empty: then every peer is refused. Certificates that are not authorities are refused here.
   public init(
-    trustDomain: String, aliases: Set<String> = [], authorities: [Certificate], version: UInt64
+    trustDomain: String, aliases: Set<String> = [], authorities: [Certificate], bound: [BoundAuthority] = [], version: UInt64
   ) throws(CertificateError) {
-    guard authorities.count <= TransportLimits.trustBundleCertificatesMax else {
+    guard authorities.count + bound.count <= TransportLimits.trustBundleCertificatesMax else {
       throw .malformed("a trust bundle of more than \(TransportLimits.trustBundleCertificatesMax) certificates")
     }
-    guard authorities.allSatisfy(\.isAuthority) else { throw .notAnAuthority }
+    guard authorities.allSatisfy(\.isAuthority), bound.allSatisfy(\.certificate.isAuthority) else { throw .notAnAuthority }
     self.trustDomain = trustDomain
     self.aliases = aliases
     self.authorities = authorities
     self.version = version
+    self.bound = bound
     store = try TrustStore(authorities)
+    var stores: [String: TrustStore] = [:]
+    for domain in aliases.union([trustDomain]) {
+      let own = bound.filter { $0.trustDomains.contains(domain) }.map(\.certificate)
+      if !own.isEmpty { stores[domain] = try TrustStore(authorities + own) }
+    }
+    self.stores = stores
   }
 
   /// Checks a peer's chain, leaf first, and returns whom it names.
@@ -39,9 +60,9 @@ public struct TrustBundle: Sendable, Hashable {
     chain: [Certificate], at unixSeconds: Int64, as role: PeerRole
   ) throws(CertificateError) -> SPIFFEID {
     guard let leaf = chain.first else { throw .noCertificate }
-    guard !authorities.isEmpty else { throw .noTrustedAuthorities }
+    guard !authorities.isEmpty || !stores.isEmpty else { throw .noTrustedAuthorities }
     guard chain.count <= TransportLimits.chainCertificatesMax else { throw .chainTooLong }
-    try store.verify(chain: chain, at: unixSeconds)
+    try store(for: leaf).verify(chain: chain, at: unixSeconds)
     try leaf.checkIsLeaf(for: role)
     let identity = try leaf.spiffeID()
     guard identity.trustDomain == trustDomain || aliases.contains(identity.trustDomain) else {
@@ -50,8 +71,15 @@ public struct TrustBundle: Sendable, Hashable {
     return identity
   }
 
+  /// Whom the leaf claims to be decides which authorities count; what they say of it is what is believed.
+  private func store(for leaf: Certificate) throws(CertificateError) -> TrustStore {
+    if stores.isEmpty { return store }
+    return stores[try leaf.spiffeID().trustDomain] ?? store
+  }
+
   public static func == (a: TrustBundle, b: TrustBundle) -> Bool {
     a.version == b.version && a.trustDomain == b.trustDomain && a.aliases == b.aliases && a.authorities == b.authorities
+      && a.bound == b.bound
   }
   public func hash(into hasher: inout Hasher) {
     hasher.combine(trustDomain)
