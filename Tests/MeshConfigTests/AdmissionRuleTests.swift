@@ -80,6 +80,41 @@ import Testing
     ),
     ("DestinationRule", locality("distribute: [{from: '*/a', to: {b: 100}}]"), "at the end"),
     ("DestinationRule", locality("distribute: [{from: a//b, to: {b: 100}}]"), "empty region"),
+    (
+      "DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {zoneAwareLbSetting: {minClusterSiz: 3}}}",
+      "unknown field 'minClusterSiz'"
+    ),
+    ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {backendUtilization: {weightUpdatePeriod: 3}}}", "expected"),
+    (
+      "DestinationRule", "host: a\ntrafficPolicy: {connectionPool: {http: {http2KeepAlive: {timeout: 1us}}}}", "too short"
+    ),
+    (
+      "EnvoyFilter", "configPatches: [{applyTo: CLUSTER, match: {cluster: {nam: a}}, patch: {operation: REMOVE}}]",
+      "unknown field 'nam'"
+    ),
+    (
+      "EnvoyFilter",
+      "configPatches: [{applyTo: HTTP_ROUTE, match: {routeConfiguration: {vhost: {route: {action: GO}}}}, patch: {operation: REMOVE}}]",
+      "is not one of"
+    ),
+    (
+      "EnvoyFilter",
+      "configPatches: [{applyTo: LISTENER, match: {listener: {filterChain: {filter: {subFilter: {name: 3}}}}}, patch: {operation: REMOVE}}]",
+      "expected a string"
+    ),
+    (
+      "EnvoyFilter", "configPatches: [{applyTo: CLUSTER, match: {proxy: {proxyVersion: '['}}, patch: {operation: REMOVE}}]",
+      "RE2"
+    ),
+    ("ProxyConfig", "environmentVariables: {A: \(String(repeating: "x", count: 2049))}", "at most 2048"),
+    ("WorkloadEntry", "address: a.com\nlocality: \(String(repeating: "x", count: 2049))", "at most 2048"),
+    ("RequestAuthentication", "jwtRules: [{issuer: a, outputClaimToHeaders: [{header: 'x!', claim: c}]}]", "not a header name"),
+    ("Telemetry", "targetRefs: [{group: 'A B', kind: Service, name: a}]", "not an API group"),
+    (
+      "Gateway",
+      "servers: [{port: {number: 443, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialNames: []}}]",
+      "must have an item"
+    ),
     ("Gateway", server("", hosts: "a"), "short name"),
     ("Gateway", server("", hosts: "'*foo.com'"), "whole labels"),
     ("Gateway", "servers: [{port: {number: 80, name: a, protocol: HTTP, targetPort: 8}, hosts: ['*']}]", "no effect"),

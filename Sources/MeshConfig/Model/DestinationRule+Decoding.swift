@@ -96,14 +96,35 @@ extension DestinationRule.LoadBalancer: FieldDecodable {
     if choices.count(where: { $0 }) > 1 {
       fields.error("", "more than one of simple, consistentHash and backendUtilization")
     }
-    if fields.has("backendUtilization") {
+    if (fields.object("backendUtilization") as BackendUtilization?) != nil {
       fields.report.notEnforced(fields.path / "backendUtilization", "LEAST_REQUEST applies instead")
     }
-    if fields.has("zoneAwareLbSetting") {
+    if (fields.object("zoneAwareLbSetting") as ZoneAwareness?) != nil {
       fields.report.notEnforced(fields.path / "zoneAwareLbSetting", "zones do not change the choice")
       if locality != nil { fields.error("zoneAwareLbSetting", "zoneAwareLbSetting and localityLbSetting exclude each other") }
     }
     if simple == .leastConnections { fields.report.deprecated(fields.path / "simple", use: "LEAST_REQUEST") }
+  }
+
+  /// Checked and kept.
+  private struct BackendUtilization: FieldDecodable {
+    init(_ fields: inout Fields) {
+      _ = fields.int("errorUtilizationPenaltyPercent", in: 0...Int(UInt32.max))
+      _ = fields.strings("metricNamesForComputingUtilization")
+      for name in ["weightExpirationPeriod", "weightStabilizationPeriod", "weightUpdatePeriod"] {
+        _ = fields.duration(name, min: .zero)
+      }
+    }
+  }
+
+  /// Checked and kept.
+  private struct ZoneAwareness: FieldDecodable {
+    init(_ fields: inout Fields) {
+      _ = fields.bool("enabled")
+      _ = fields.list("failover") as [DestinationRule.LocalitySetting.Failover]
+      _ = fields.strings("failoverPriority")
+      _ = fields.int("minClusterSize", in: 1...Int(UInt32.max))
+    }
   }
 
   private struct Warmup: FieldDecodable {
@@ -322,7 +343,8 @@ extension DestinationRule.ConnectionPool: FieldDecodable {
     var policy: HTTP2KeepAlive?
     init(_ fields: inout Fields) {
       for name in ["interval", "timeout"] where !fields.has(name) { fields.error(name, "required") }
-      guard let interval = fields.duration("interval"), let timeout = fields.duration("timeout") else { return }
+      let written = (fields.duration("interval"), fields.duration("timeout"))
+      guard let interval = written.0, let timeout = written.1 else { return }
       policy = HTTP2KeepAlive(interval: interval, timeout: timeout)
     }
   }

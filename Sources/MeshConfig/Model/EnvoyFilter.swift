@@ -142,8 +142,11 @@ extension EnvoyFilter.Patch: FieldDecodable {
     var parts: [String] = []
     init(_ fields: inout Fields) {
       context = (fields.name("context") as Context?)?.rawValue ?? "ANY"
-      for part in ["listener", "routeConfiguration", "cluster", "waypoint"] where fields.has(part) { parts.append(part) }
-      fields.ignore("proxy")
+      if (fields.object("listener") as EnvoyFilterMatch.Listener?) != nil { parts.append("listener") }
+      if (fields.object("routeConfiguration") as EnvoyFilterMatch.Routes?) != nil { parts.append("routeConfiguration") }
+      if (fields.object("cluster") as EnvoyFilterMatch.Cluster?) != nil { parts.append("cluster") }
+      if (fields.object("waypoint") as EnvoyFilterMatch.Waypoint?) != nil { parts.append("waypoint") }
+      _ = fields.object("proxy") as EnvoyFilterMatch.Proxy?
       if parts.count > 1 { fields.error("", "a match looks at one of \(parts.joined(separator: ", "))") }
       if (context == "WAYPOINT") != parts.contains("waypoint") && (parts.contains("waypoint") || context == "WAYPOINT") {
         fields.error("context", "context WAYPOINT and a waypoint match belong together")

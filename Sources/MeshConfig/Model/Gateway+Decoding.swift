@@ -18,7 +18,7 @@ extension Gateway.Server: FieldDecodable {
     tls = fields.object("tls")
     name = fields.string("name") ?? ""
     if !name.isEmpty { fields.report.notEnforced(fields.path / "name", "metrics and lists name the port instead") }
-    if fields.has("defaultEndpoint") { fields.report.notEnforced(fields.path / "defaultEndpoint", "routes decide") }
+    if fields.string("defaultEndpoint") != nil { fields.report.notEnforced(fields.path / "defaultEndpoint", "routes decide") }
     self.port = port?.number ?? 0
     portName = port?.name ?? ""
     `protocol` = port?.`protocol` ?? .http
@@ -122,6 +122,8 @@ extension Gateway.TLS: FieldDecodable {
 
     let files = serverCertificate != nil || privateKey != nil
     let sources = [credentialName != nil, !credentialNames.isEmpty, !certificates.isEmpty, files].count { $0 }
+    for (name, isEmpty) in [("credentialNames", credentialNames.isEmpty), ("tlsCertificates", certificates.isEmpty)]
+    where isEmpty && fields.has(name) { fields.error(name, "must have an item: leave it out otherwise") }
     if credentialNames.count > 2 { fields.error("credentialNames", "at most 2") }
     if certificates.count > 2 { fields.error("tlsCertificates", "at most 2") }
     switch mode {

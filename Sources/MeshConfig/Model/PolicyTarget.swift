@@ -92,6 +92,10 @@ extension PolicyTarget.Reference: FieldDecodable {
     if let namespace = fields.text("namespace") {
       fields.error("namespace", "cross namespace referencing is not currently supported: '\(namespace.prefix(80))'")
     }
+    if !group.isEmpty && !NameForm.isSubdomain(group) { fields.error("group", "'\(group.prefix(80))' is not an API group") }
+    if name.utf8.count > ConfigLimits.subdomainBytesMax {
+      fields.error("name", "at most \(ConfigLimits.subdomainBytesMax) bytes")
+    }
     guard !kind.isEmpty else { return }
     let known = [
       ("", "Service"), ("networking.istio.io", "ServiceEntry"), ("gateway.networking.k8s.io", "Gateway"),

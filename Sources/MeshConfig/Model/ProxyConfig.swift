@@ -12,6 +12,9 @@ extension ProxyConfig: FieldDecodable {
     target = PolicyTarget(matchLabels: selector?.labels, references: [])
     concurrency = fields.int("concurrency", in: 0...Int(Int32.max))
     environmentVariables = fields.stringMap("environmentVariables")
+    for (name, value) in environmentVariables.sorted(by: { $0.key < $1.key }) where value.utf8.count > 2048 {
+      fields.report.error(fields.path / "environmentVariables" / name, "at most 2048 bytes")
+    }
     _ = fields.object("image") as Image?
   }
 

@@ -99,7 +99,8 @@ extension RequestAuthentication.ClaimHeader: FieldDecodable {
   init(_ fields: inout Fields) {
     header = fields.requiredString("header")
     claim = fields.requiredString("claim")
-    if !header.isEmpty && !NameForm.isFieldName(header) {
+    let isName = header.utf8.allSatisfy { NameForm.isAlphanumeric($0) || $0 == 0x2D || $0 == 0x5F }
+    if !header.isEmpty && !isName {
       fields.error("header", "'\(header.prefix(80))' is not a header name")
     }
   }

@@ -48,7 +48,10 @@ extension WorkloadEntry: FieldDecodable {
     serviceAccount = fields.string("serviceAccount") ?? ""
     network = fields.string("network") ?? ""
     if needsAddress && address.isEmpty && network.isEmpty { fields.error("address", "required") }
-    if address.utf8.count > 256 { fields.error("address", "at most 256 bytes") }
+    for (name, text, maximum) in [
+      ("address", address, 256), ("locality", locality, 2048), ("network", network, 2048),
+      ("serviceAccount", serviceAccount, 253),
+    ] where text.utf8.count > maximum { fields.error(name, "at most \(maximum) bytes") }
     if address.hasPrefix("unix://") {
       let path = address.dropFirst("unix://".count)
       if path.first != "/" && path.first != "@" { fields.error("address", "a Unix socket path starts with '/' or '@'") }
