@@ -42,7 +42,7 @@ extension ConfigurationDecision {
   }
 
   /// A change that does not fit the state (no code of Istio's: there the API server says it).
-  private static let conflict = "MESH0003"
+  private static let conflict = Finding.Code.conflict
 
   private static func refusal(_ findings: [Finding], _ control: ControlState) -> ConfigReply {
     ConfigReply(

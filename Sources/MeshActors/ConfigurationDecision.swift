@@ -29,7 +29,8 @@ struct ConfigurationDecision {
         keys.removeAll { !known.contains($0) }
       }
       plan = Plan(deleting: keys, from: current, settings: settings)
-      problems += change.deletesSources ? changeSet.findings : []
+      // What does nothing may well be deleted.
+      problems += change.deletesSources ? changeSet.findings.filter { $0.severity == .error } : []
     } else {
       plan = Plan(applying: changeSet, to: current, settings: settings)
       if changeSet.objects.isEmpty, changeSet.skipped.isEmpty, !changeSet.hasErrors {
@@ -65,11 +66,10 @@ struct ConfigurationDecision {
   ) -> [MeshConfig.ObjectKey] {
     names.compactMap { name in
       guard let kind = ObjectKind(named: name.kind) else {
-        let known = ObjectKind.allCases.map { $0.rawValue.lowercased() }.joined(separator: ", ")
         problems.append(
           Finding(
             severity: .error, code: "IST0106", object: name.kind, reason: "there is no kind '\(name.kind)'",
-            hint: "use one of \(known)"))
+            hint: ObjectKind.hint(forUnknown: name.kind)))
         return nil
       }
       return MeshConfig.ObjectKey(kind: kind, namespace: kind.isNamespaced ? name.namespace : "", name: name.name)

@@ -5,9 +5,16 @@ public struct AnalysisInput {
 
   private var byKind: [AnalyzedKind: [AnalyzedResource]] = [:]
   private var places: [String: Int] = [:]
-  /// MeshConfig and MeshNetworks, where given.
-  var meshConfig = DocumentTree(nil)
+  private var givenMeshConfig = DocumentTree(nil)
+  /// In the mesh's own ConfigMap.
+  private var keptMeshConfig = DocumentTree(nil)
+  var meshConfig: DocumentTree { givenMeshConfig.node == nil ? keptMeshConfig : givenMeshConfig }
+  /// Where given.
   var meshNetworks = DocumentTree(nil)
+  /// Nodes open the ports of gateways themselves, so that no Service has to.
+  public var nodesOpenPorts = false
+  /// Codes, or `*`, that an object asks not to be told of, by its label (Istio, `galley.istio.io/analyze-suppress`).
+  private var suppressed: [String: Set<String>] = [:]
   let rootNamespace: String
   let domain: String
   let certificateProblem: CertificateCheck
@@ -27,12 +34,14 @@ public struct AnalysisInput {
   /// Adds the objects of a source. A later one of a kind, namespace and name takes the place of an earlier one.
   ///
   /// Nothing is validated; what is no object is left out.
-  public mutating func add(_ source: ConfigSource) {
+  ///
+  /// - Parameter namespace: of objects that name none.
+  public mutating func add(_ source: ConfigSource, namespace: String = "") {
     for document in YAMLParser.parse(source.bytes).documents {
       let items = document["kind"].flatMap { DocumentTree($0).text }.map { $0.hasSuffix("List") } == true
       let documents = items ? DocumentTree(document)["items"].items.compactMap(\.node) : [document]
       for document in documents {
-        guard let resource = AnalyzedResource(document, source: source.name) else { continue }
+        guard let resource = AnalyzedResource(document, source: source.name, namespace: namespace) else { continue }
         add(resource)
       }
     }
@@ -40,6 +49,13 @@ public struct AnalysisInput {
 
   private mutating func add(_ resource: AnalyzedResource) {
     guard !Self.ignoredNamespaces.contains(resource.namespace) else { return }
+    if let codes = resource.annotations["galley.istio.io/analyze-suppress"] {
+      suppressed[resource.label] = Set(codes.split(separator: ",").map { String($0.filter { $0 != " " }) })
+    }
+    if resource.label == MeshConfiguration.key.description {
+      let text = resource.root["data"][MeshConfiguration.dataKey].text ?? ""
+      keptMeshConfig = DocumentTree(YAMLParser.parse(Array(text.utf8)).documents.first)
+    }
     let kind = AnalyzedKind(resource)
     let key = "\(kind) \(resource.fullName)"
     if let place = places[key] {
@@ -50,9 +66,15 @@ public struct AnalysisInput {
     byKind[kind, default: []].append(resource)
   }
 
-  /// Uses this MeshConfig (one YAML document) instead of the defaults.
+  /// Whether the object that a finding is about asks not to be told.
+  public func suppresses(_ finding: Finding) -> Bool {
+    guard let codes = suppressed[finding.object] else { return false }
+    return codes.contains(finding.code) || codes.contains("*")
+  }
+
+  /// Uses this MeshConfig (one YAML document) instead of the defaults, and of the one in the mesh's ConfigMap.
   public mutating func use(meshConfig source: ConfigSource) {
-    meshConfig = DocumentTree(YAMLParser.parse(source.bytes).documents.first)
+    givenMeshConfig = DocumentTree(YAMLParser.parse(source.bytes).documents.first)
   }
 
   public mutating func use(meshNetworks source: ConfigSource) {

@@ -18,21 +18,22 @@ struct AnalyzedResource {
   var label: String { "\(kind) \(fullName)" }
 
   /// nil for what is no object.
-  init?(_ document: YAMLNode, source: String) {
+  init?(_ document: YAMLNode, source: String, namespace: String = "") {
     let root = DocumentTree(document)
     guard let kind = root["kind"].text, let version = root["apiVersion"].text, let name = root["metadata"]["name"].text
     else { return nil }
     self.kind = kind
     let parts = version.split(separator: "/", maxSplits: 1)
     group = parts.count == 2 ? String(parts[0]) : ""
-    namespace = Self.isClusterScoped(kind) ? "" : root["metadata"]["namespace"].text ?? ""
+    self.namespace = Self.isClusterScoped(kind) ? "" : root["metadata"]["namespace"].text ?? namespace
     self.name = name
     self.source = source
     self.root = root
   }
 
   private static func isClusterScoped(_ kind: String) -> Bool {
-    kind == "Namespace" || kind == "Node" || kind == "GatewayClass" || kind == "CustomResourceDefinition"
+    kind == "Namespace" || kind == "Node" || kind == "GatewayClass" || kind == "IngressClass"
+      || kind == "CustomResourceDefinition"
       || kind.hasSuffix("WebhookConfiguration")
   }
 

@@ -30,7 +30,8 @@ public struct Analyzer: Sendable {
   public static let all: [Analyzer] = {
     let groups: [[Analyzer]] = [
       GatewayAnalysis.analyzers, VirtualServiceAnalysis.analyzers, DestinationAnalysis.analyzers, ServiceAnalysis.analyzers,
-      PolicyAnalysis.analyzers, DiscoveryAnalysis.analyzers, InjectionAnalysis.analyzers, WebhookAnalysis.analyzers,
+      PolicyAnalysis.analyzers, AnnotationAnalysis.analyzers, DiscoveryAnalysis.analyzers, InjectionAnalysis.analyzers,
+      WebhookAnalysis.analyzers,
     ]
     return groups.flatMap { $0 }.sorted { $0.name < $1.name }
   }()
@@ -57,12 +58,23 @@ struct AnalysisReport {
   }
 }
 
+extension Finding {
+  /// What admission says, at the level that `analyze` gives it (Istio, `messages.yaml`).
+  public var asAnalyzed: Finding {
+    var finding = self
+    if code == Code.ineffectiveMatch { finding.severity = .info }
+    return finding
+  }
+}
+
 /// Istio's codes of what these analyzers report (`pkg/config/analysis/msg/messages.yaml`).
 enum AnalysisMessage: String {
   case deprecated = "IST0002"
   case referenceNotFound = "IST0101"
   case namespaceNotInjected = "IST0102"
   case podMissingProxy = "IST0103"
+  case misplacedAnnotation = "IST0107"
+  case unknownAnnotation = "IST0108"
   case conflictingMeshHosts = "IST0109"
   case conflictingSidecarSelectors = "IST0110"
   case severalSidecarsWithoutSelector = "IST0111"
@@ -70,12 +82,14 @@ enum AnalysisMessage: String {
   case deploymentOfSeveralServices = "IST0116"
   case portNameConvention = "IST0118"
   case severalInjectionLabels = "IST0123"
+  case invalidAnnotation = "IST0125"
   case unknownNetworkRegistry = "IST0126"
   case noMatchingWorkloads = "IST0127"
   case noVerificationAtDestination = "IST0128"
   case noVerificationAtPort = "IST0129"
   case hostNotInGateway = "IST0132"
   case addressesRequired = "IST0134"
+  case deprecatedAnnotation = "IST0135"
   case deploymentConflictingPorts = "IST0137"
   case duplicateCertificate = "IST0138"
   case invalidWebhook = "IST0139"
@@ -117,7 +131,8 @@ enum AnalysisMessage: String {
       .claimRoutingWithoutAuthentication, .replaceUsedWrongly, .addUsedWrongly, .removeUsedWrongly,
       .conflictingTelemetrySelectors, .severalTelemetriesWithoutSelector, .invalidGatewayCredential, .subsetSelectsNothing:
       .error
-    case .namespaceNotInjected, .portNameConvention, .injectionByDefault, .externalControlPlaneAddress: .info
+    case .namespaceNotInjected, .portNameConvention, .injectionByDefault, .externalControlPlaneAddress, .deprecatedAnnotation:
+      .info
     default: .warning
     }
   }

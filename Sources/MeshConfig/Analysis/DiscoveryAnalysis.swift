@@ -18,16 +18,8 @@ enum DiscoveryAnalysis {
     }
   }
 
-  /// What the MeshConfig says that is given, else the one in the mesh's ConfigMap.
   private static func selectors(_ input: AnalysisInput) -> [GatewayAPI.Selector] {
-    var written = input.meshConfig["discoverySelectors"]
-    if !written.exists,
-      let map = input.find("ConfigMap", "\(MeshConfiguration.key.namespace)/\(MeshConfiguration.key.name)", from: "")
-    {
-      let text = map.root["data"][MeshConfiguration.dataKey].text ?? ""
-      written = DocumentTree(YAMLParser.parse(Array(text.utf8)).documents.first)["discoverySelectors"]
-    }
-    return written.items.compactMap { item in
+    return input.meshConfig["discoverySelectors"].items.compactMap { item in
       var report = Report(source: "", document: YAMLNode(.null, at: SourcePosition(line: 1, column: 1)))
       return item.node.flatMap { Fields.decode($0, at: .root, into: &report) }
     }

@@ -22,6 +22,7 @@ enum GatewayAnalysis {
         report.add(.referenceNotFound, gateway, at: .spec / "selector", "no workload has the labels \(text(selector))")
         continue
       }
+      if input.nodesOpenPorts { continue }
       let open = Set(pods.flatMap { openPorts(of: $0, input) })
       for (index, server) in gateway.spec["servers"].items.enumerated() {
         guard let number = server["port"]["number"].number, !open.contains(number) else { continue }

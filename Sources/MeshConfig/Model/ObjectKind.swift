@@ -110,6 +110,13 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
     self = match
   }
 
+  /// What to say of a name that means no kind: the nearest that does, or all of them.
+  public static func hint(forUnknown text: String) -> String {
+    let names = allCases.map { $0.rawValue.lowercased() }
+    let near = Spelling.nearest(to: text.lowercased(), among: names + allCases.map { plural(of: $0.documentKind.lowercased()) })
+    return near.map { "did you mean '\($0)'?" } ?? "use one of \(names.joined(separator: ", "))"
+  }
+
   private static func plural(of singular: String) -> String {
     if singular.hasSuffix("y") { return singular.dropLast() + "ies" }
     if singular == "endpoints" { return singular }

@@ -74,6 +74,8 @@ extension Finding {
     static let notEnforced = "MESH0001"
     /// An object directs what other namespaces send to a host that is not its own namespace's.
     static let foreignHost = "MESH0003"
+    /// A change that does not fit the state: the object has changed meanwhile, or a revision is not kept.
+    public static let conflict = "MESH0004"
     /// A document that does not configure the mesh, or a kind of a later version.
     public static let skipped = "MESH0002"
   }

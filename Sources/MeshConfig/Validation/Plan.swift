@@ -55,7 +55,7 @@ public struct Plan: Sendable {
         findings.append(
           Finding(
             severity: .error, code: Finding.Code.referenceNotFound, object: key.description, reason: "not found",
-            hint: "`mesh-node get \(key.kind.rawValue.lowercased())` lists what exists"))
+            hint: "`mesh-node get \(key.kind.rawValue.lowercased()) -A` lists what exists"))
         return nil
       }
       return Change(action: .deleted, key: key, object: object, difference: LineDifference.lines(object.yaml, ""))

@@ -2,7 +2,7 @@
 enum PolicyRules {
   static let dryRun = "istio.io/dry-run"
   /// What Go reads as a truth value (`strconv.ParseBool`).
-  private static let truthValues: Set<String> = [
+  static let truthValues: Set<String> = [
     "1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False",
   ]
 

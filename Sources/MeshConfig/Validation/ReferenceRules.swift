@@ -69,6 +69,8 @@ public enum ReferenceRules {
     private var neighbours: [Substring: [String]] = [:]
     /// Hosts that the servers of a Gateway name, without namespaces.
     private var gateways: [String: [String]] = [:]
+    /// `namespace/name` of the Gateway API's.
+    private var kubernetesGateways: Set<String> = []
     private var delegates: Set<String> = []
     /// Subset names by host of the rule.
     private var subsets: [String: Set<String>] = [:]
@@ -96,6 +98,7 @@ public enum ReferenceRules {
         gateways["\(key.namespace)/\(key.name)"] = gateway.servers.flatMap(\.hosts).map { host in
           host.split(separator: "/").last.map { $0.lowercased() } ?? host
         }
+      case .kubernetesGateway: kubernetesGateways.insert("\(key.namespace)/\(key.name)")
       case .virtualService(let service): if service.hosts.isEmpty { delegates.insert("\(key.namespace)/\(key.name)") }
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: key.namespace, domain: settings.domain)
@@ -119,6 +122,9 @@ public enum ReferenceRules {
       switch object.spec {
       case .virtualService(let service): return problems(of: service, namespace)
       case .ingress(let ingress): return problems(of: ingress, namespace)
+      case .httpRoute(let route): return problems(of: route.common, route.rules.map(\.backends), namespace)
+      case .grpcRoute(let route): return problems(of: route.common, route.rules.map(\.backends), namespace)
+      case .connectionRoute(let route): return problems(of: route.common, route.rules.map(\.backends), namespace)
       case .destinationRule(let rule):
         let host = HostName.resolve(rule.host, namespace: namespace, domain: settings.domain)
         return isKnown(host) ? [] : [unknown(host, Finding.Code.unknownRuleHost, .spec / "host")]
@@ -131,11 +137,11 @@ public enum ReferenceRules {
       return hosts.contains(host) || wildcardHosts.contains { HostName.covers($0, host) }
     }
 
-    private func unknown(_ host: String, _ code: String, _ path: FieldPath) -> Problem {
+    private func unknown(_ host: String, _ code: String, _ path: FieldPath, status: Int = 503) -> Problem {
       Problem(
         severity: .warning, code: code, path: path, reason: "no service is known as \(host)",
         hint: (nearest(to: host).map { "did you mean '\($0)'? " } ?? "")
-          + "it may be registered later; until then requests get 503")
+          + "it may be registered later; until then requests get \(status)")
     }
 
     /// The known host that differs least in its first label.
@@ -199,6 +205,36 @@ public enum ReferenceRules {
             let path = (FieldPath.spec / name)[index] / "route"
             found += problems(of: item.destination, namespace, path[position] / "destination")
           }
+        }
+      }
+      return found
+    }
+
+    /// Parents and backends of a route of the Gateway API.
+    private func problems(
+      of route: GatewayAPI.RouteParents, _ rules: [[GatewayAPI.Backend]], _ namespace: String
+    ) -> [Problem] {
+      var found: [Problem] = []
+      for (index, parent) in route.parents.enumerated() where parent.group == GatewayAPI.group && parent.kind == "Gateway" {
+        let name = "\(parent.namespace ?? namespace)/\(parent.name)"
+        if kubernetesGateways.contains(name) { continue }
+        found.append(
+          Problem(
+            severity: .warning, code: Finding.Code.referenceNotFound, path: (.spec / "parentRefs")[index] / "name",
+            reason: "the Gateway \(name) is not found", hint: nil))
+      }
+      for (index, backends) in rules.enumerated() {
+        for (position, backend) in backends.enumerated() {
+          let reference = backend.reference
+          let host: String
+          switch (reference.group, reference.kind) {
+          case ("", "Service"): host = "\(reference.name).\(reference.namespace ?? namespace).svc.\(settings.domain)"
+          case ("networking.istio.io", "Hostname"): host = reference.name.lowercased()
+          default: continue
+          }
+          if isKnown(host) { continue }
+          let path = ((.spec / "rules")[index] / "backendRefs")[position] / "name"
+          found.append(unknown(host, Finding.Code.referenceNotFound, path, status: 500))
         }
       }
       return found

@@ -39,14 +39,19 @@ extension AdminRoutes {
   func change(_ change: ConfigChange, wait: Bool, milliseconds: Int) async throws -> ApplyReport {
     let started = ContinuousClock.now
     let deadline = started + .milliseconds(max(1, min(milliseconds, 600_000)))
-    let reply = try await node.configuration.submit(change, deadline: deadline)
+    let reply: ConfigReply
+    do { reply = try await node.configuration.submit(change, deadline: deadline) } catch let error as MeshError {
+      guard error.code == .tooLarge else { throw error }
+      throw AdminFailure(code: "tooLarge", message: "\(error.message): apply it in several parts")
+    }
     guard reply.isAccepted else {
       let counts = ["error", "warning"].compactMap { level -> String? in
         let count = reply.findings.filter { $0.severity == level }.count
         return count == 0 || level == "warning" && change.isStrict != true ? nil : "\(count) \(level)\(count == 1 ? "" : "s")"
       }
+      let isConflict = reply.findings.contains { $0.code == Finding.Code.conflict }
       throw AdminFailure(
-        code: "invalid", message: "refused: \(counts.joined(separator: ", ")); nothing was changed",
+        code: isConflict ? "conflict" : "invalid", message: "refused: \(counts.joined(separator: ", ")); nothing was changed",
         findings: reply.findings.map(FindingInfo.init))
     }
     var report = ApplyReport(
@@ -120,8 +125,8 @@ struct ObjectFilter {
   init(_ query: QueryParameters) throws {
     for text in (query["kind"] ?? "").split(separator: ",") {
       guard let kind = ObjectKind(named: String(text)) else {
-        let known = ObjectKind.allCases.map { $0.rawValue.lowercased() }.joined(separator: ", ")
-        throw AdminFailure(code: "invalid", message: "there is no kind '\(text)'; use one of \(known)")
+        throw AdminFailure(
+          code: "invalid", message: "there is no kind '\(text)'; \(ObjectKind.hint(forUnknown: String(text)))")
       }
       kinds.insert(kind.rawValue)
     }

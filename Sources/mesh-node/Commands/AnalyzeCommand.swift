@@ -15,9 +15,13 @@ extension Command {
         mesh-node analyze -f config/
         mesh-node analyze
         mesh-node analyze -f routes.yaml --live -o json
+        mesh-node analyze -n shop
+      Objects that ask for it with the annotation galley.istio.io/analyze-suppress are left in peace.
       """,
     options: [
       .value("filename", short: "f", "PATH", "a file, a folder, or - for standard input; repeatable"),
+      .value("namespace", short: "n", "NAME", "only objects of this namespace; objects of files that name none are of it"),
+      .flag("all-namespaces", short: "A", "objects of all namespaces, as without -n"),
       .flag("live", "look at the live configuration, too (without files: in any case)"),
       .value("failure-threshold", "LEVEL", "info, warning or error: what makes the exit code 79 (default: error)"),
       .value("output-threshold", "LEVEL", "the least level that is shown (default: info)"),
@@ -82,6 +86,14 @@ private struct AnalysisLine: Encodable {
   }
 }
 
+extension Finding {
+  /// Whether it is about an object of the namespace, of none, or about no object.
+  fileprivate func isAbout(_ namespace: String) -> Bool {
+    guard let name = object.split(separator: " ").last, name.contains("/") else { return true }
+    return name.prefix { $0 != "/" } == namespace
+  }
+}
+
 private struct Analysis {
   let findings: [Finding]
   let subject: String
@@ -92,8 +104,14 @@ private struct Analysis {
     let files = paths.isEmpty ? [] : try ConfigSources.read(paths)
     var input = AnalysisInput(certificateProblem: Self.problem)
     var found: [Finding] = []
+    let namespace = arguments.value("namespace")
+    // What admission would say of the files, and said of what is live and stays.
+    let changes = ChangeSet(files.map { Self.source($0.name, $0.text) }, defaultNamespace: namespace ?? "default")
     if isLive {
       let live = try AdminClient(arguments).get("/v1/live", as: LiveConfiguration.self)
+      input.nodesOpenPorts = true
+      let replaced = Set(changes.objects.map(\.key.description))
+      found += ChangeSet([Self.source("live", live.objects)]).findings.filter { !replaced.contains($0.object) }
       input.add(Self.source("", live.registry))
       input.add(Self.source("live", live.objects))
       if live.isolatesTenants == true {
@@ -104,7 +122,7 @@ private struct Analysis {
     } else {
       input.addDefaultIngressGateway()
     }
-    for file in files { input.add(Self.source(file.name, file.text)) }
+    for file in files { input.add(Self.source(file.name, file.text), namespace: namespace ?? "default") }
     input.addWorkloadsOfDeployments()
     subject = (paths + (isLive ? ["the live configuration"] : [])).joined(separator: ", ")
 
@@ -120,17 +138,14 @@ private struct Analysis {
       case .kubernetes: return arguments.flag("kubernetes")
       }
     }
-    // What admission would say of the files comes first.
-    if wanted.isEmpty {
-      let sources = files.map { MeshConfig.ConfigSource(name: $0.name, bytes: Array($0.text.utf8)) }
-      found += ChangeSet(sources).findings
-    }
+    found = wanted.isEmpty ? found + changes.findings : []
     for analyzer in analyzers { found += analyzer.findings(in: input) }
     let least = try Command.level(arguments, "output-threshold", .info)
     let suppressed = try arguments.allValues("suppress").map(Suppression.init)
     var seen: Set<Finding> = []
-    findings = found.filter { finding in
-      finding.severity >= least && !suppressed.contains { $0.covers(finding) } && seen.insert(finding).inserted
+    findings = found.map(\.asAnalyzed).filter { finding in
+      finding.severity >= least && !suppressed.contains { $0.covers(finding) } && !input.suppresses(finding)
+        && (namespace.map { finding.isAbout($0) } ?? true) && seen.insert(finding).inserted
     }.sorted { a, b in
       a.severity != b.severity ? a.severity > b.severity : (a.source, a.line, a.object) < (b.source, b.line, b.object)
     }
