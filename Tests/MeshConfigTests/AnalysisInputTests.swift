@@ -115,7 +115,7 @@ import Testing
   }
 
   @Test(arguments: [
-    ("virtualservce", "did you mean 'virtualservice'?"), ("gatwys", "did you mean 'gateway'?"),
+    ("virtualservce", "did you mean 'virtualservice'?"), ("gatway", "did you mean 'gateway'?"),
     ("HTTPRoutes.x", "did you mean 'httproutes'?"), ("pods", "use one of virtualservice, "),
   ])
   func `a name that means no kind is answered with the nearest`(name: String, hint: String) {

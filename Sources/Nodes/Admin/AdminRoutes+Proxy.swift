@@ -65,7 +65,8 @@ extension AdminRoutes {
     let names = local.map { snapshot.workloads[$0.workload].name }.sorted().joined(separator: ", ")
     throw AdminFailure(
       code: "notFound",
-      message: "there is no workload or service '\(name)' in namespace \(request.namespace); here run \(names)")
+      message: "there is no workload or service '\(name)' in namespace \(request.namespace); "
+        + (names.isEmpty ? "none runs here: ask another node with --node" : "here run \(names)"))
   }
 
   // MARK: Config

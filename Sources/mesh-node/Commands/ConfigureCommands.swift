@@ -4,6 +4,7 @@ import Primitives
 
 extension Command {
   private static let namespaceOption = CommandOption.value("namespace", short: "n", "NAME", "namespace (default: default)")
+  private static let recursiveOption = CommandOption.flag("recursive", short: "R", "the folders within a folder, too")
   private static let timeoutOption = CommandOption.value("timeout", "TIME", "give up after this time (default: 10s)")
 
   static let apply = Command(
@@ -19,6 +20,7 @@ extension Command {
       .value(
         "filename", short: "f", "PATH",
         "a file, a folder of *.yaml, *.yml and *.json files, or - for standard input; repeatable"),
+      recursiveOption,
       .flag("wait", "return when every live node serves the change, and name those that do not"),
       .flag("dry-run", "validate and show what would change, without changing it"),
       .flag("strict", "refuse the change for a warning as for an error"),
@@ -30,7 +32,8 @@ extension Command {
     }
     let timeout = try arguments.duration("timeout", default: .seconds(10))
     let request = ApplyRequest(
-      sources: try ConfigSources.read(arguments.allValues("filename")), dryRun: arguments.flag("dry-run"),
+      sources: try ConfigSources.read(arguments.allValues("filename"), isRecursive: arguments.flag("recursive")),
+      dryRun: arguments.flag("dry-run"),
       strict: arguments.flag("strict"), wait: arguments.flag("wait"), timeoutMilliseconds: Int(timeout.inMilliseconds),
       namespace: arguments.value("namespace") ?? "default", namespaceIsFixed: arguments.value("namespace") != nil)
     let report = try AdminClient(arguments).post("/v1/apply", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
@@ -39,7 +42,8 @@ extension Command {
   }
 
   static let delete = Command(
-    "delete", .configure, operands: "KIND NAME ... | KIND/NAME ... | KIND -l LABELS | KIND --all | -f FILE",
+    "delete", .configure,
+    operands: "KIND[,KIND] NAME ... | KIND/NAME ... | KIND[,KIND] -l LABELS | KIND[,KIND] --all | -f FILE",
     summary: "delete configuration objects",
     discussion: """
       examples:
@@ -49,6 +53,7 @@ extension Command {
     options: [
       .value("selector", short: "l", "LABELS", "delete objects of a kind with these labels: a=b,c!=d,e in (f,g)"),
       .value("filename", short: "f", "PATH", "delete every object that these files name; repeatable"),
+      recursiveOption,
       .flag("all", "delete every object of a kind in the namespace"),
       .flag("dry-run", "show what would be deleted, and what would miss it, without deleting it"),
       .flag("ignore-not-found", "do nothing about objects that are not there"),
@@ -63,7 +68,7 @@ extension Command {
       ? try selectedNames(arguments) : try objectNames(arguments.operands, allowNone: !files.isEmpty)
     let request = DeleteRequest(
       objects: names,
-      sources: files.isEmpty ? [] : try ConfigSources.read(files),
+      sources: files.isEmpty ? [] : try ConfigSources.read(files, isRecursive: arguments.flag("recursive")),
       namespace: arguments.value("namespace") ?? "default", namespaceIsFixed: arguments.value("namespace") != nil,
       dryRun: arguments.flag("dry-run"),
       ignoreNotFound: arguments.flag("ignore-not-found"), wait: arguments.flag("wait"),
@@ -74,7 +79,7 @@ extension Command {
     return request.wait && !report.lagging.isEmpty ? .failed : .done
   }
 
-  /// Objects of one kind in the namespace that have the labels of `-l`.
+  /// Objects of some kinds in the namespace that have the labels of `-l`.
   private static func selectedNames(_ arguments: Arguments) throws -> [String] {
     guard arguments.operands.count == 1 else { throw UsageError("say which kind: mesh-node delete KIND -l LABELS") }
     let selector = try arguments.value("selector").map { text throws(UsageError) in try LabelSelector(text) }
@@ -85,7 +90,7 @@ extension Command {
     if objects.isEmpty && !arguments.flag("ignore-not-found") {
       throw CommandFailure("there is no \(arguments.operands[0])" + (selector == nil ? "" : " with these labels"))
     }
-    return objects.map { "\(arguments.operands[0])/\($0.name)" }
+    return objects.map(\.resourceName)
   }
 
   /// `KIND NAME`, `KIND/NAME ...` → `KIND/NAME` each.
@@ -93,7 +98,8 @@ extension Command {
     if operands.isEmpty && !allowNone { throw UsageError("name what to delete: KIND NAME, or -f FILE") }
     if operands.allSatisfy({ $0.contains("/") }) { return operands }
     guard operands.count >= 2 else { throw UsageError("name what to delete: KIND NAME, or KIND/NAME") }
-    return operands.dropFirst().map { "\(operands[0])/\($0)" }
+    let kinds = operands[0].split(separator: ",")
+    return kinds.flatMap { kind in operands.dropFirst().map { "\(kind)/\($0)" } }
   }
 }
 
@@ -103,7 +109,7 @@ enum ConfigSources {
   static let bytesMax = 8 << 20
   static let filesMax = 2000
 
-  static func read(_ paths: [String]) throws -> [ConfigSource] {
+  static func read(_ paths: [String], isRecursive: Bool = false) throws -> [ConfigSource] {
     guard !paths.isEmpty else { throw UsageError("name what to apply: -f FILE, -f FOLDER or -f -") }
     var sources: [ConfigSource] = []
     for path in paths {
@@ -111,14 +117,14 @@ enum ConfigSources {
         sources.append(try source("standard input", reading: "/dev/stdin"))
         continue
       }
-      for file in try folder(path) { sources.append(try source(file, reading: file)) }
+      for file in try folder(path, isRecursive) { sources.append(try source(file, reading: file)) }
     }
     guard sources.count <= filesMax else { throw CommandFailure("\(sources.count) files; at most \(filesMax) in one change") }
     return sources
   }
 
-  private static func folder(_ path: String) throws -> [String] {
-    do { return try SeedConfiguration.files(at: path) } catch { throw CommandFailure("\(error)") }
+  private static func folder(_ path: String, _ isRecursive: Bool) throws -> [String] {
+    do { return try SeedConfiguration.files(at: path, isRecursive: isRecursive) } catch { throw CommandFailure("\(error)") }
   }
 
   private static func source(_ name: String, reading path: String) throws -> ConfigSource {
@@ -133,7 +139,8 @@ func reportLines(_ report: ApplyReport, dryRun: Bool, waited: Bool) -> [String] 
   var lines: [String] = []
   for change in report.changes {
     let subject =
-      "\(change.kind.lowercased())/\(change.name)" + (change.namespace == "default" ? "" : " in \(change.namespace)")
+      "\(change.kind.lowercased())/\(change.name)"
+      + (["default", ""].contains(change.namespace) ? "" : " in \(change.namespace)")
     let colour: Terminal.Style =
       switch change.action {
       case "created": .green

@@ -1,9 +1,10 @@
+import MeshConfig
 import Nodes
 import Primitives
 
 extension Command {
   static let get = Command(
-    "get", .configure, operands: "[KIND[,KIND]|all [NAME ...]]", summary: "show configuration objects",
+    "get", .configure, operands: "[KIND[,KIND]|all [NAME ...]] | KIND/NAME ...", summary: "show configuration objects",
     discussion: """
       -o takes name and wide beside table, json and yaml. YAML and JSON carry metadata.resourceVersion: applied again, the
       object is refused when it has changed meanwhile. With --watch each line begins with ADDED, MODIFIED or DELETED.
@@ -26,11 +27,14 @@ extension Command {
     let client = try AdminClient(arguments)
     if arguments.flag("watch") { return try watch(query, client) }
     let objects = try query.objects(client)
-    let missing = query.names.filter { name in !objects.contains { $0.name == name } }
+    let missing = query.names.filter { name in !objects.contains { name.means($0) } }
     if !objects.isEmpty || query.names.isEmpty { try query.show(objects) }
     guard missing.isEmpty else {
-      let kind = arguments.operands[0].prefix { $0 != "/" }
-      throw CommandFailure(missing.map { "there is no \(kind) '\($0)' in \(query.place)" }.joined(separator: "\n"))
+      let lines = missing.map { name in
+        let kind = name.kind.contains(",") ? "such object" : name.kind
+        return "there is no \(kind) '\(name.name)' in \(query.place)"
+      }
+      throw CommandFailure(lines.joined(separator: "\n"))
     }
     return .done
   }
@@ -48,10 +52,18 @@ extension Command {
 
   static let export = Command(
     "export", .configure, summary: "print every configuration object as YAML that can be applied again",
-    options: [.value("namespace", short: "n", "NAME", "only this namespace")]
+    discussion: """
+      Values of Secrets are never printed. Where the Secrets still are, what is printed applies as it is; elsewhere leave them out
+      with --without-secrets and apply them from where their values are kept, or use backup and restore.
+      """,
+    options: [
+      .value("namespace", short: "n", "NAME", "only this namespace"),
+      .flag("without-secrets", "leave Secrets out, so that the rest can be applied where they are not"),
+    ]
   ) { arguments in
     let query = arguments.value("namespace").map { "?namespace=\(queryEscaped($0))" } ?? ""
     let objects = try AdminClient(arguments).get("/v1/objects\(query)", as: [StoredObjectInfo].self)
+      .filter { !arguments.flag("without-secrets") || $0.objectKind != .secret }
     Terminal.write(objects.map(\.yaml).joined(separator: "---\n"))
     return .done
   }

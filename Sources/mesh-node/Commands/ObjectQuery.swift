@@ -1,10 +1,11 @@
+import MeshConfig
 import Nodes
 import Primitives
 
 /// What `get` asks for, and how it shows it.
 struct ObjectQuery {
-  /// Those asked for; empty: all.
-  let names: [String]
+  /// Those asked for, each perhaps with a kind of its own; empty: all.
+  let names: [Name]
   /// Where is looked, in words.
   let place: String
   private let parameters: String
@@ -14,18 +15,34 @@ struct ObjectQuery {
 
   private enum Format: String { case table, wide, name, yaml, json }
 
-  init(_ arguments: Arguments) throws {
-    var operands = arguments.operands
-    // KIND/NAME is KIND NAME.
-    if let first = operands.first, first.contains("/") {
-      let pairs = operands.map { $0.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init) }
-      guard let kind = pairs[0].first, pairs.allSatisfy({ $0.count == 2 && $0[0] == kind }) else {
-        throw UsageError("say names of one kind: mesh-node get KIND NAME ..., or KIND/NAME ...")
-      }
-      operands = [kind] + pairs.map { $0[1] }
+  /// A name, and the kind that stands before it.
+  struct Name {
+    /// As written.
+    let kind: String
+    let name: String
+
+    func means(_ object: StoredObjectInfo) -> Bool {
+      guard name == object.name else { return false }
+      return kind.split(separator: ",").contains { ObjectKind(named: String($0)) == object.objectKind }
     }
-    let kind = operands.first.flatMap { $0 == "all" ? nil : $0 }
-    names = Array(operands.dropFirst())
+  }
+
+  init(_ arguments: Arguments) throws {
+    let operands = arguments.operands
+    let kind: String?
+    if let first = operands.first, first.contains("/") {
+      names = try operands.map { operand throws(UsageError) in
+        let parts = operand.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2, !parts.contains("") else {
+          throw UsageError("after KIND/NAME each further one is KIND/NAME, not '\(operand)'")
+        }
+        return Name(kind: parts[0], name: parts[1])
+      }
+      kind = names.map(\.kind).joined(separator: ",")
+    } else {
+      kind = operands.first.flatMap { $0 == "all" ? nil : $0 }
+      names = operands.dropFirst().map { Name(kind: kind ?? ObjectKind.allNames, name: $0) }
+    }
     showsLabels = arguments.flag("show-labels")
     guard let format = Format(rawValue: arguments.value("output") ?? "table") else {
       throw UsageError("-o is table, wide, name, json or yaml, not '\(arguments.value("output") ?? "")'")
@@ -35,7 +52,7 @@ struct ObjectQuery {
     let namespace = arguments.flag("all-namespaces") ? nil : arguments.value("namespace") ?? "default"
     place = namespace.map { "namespace \($0)" } ?? Self.anywhere
     let consistent = arguments.flag("consistent") ? "true" : nil
-    let name = names.count == 1 ? names[0] : nil
+    let name = names.count == 1 ? names[0].name : nil
     let pairs = [("kind", kind), ("name", name), ("namespace", namespace), ("consistent", consistent)]
     parameters = pairs.compactMap { key, value in value.map { "\(key)=\(queryEscaped($0))" } }.joined(separator: "&")
   }
@@ -43,7 +60,7 @@ struct ObjectQuery {
   var watchPath: String { "/v1/watch?\(parameters)" }
 
   func selects(_ object: StoredObjectInfo) -> Bool {
-    (names.isEmpty || names.contains(object.name)) && selector?.matches(object.labels) ?? true
+    (names.isEmpty || names.contains { $0.means(object) }) && selector?.matches(object.labels) ?? true
   }
 
   func objects(_ client: AdminClient) throws -> [StoredObjectInfo] {
@@ -62,7 +79,7 @@ struct ObjectQuery {
       var table = Table(columns: heads)
       for object in objects { table.row(cells(object)) }
       for line in table.lines { Terminal.line(line) }
-    case .name: for object in objects { Terminal.line(Self.name(object)) }
+    case .name: for object in objects { Terminal.line(Terminal.clean(object.resourceName)) }
     case .yaml: Terminal.write(objects.map(\.versionedYAML).joined(separator: "---\n"))
     case .json:
       let items = objects.map(\.versionedJSON)
@@ -78,14 +95,10 @@ struct ObjectQuery {
     case .table, .wide:
       if isFirst { Terminal.line(Self.line(["EVENT"] + heads)) }
       Terminal.line(Self.line([type.rawValue] + cells(object).map { $0.isEmpty ? "-" : Terminal.clean($0) }))
-    case .name: Terminal.line("\(type.rawValue) \(Self.name(object))")
+    case .name: Terminal.line("\(type.rawValue) \(Terminal.clean(object.resourceName))")
     case .yaml: Terminal.write("\(isFirst ? "" : "---\n")# \(type.rawValue)\n\(object.versionedYAML)")
     case .json: Terminal.line("{\"type\":\"\(type.rawValue)\",\"object\":\(object.versionedJSON)}")
     }
-  }
-
-  private static func name(_ object: StoredObjectInfo) -> String {
-    "\(object.kind.lowercased())/\(Terminal.clean(object.name))"
   }
 
   private static let anywhere = "any namespace"
@@ -134,7 +147,23 @@ struct ShownObjects {
   }
 }
 
+extension ObjectKind {
+  fileprivate static var allNames: String { allCases.map(\.rawValue).joined(separator: ",") }
+}
+
 extension StoredObjectInfo {
+  /// nil for a kind of a later version.
+  var objectKind: ObjectKind? {
+    ObjectKind.allCases.first { $0.documentKind == kind && $0.group == apiGroup }
+  }
+  private var apiGroup: String {
+    let parts = apiVersion.split(separator: "/")
+    return parts.count == 2 ? String(parts[0]) : ""
+  }
+
+  /// `kind/name`, which `get` and `delete` take; of a kind whose name two groups have, with its group.
+  var resourceName: String { "\((objectKind?.rawValue ?? kind).lowercased())/\(name)" }
+
   /// The object with the version it was read at.
   var versionedYAML: String {
     yaml.split(separator: "\n", omittingEmptySubsequences: false).map { line in
