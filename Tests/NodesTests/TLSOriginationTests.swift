@@ -76,13 +76,13 @@ extension ProcessTests {
         Case(
           name: "missing-file", port: 9301, tls: "mode: SIMPLE, caCertificates: /nowhere/ca.pem, sni: good.example",
           isServed: false),
-        Case(name: "insecure", port: 9301, tls: "mode: SIMPLE, \(other), insecureSkipVerify: true", isServed: true),
+        Case(name: "insecure", port: 9301, tls: "mode: SIMPLE, insecureSkipVerify: true", isServed: true),
         Case(name: "mutual", port: 9302, tls: "mode: MUTUAL, \(trust), \(own), sni: good.example", isServed: true),
         Case(name: "stranger", port: 9302, tls: "mode: MUTUAL, \(trust), \(strange), sni: good.example", isServed: false),
         Case(name: "without-certificate", port: 9302, tls: "mode: SIMPLE, \(trust), sni: good.example", isServed: false),
         Case(name: "asked-name", port: 9303, tls: "mode: SIMPLE, \(trust), sni: good.example", isServed: true),
         Case(
-          name: "refused-name", port: 9303, tls: "mode: SIMPLE, \(trust), sni: bad.example, insecureSkipVerify: true",
+          name: "refused-name", port: 9303, tls: "mode: SIMPLE, sni: bad.example, insecureSkipVerify: true",
           isServed: false),
         Case(name: "plain", port: 9301, tls: "mode: DISABLE", isServed: false),
         Case(name: "mesh-identity", port: 9301, tls: "mode: ISTIO_MUTUAL", isServed: false),
