@@ -223,13 +223,16 @@ final class ClusterPublication: Sendable {
     }
   }
 
+  /// By one thread at a time. Nobody is told within the lock: a task that is cancelled holds one of its own, which telling it takes, while
+  /// the end of its stream takes this one.
   func publish(_ view: ClusterView, _ change: ClusterChange) {
-    state.withLock { state in
+    let told = state.withLock { state in
       state.view = view
-      for (wanted, continuation) in state.watchers.values where !change.isDisjoint(with: wanted) {
-        // The buffer holds one element; what was not read yet is joined to what comes in its place.
-        if case .dropped(let unread) = continuation.yield(change) { continuation.yield(change.union(unread)) }
-      }
+      return state.watchers.values.filter { !change.isDisjoint(with: $0.wanted) }.map(\.continuation)
+    }
+    for continuation in told {
+      // The buffer holds one element; what was not read yet is joined to what comes in its place.
+      if case .dropped(let unread) = continuation.yield(change) { continuation.yield(change.union(unread)) }
     }
   }
 
