@@ -49,6 +49,12 @@ public enum ObjectKind: String, Hashable, Sendable, Codable, CaseIterable, Compa
   /// Whether objects of this kind live in a namespace.
   public var isNamespaced: Bool { self != .namespace && self != .gatewayClass && self != .ingressClass }
 
+  /// The kind that documents of this API group call so; nil when this version has none.
+  public init?(group: String, documentKind: String) {
+    guard let kind = Self.allCases.first(where: { $0.group == group && $0.documentKind == documentKind }) else { return nil }
+    self = kind
+  }
+
   /// API group; empty is Kubernetes' core group.
   public var group: String {
     switch self {
@@ -173,7 +179,7 @@ enum KindRecognition: Hashable {
     let parts = apiVersion.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
     let group = parts.count == 2 ? parts[0] : ""
     let version = parts.last ?? ""
-    if let supported = ObjectKind.allCases.first(where: { $0.group == group && $0.documentKind == kind }) {
+    if let supported = ObjectKind(group: group, documentKind: kind) {
       let known = supported.versions.contains(version)
       self = known ? .supported(supported) : .unknownVersion(supported, expected: supported.versions)
     } else if let kinds = Self.notEnforcedKinds[group], kinds.contains(kind) {

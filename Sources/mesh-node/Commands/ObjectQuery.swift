@@ -154,11 +154,8 @@ extension ObjectKind {
 extension StoredObjectInfo {
   /// nil for a kind of a later version.
   var objectKind: ObjectKind? {
-    ObjectKind.allCases.first { $0.documentKind == kind && $0.group == apiGroup }
-  }
-  private var apiGroup: String {
     let parts = apiVersion.split(separator: "/")
-    return parts.count == 2 ? String(parts[0]) : ""
+    return ObjectKind(group: parts.count == 2 ? String(parts[0]) : "", documentKind: kind)
   }
 
   /// `kind/name`, which `get` and `delete` take; of a kind whose name two groups have, with its group.
