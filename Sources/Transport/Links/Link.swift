@@ -325,7 +325,7 @@ final class Link: EventHandler, TurnHandler {
     guard channel != nil, phase != .connecting, phase != .securing else { return finish(end) }
     self.end = end
     phase = .closing
-    outbox?.detach()
+    outbox?.attach(nil)
     owner.loop.cancel(timer)
     timer = owner.loop.schedule(after: LinkLimits.goodbyeTimeout) { [weak self] in self?.finish(end) }
     drain()

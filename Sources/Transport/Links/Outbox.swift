@@ -78,7 +78,6 @@ final class Outbox: Sendable {
 
   /// Lets who sends write to the channel, as long as the link is established.
   func attach(_ channel: LinkChannel?) { state.withLock { $0.channel = channel } }
-  func detach() { attach(nil) }
 
   func received(_ kind: FrameKind) {
     guard kind == .request || kind == .reply else { return }
