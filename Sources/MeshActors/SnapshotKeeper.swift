@@ -53,6 +53,8 @@ public actor SnapshotKeeper {
   private var holdings: IdentityKeeper.Holdings?
   /// What the mesh's configuration said of TLS when those were made.
   private var workloadTLS = MeshSettings.WorkloadTLS()
+  /// What the SPIFFE bundles hold that it names.
+  private var bundles: BundleKeeper.Authorities = [:]
   private var outboundPorts: [WorkloadKey: UInt16] = [:]
   private var outboundPortsVersion: UInt64 = 0
   private var forwards: [WorkloadKey: [PortForward]] = [:]
@@ -128,10 +130,17 @@ public actor SnapshotKeeper {
     await refresh()
   }
 
+  /// Takes what is known of SPIFFE bundles: it holds for the handshakes to come.
+  public func use(_ bundles: BundleKeeper.Authorities) async {
+    self.bundles = bundles
+    makeMaterial()
+    await refresh()
+  }
+
   private func makeMaterial() {
     guard let holdings else { return }
     let before = material
-    let trust = holdings.trust.adding(workloadTLS)
+    let trust = holdings.trust.adding(workloadTLS, bundles)
     material = [:]
     for identity in holdings.workloads.values where !identity.chain.isEmpty {
       if let known = before[identity.id], known.isMade(of: identity.chain, bundle: trust, curves: workloadTLS.curves) {
@@ -291,11 +300,11 @@ public actor SnapshotKeeper {
 extension Transport.TrustBundle {
   /// What workloads trust: this, and what the mesh's configuration adds. What cannot be added is left out: trust is never
   /// wider than it was written.
-  fileprivate func adding(_ written: MeshSettings.WorkloadTLS) -> Transport.TrustBundle {
+  func adding(_ written: MeshSettings.WorkloadTLS, _ bundles: BundleKeeper.Authorities) -> Transport.TrustBundle {
     var all = authorities
     var bound: [BoundAuthority] = []
     for authority in written.authorities {
-      for certificate in Self.authorities(in: authority.pem) where !all.contains(certificate) {
+      for certificate in Self.authorities(of: authority.source, bundles) where !all.contains(certificate) {
         if authority.trustDomains.isEmpty {
           all.append(certificate)
         } else {
@@ -308,8 +317,13 @@ extension Transport.TrustBundle {
     return wider ?? self
   }
 
-  private static func authorities(in pem: String) -> [Certificate] {
-    ((try? Certificate.parse(pem: Array(pem.utf8))) ?? []).filter(\.isAuthority)
+  private static func authorities(
+    of source: MeshConfiguration.Authority.Source, _ bundles: BundleKeeper.Authorities
+  ) -> [Certificate] {
+    switch source {
+    case .pem(let pem): ((try? Certificate.parse(pem: Array(pem.utf8))) ?? []).filter(\.isAuthority)
+    case .bundle(let url): bundles[url] ?? []
+    }
   }
 }
 

@@ -32,6 +32,8 @@ public enum ConfigLimits {
   public static let subdomainBytesMax = 253
   /// Bytes of the path of a Unix socket (`sun_path`, with room for the NUL).
   public static let socketPathBytesMax = 107
+  /// SPIFFE bundles that are fetched (`caCertificates[].spiffeBundleUrl`): with 128 authorities each, half of what workloads trust.
+  public static let trustBundleURLsMax = 16
   /// Names outside the mesh whose addresses are endpoints, and are kept known.
   public static let resolvedNamesMax = 4_096
   /// Destinations whose answers are remembered for one kind of client: beyond it they are looked up anew.

@@ -20,7 +20,8 @@ struct MetricsPage {
     let format = ExpositionFormat(accept: Array((request.header("accept") ?? "").utf8))
     let statistics = await node.proxy.statistics()
     let text = Exposition.text(
-      own(statistics) + gossip(await node.cluster.gossipRefusals) + statistics.metrics, format: format)
+      own(statistics) + gossip(await node.cluster.gossipRefusals) + bundles(await node.bundles.statuses) + statistics.metrics,
+      format: format)
     return HTTPResponse(status: 200, text: text, type: format.contentType)
   }
 
@@ -79,6 +80,27 @@ struct MetricsPage {
         help: "Gossip that was not used: sealed with no accepted key, seen before, not readable, or not credible.",
         kind: .counter, labelNames: ["reason"],
         series: reasons.map { MetricSeries(labelValues: [$0.0], value: .number(Double($0.1))) })
+    ]
+  }
+
+  /// Of the SPIFFE bundles that the configuration names, by URL; of others nothing is shown.
+  private func bundles(_ statuses: [BundleKeeper.Status]) -> [MetricFamily] {
+    guard !statuses.isEmpty else { return [] }
+    let now = node.parts.clock.seconds
+    func series(_ value: (BundleKeeper.Status) -> Double?) -> [([String], Double)] {
+      statuses.compactMap { status in value(status).map { (["\(status.url)"], $0) } }
+    }
+    return [
+      gauge(
+        "mesh_spiffe_bundle_age_seconds", "Seconds since the SPIFFE bundle was last fetched.", ["url"],
+        series { $0.fetchedAtUnixSeconds.map { Double(max(0, now - $0)) } }),
+      gauge(
+        "mesh_spiffe_bundle_authorities", "Authorities that are trusted because of the SPIFFE bundle.", ["url"],
+        series { $0.authorities.map { Double($0) } }),
+      MetricFamily(
+        name: "mesh_spiffe_bundle_failures_total", help: "Attempts to fetch the SPIFFE bundle that failed.", kind: .counter,
+        labelNames: ["url"],
+        series: statuses.map { MetricSeries(labelValues: ["\($0.url)"], value: .number(Double($0.failures))) }),
     ]
   }
 

@@ -29,6 +29,7 @@ actor NodeRuntime {
   nonisolated let workloads: LocalWorkloads
   nonisolated let identities: IdentityKeeper
   nonisolated let configuration: ConfigurationClient
+  nonisolated let bundles: BundleKeeper
   nonisolated let startedAt = ContinuousClock.now
 
   private var servers: [LoopBound<SmallHTTPServer>] = []
@@ -105,7 +106,17 @@ actor NodeRuntime {
       cluster: cluster, authority: parts.authority,
       lifetimes: IssuedLifetimes(node: file.certificates.node, workload: file.certificates.workload),
       wallSeconds: { clock.seconds }, actorSystem: system)
-    let (snapshots, links) = (snapshots, links)
+    let (snapshots, links, proxy) = (snapshots, links, proxy)
+    let https = HTTPSFetch(loop: loop) { name, answer in proxy.lookUp(name, answer) }
+    bundles = BundleKeeper(
+      fetch: { url throws(FetchError) in try await https.get(url, bytesMax: FetchLimits.bundleBytesMax) },
+      directory: "\(parts.directory)/spiffe-bundles", seed: seeds.next(), unixSeconds: { clock.seconds },
+      tell: { news in
+        switch news {
+        case .good(let text): log.info(text)
+        case .bad(let text): log.warning(text)
+        }
+      }, changed: { await snapshots.use($0) })
     identities = IdentityKeeper(
       cluster: cluster, system: system, authority: parts.authority, directory: "\(parts.directory)/pki", node: parts.identity,
       trust: parts.trust, clock: clock, seed: seeds.next(),
@@ -157,6 +168,7 @@ actor NodeRuntime {
   func start() async throws {
     do {
       await snapshots.refresh()
+      await followBundles()
       judgeAdmissions()
       try links.listen()
       try await cluster.start { [system] command, leader, deadline in
@@ -271,8 +283,15 @@ actor NodeRuntime {
       before = view
       if change.contains(.members) { system.update(gone: Set(view.members.filter { !$0.state.isLive }.map(\.name))) }
       if !change.isDisjoint(with: [.objects, .registry, .members, .trust]) { await snapshots.refresh() }
+      if change.contains(.objects) { await followBundles() }
       if view.heldRoles.contains(.configuration), view.control.revision == .zero, !isSeeding { seedConfiguration() }
     }
+  }
+
+  /// Fetches the SPIFFE bundles that the configuration in force names. What is kept of them lasts until there is one.
+  private func followBundles() async {
+    guard let snapshot = await snapshots.serving?.snapshot, snapshot.revision > 0 else { return }
+    await bundles.want(snapshot.settings.workloadTLS.authorities.bundleURLs)
   }
 
   /// Says what changed in the cluster, once.
@@ -381,6 +400,7 @@ actor NodeRuntime {
     await cluster.leave()
     if !(await proxy.drain(within: drain)) { log.warning("some requests did not finish within \(drain)") }
     for task in tasks { task.cancel() }
+    await bundles.close()
     await links.close(reason: "stopping")
     await cluster.stop()
     for server in servers { loop.post { server.value.stop() } }

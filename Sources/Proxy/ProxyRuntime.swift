@@ -137,6 +137,12 @@ public final class ProxyRuntime: Sendable {
     }
   }
 
+  /// Finds the addresses of a name outside the mesh, in the order to try them; none when it cannot be resolved. `answer` is called
+  /// on any thread, never once the runtime has stopped.
+  public func lookUp(_ name: String, _ answer: @escaping @Sendable ([IPAddress]) -> Void) {
+    if let known = resolver.addresses(of: name, now: EventLoop.monotonicNow(), answer: answer) { answer(known) }
+  }
+
   /// Requests that a local workload, by `WorkloadFacts.key`, has not answered yet, and opaque connections that it has.
   public func requestsUnderWay(to workload: String) -> Int {
     guard let serving = book.withLock({ $0.serving }), let index = serving.localWorkload(key: workload) else { return 0 }

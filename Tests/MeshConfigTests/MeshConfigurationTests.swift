@@ -50,6 +50,13 @@ import Testing
     ("defaultHttpRetryPolicy: {attempts: 1, retryOn: sometimes}", "retry condition"), ("[", "line "),
     ("defaultServiceExportTo: ['*', a]", "together"), ("trustDomainAliases: ['a b']", "not a trust domain"),
     ("caCertificates: [{pem: nonsense}]", "not a certificate"),
+    ("caCertificates: [{spiffeBundleUrl: 'http://a.example'}]", "not an https URL"),
+    ("caCertificates: [{spiffeBundleUrl: 'https://u:p@a.example'}]", "a user or a password"),
+    ("caCertificates: [{pem: '-----BEGIN CERTIFICATE-----', spiffeBundleUrl: 'https://a'}]", "exclude each other"),
+    (
+      "caCertificates: [\((0...16).map { "{spiffeBundleUrl: 'https://a/\($0)'}" }.joined(separator: ", "))]",
+      "17 SPIFFE bundles; at most 16"
+    ),
     ("defaultConfig: {proxyStatsMatcher: {inclusionRegexps: ['(']}}", "RE2"),
     ("defaultConfig: {proxyStatsMatcher: {inclusionPrefix: [a]}}", "unknown field"),
   ])
@@ -245,7 +252,11 @@ import Testing
     let pem = "-----BEGIN CERTIFICATE-----\\n"
     let mesh = """
       trustDomainAliases: [old.example]
-      caCertificates: [{pem: "\(pem)"}, {pem: "\(pem)", trustDomains: [other]}]
+      caCertificates:
+      - pem: "\(pem)"
+      - {pem: "\(pem)", trustDomains: [other]}
+      - {spiffeBundleUrl: 'https://Spire.Example', trustDomains: [old.example]}
+      - {spiffeBundleUrl: 'https://spire.example:443/'}
       meshMTLS: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256]}
       protocolDetectionTimeout: 3s
       dnsRefreshRate: 5s
@@ -256,7 +267,9 @@ import Testing
       """
     let settings = try compile(mesh).snapshot.settings
     #expect(settings.workloadTLS.aliases == ["old.example"] && settings.workloadTLS.curves == ["P-256"])
-    #expect(settings.workloadTLS.authorities.map(\.trustDomains) == [[], ["other"]])
+    let authorities = settings.workloadTLS.authorities
+    #expect(authorities.map(\.trustDomains) == [[], ["other"], ["old.example"], []])
+    #expect(authorities.bundleURLs.map(\.description) == ["https://spire.example/"])
     #expect(settings.protocolDetectionTimeout == .seconds(3) && settings.dnsRefreshRate == .seconds(5))
     #expect(settings.proxy.terminationDrain == .seconds(7) && settings.proxy.drain == .seconds(8))
     #expect(settings.proxy.headers.tellsHost && !settings.proxy.headers.tellsPort)
@@ -272,7 +285,7 @@ import Testing
   }
 
   @Test(arguments: [
-    "enableTracing: true", "caCertificates: [{spiffeBundleUrl: 'https://a'}]",
+    "enableTracing: true",
     "outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a}}",
     "defaultConfig: {tracing: {sampling: 1}}",
     "extensionProviders: [{name: z, zipkin: {service: a, port: 1}}]",

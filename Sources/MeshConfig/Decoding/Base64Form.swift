@@ -1,6 +1,6 @@
 /// Base64 (RFC 4648 §4) with padding.
-enum Base64Form {
-  static func decode(_ text: String) -> [UInt8]? {
+public enum Base64Form {
+  public static func decode(_ text: String) -> [UInt8]? {
     let bytes = Array(text.utf8)
     guard bytes.count % 4 == 0 else { return nil }
     let padding = bytes.reversed().prefix { $0 == 0x3D }.count

@@ -27,6 +27,10 @@ extension MeshConfiguration: FieldDecodable {
     meshCurves = (fields.object("meshMTLS") as MeshTLS?)?.curves ?? []
     let authorities: [CertificateData] = fields.list("caCertificates")
     caCertificates = authorities.compactMap(\.authority)
+    let bundles = caCertificates.bundleURLs.count
+    if bundles > ConfigLimits.trustBundleURLsMax {
+      fields.error("caCertificates", "\(bundles) SPIFFE bundles; at most \(ConfigLimits.trustBundleURLsMax) are fetched")
+    }
     let providers: [ExtensionProvider] = fields.list("extensionProviders")
     let defaults: DefaultProviders? = fields.object("defaultProviders")
     accessLog = AccessLog(&fields, providers: providers, byDefault: defaults?.accessLogging ?? [])
@@ -136,13 +140,24 @@ extension MeshConfiguration: FieldDecodable {
   private struct CertificateData: FieldDecodable {
     let authority: Authority?
     init(_ fields: inout Fields) {
-      let text = fields.text("pem")
+      let (pem, url) = (fields.text("pem"), fields.text("spiffeBundleUrl"))
       let domains = fields.strings("trustDomains")
-      authority = text.map { Authority(pem: $0, trustDomains: domains) }
+      let source = pem.map { Authority.Source.pem($0) } ?? url.flatMap { Self.bundle(at: $0, &fields) }
+      authority = source.map { Authority(source: $0, trustDomains: domains) }
       // Names of Kubernetes' own signers, whose authority this is: trusted as any other (Istio, `CertificateData`).
       fields.ignore("certSigners")
-      if fields.has("spiffeBundleUrl") { fields.report.notEnforced(fields.path / "spiffeBundleUrl", "nothing is fetched") }
-      if let text, !text.hasPrefix("-----BEGIN CERTIFICATE-----") { fields.error("pem", "not a certificate in PEM") }
+      if pem != nil && url != nil { fields.error("", "pem and spiffeBundleUrl exclude each other") }
+      if let pem, !pem.hasPrefix("-----BEGIN CERTIFICATE-----") { fields.error("pem", "not a certificate in PEM") }
+    }
+
+    /// Istio takes an address without a scheme for one of https, too.
+    private static func bundle(at text: String, _ fields: inout Fields) -> Authority.Source? {
+      let url = text.contains("://") ? text : HTTPSURL.scheme + text
+      do throws(NameError) { return .bundle(try HTTPSURL(parsing: url)) } catch {
+        let hint = "whom workloads trust is asked of a server that proves its name: only https will do"
+        fields.error("spiffeBundleUrl", error.description, hint: text.hasPrefix("http://") ? hint : nil)
+        return nil
+      }
     }
   }
   private struct DefaultProviders: FieldDecodable {
@@ -156,6 +171,16 @@ extension MeshConfiguration: FieldDecodable {
         }
       }
     }
+  }
+}
+
+extension [MeshConfiguration.Authority] {
+  /// Where the SPIFFE bundles among them are, each once.
+  public var bundleURLs: [HTTPSURL] {
+    let urls = compactMap { authority -> HTTPSURL? in
+      if case .bundle(let url) = authority.source { url } else { nil }
+    }
+    return Set(urls).sorted()
   }
 }
 

@@ -69,9 +69,15 @@ public struct MeshConfiguration: Hashable, Sendable {
   }
 
   public struct Authority: Hashable, Sendable {
-    public var pem: String
+    public var source: Source
     /// Whose members it may name; empty: the mesh's own and its aliases'.
     public var trustDomains: [String]
+
+    public enum Source: Hashable, Sendable {
+      case pem(String)
+      /// Whatever the SPIFFE bundle there holds at the time.
+      case bundle(HTTPSURL)
+    }
   }
 
   /// `defaultConfig`, as far as it is read.

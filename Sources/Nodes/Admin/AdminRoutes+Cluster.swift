@@ -78,6 +78,9 @@ extension AdminRoutes {
     var notes: [String] = []
     if !view.quorum.isReachable { notes.append(view.noQuorum.message) }
     if let trouble = await node.identities.trouble { notes.append(trouble) }
+    for bundle in await node.bundles.statuses {
+      if let trouble = bundle.trouble { notes.append("the SPIFFE bundle of \(bundle.url): \(trouble)") }
+    }
     let lagging = await node.outOfStep
     if !lagging.isEmpty { notes.append("registries out of step: \(lagging.map(\.string).joined(separator: ", "))") }
     for (name, seconds) in view.clockLeads.sorted(by: { $0.key < $1.key }) {
