@@ -261,7 +261,7 @@ private final class HTTPSAttempt: EventHandler {
   // MARK: End
 
   private func fail(_ reason: String) {
-    let place = connection.map { " at \($0.address)" } ?? ""
+    let place = url.isAddress ? "" : connection.map { " at \($0.address)" } ?? ""
     settle(.failure(FetchError("\(url.authority)\(place): \(reason)")))
   }
 
