@@ -1,3 +1,4 @@
+import Primitives
 import Testing
 
 @testable import MeshConfig
@@ -60,5 +61,57 @@ import Testing
     ]
     for (text, value) in numbers { #expect(JSONValue.number(text).unsigned == value, "\(text)") }
     #expect(JSONValue.string("1").unsigned == nil)
+  }
+
+  // MARK: Drawn values
+
+  /// A value within so many levels, and one of the texts that it has.
+  private func draw(_ depth: Int, _ generator: inout SeededGenerator) -> (JSONValue, String) {
+    switch generator.below(depth > 0 ? 6 : 4) {
+    case 0: return (.null, "null")
+    case 1: return (.bool(true), " true")
+    case 2:
+      let number = "\(generator.below(1_000_000))"
+      return (.number(number), number)
+    case 3:
+      let text = drawText(&generator)
+      return (.string(text.0), text.1)
+    case 4:
+      let items = (0..<generator.index(below: 4)).map { _ in draw(depth - 1, &generator) }
+      return (.array(items.map(\.0)), "[\(items.map(\.1).joined(separator: " ,\n"))]")
+    default:
+      let members = (0..<generator.index(below: 4)).map { (name: "k\($0)", value: draw(depth - 1, &generator)) }
+      let text = members.map { "\"\($0.name)\" : \($0.value.1)" }.joined(separator: ",")
+      return (.object(Dictionary(uniqueKeysWithValues: members.map { ($0.name, $0.value.0) })), "{\(text)\t}")
+    }
+  }
+
+  private func drawText(_ generator: inout SeededGenerator) -> (String, String) {
+    var (value, text) = ("", "\"")
+    let units: [(Unicode.Scalar, String)] = [
+      ("a", "a"), ("\"", #"\""#), ("\\", #"\\"#), ("/", #"\/"#), ("/", "/"), ("\n", #"\n"#), ("\0", #"\u0000"#), ("é", "é"),
+      ("é", #"\u00E9"#), ("😀", "😀"), ("😀", #"\uD83D\uDE00"#), ("\u{FFFF}", #"\uffff"#), ("\u{7F}", "\u{7F}"),
+    ]
+    for _ in 0..<generator.index(below: 6) {
+      let unit = units[generator.index(below: units.count)]
+      value.unicodeScalars.append(unit.0)
+      text += unit.1
+    }
+    return (value, text + "\"")
+  }
+
+  @Test func `what is written is read, and whatever is done to it is read or refused`() throws {
+    var generator = SeededGenerator(seed: 8259)
+    let limits = JSONValue.Limits(bytes: 100_000, depth: 5, values: 10_000)
+    for round in 0..<500 {
+      let (value, text) = draw(5, &generator)
+      var bytes = Array(text.utf8)
+      #expect(try JSONValue(parsing: bytes, limits: limits) == value, "\(round): \(text)")
+      for _ in 0..<10 {
+        bytes[generator.index(below: bytes.count)] = UInt8(truncatingIfNeeded: generator.next())
+        _ = try? JSONValue(parsing: bytes, limits: limits)
+        _ = try? JSONValue(parsing: Array(bytes.prefix(generator.index(below: bytes.count + 1))), limits: limits)
+      }
+    }
   }
 }

@@ -112,7 +112,7 @@ extension ProcessTests {
 }
 
 /// Certificates of two authorities, made by OpenSSL's command.
-private struct ServerCertificates {
+struct ServerCertificates {
   static let program = "/usr/bin/openssl"
   private let directory: String
 
@@ -126,11 +126,11 @@ private struct ServerCertificates {
   }
 
   func path(_ name: String) -> String { "\(directory)/\(name)" }
-  private func signed(by authority: String) -> [String] {
+  func signed(by authority: String) -> [String] {
     ["-CA", path("\(authority).crt"), "-CAkey", path("\(authority).key")]
   }
 
-  private func make(_ name: String, _ options: [String]) throws {
+  func make(_ name: String, _ options: [String]) throws {
     let log = path("\(name).log")
     let command = [
       Self.program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-keyout",

@@ -16,6 +16,8 @@ final class TestCluster {
   /// Directories of nodes that do not live in the cluster's own.
   private var homes: [String: String] = [:]
   private var commands = 0
+  /// What the nodes' environment has besides the test's own, as `NAME=value`.
+  var environment: [String] = []
 
   /// Port of the gateway in the test's configuration.
   static let gatewayPort: UInt16 = 8080
@@ -92,8 +94,10 @@ final class TestCluster {
 
   @discardableResult
   func start(_ node: String, file: String? = nil) throws -> RunningProcess {
+    let prefix = environment.isEmpty ? [] : ["/usr/bin/env"] + environment
     let process = try RunningProcess(
-      [Programs.meshNode, "start", "--node", node, "--workers", "1", "--config", file ?? clusterFile], log: logPath(node))
+      prefix + [Programs.meshNode, "start", "--node", node, "--workers", "1", "--config", file ?? clusterFile],
+      log: logPath(node))
     processes[node] = process
     return process
   }
