@@ -54,7 +54,7 @@ public actor SnapshotKeeper {
   /// What the mesh's configuration said of TLS when those were made.
   private var workloadTLS = MeshSettings.WorkloadTLS()
   /// What the SPIFFE bundles hold that it names.
-  private var bundles: BundleKeeper.Authorities = [:]
+  private var bundles = BundleKeeper.Holdings()
   private var outboundPorts: [WorkloadKey: UInt16] = [:]
   private var outboundPortsVersion: UInt64 = 0
   private var forwards: [WorkloadKey: [PortForward]] = [:]
@@ -130,8 +130,9 @@ public actor SnapshotKeeper {
     await refresh()
   }
 
-  /// Takes what is known of SPIFFE bundles: it holds for the handshakes to come.
-  public func use(_ bundles: BundleKeeper.Authorities) async {
+  /// Takes what is known of SPIFFE bundles, unless newer came first: it holds for the handshakes to come.
+  public func use(_ bundles: BundleKeeper.Holdings) async {
+    guard bundles.version > self.bundles.version else { return }
     self.bundles = bundles
     makeMaterial()
     await refresh()
@@ -140,7 +141,7 @@ public actor SnapshotKeeper {
   private func makeMaterial() {
     guard let holdings else { return }
     let before = material
-    let trust = holdings.trust.adding(workloadTLS, bundles)
+    let trust = holdings.trust.adding(workloadTLS, bundles.authorities)
     material = [:]
     for identity in holdings.workloads.values where !identity.chain.isEmpty {
       if let known = before[identity.id], known.isMade(of: identity.chain, bundle: trust, curves: workloadTLS.curves) {

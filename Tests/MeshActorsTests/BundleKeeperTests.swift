@@ -44,7 +44,7 @@ private actor Stage {
     BundleKeeper(
       fetch: { url throws(FetchError) in try await self.fetch(url) }, directory: directory, seed: 1, unixSeconds: seconds,
       pause: { await self.sleep($0) }, tell: { news in self.told.withLock { $0.append(news) } },
-      changed: { await self.see($0) })
+      changed: { await self.see($0.authorities) })
   }
 }
 
@@ -133,11 +133,13 @@ private actor Stage {
     await keeper.close()
     await first.wake()
     #expect(files.count == 2)
+    for file in files { utimes(file, [timeval(tv_sec: 77, tv_usec: 0), timeval(tv_sec: 77, tv_usec: 0)]) }
 
     let second = Stage()
     keeper = second.keeper(in: directory)
     await keeper.want([urlA, urlB])
     #expect(await second.seen == [[urlA: [a.certificate], urlB: [b.certificate]]], "before the first question is answered")
+    #expect(await keeper.statuses.map(\.fetchedAtUnixSeconds) == [77, 77])
     await second.asleep(2)
     #expect(await keeper.authorities.count == 2 && second.news.count == 2)
     await keeper.want([urlB])

@@ -26,6 +26,9 @@ struct BundleFiles: Sendable {
     try replaceFile(path(of: url), with: document, mode: 0o600)
   }
 
+  /// Notes that what is kept was fetched again just now; false where nothing is kept.
+  func renew(_ url: HTTPSURL) -> Bool { utimes(path(of: url), nil) == 0 }
+
   /// Removes what is there of other URLs.
   func keepOnly(_ urls: [HTTPSURL]) {
     guard let listing = opendir(directory) else { return }

@@ -9,6 +9,15 @@ public actor BundleKeeper {
   /// Authorities by the URL that they were fetched from.
   public typealias Authorities = [HTTPSURL: [Certificate]]
 
+  /// What is known at one moment.
+  public struct Holdings: Hashable, Sendable {
+    /// Later ones have higher numbers.
+    public var version: UInt64 = 0
+    public var authorities: Authorities = [:]
+
+    public init() {}
+  }
+
   /// Fetches a document.
   public typealias Fetch = @Sendable (HTTPSURL) async throws(FetchError) -> [UInt8]
 
@@ -42,7 +51,8 @@ public actor BundleKeeper {
   private let unixSeconds: @Sendable () -> Int64
   private let pause: @Sendable (Duration) async -> Void
   private let tell: @Sendable (News) -> Void
-  private let changed: @Sendable (Authorities) async -> Void
+  private let changed: @Sendable (Holdings) async -> Void
+  private var version: UInt64 = 0
   private var entries: [HTTPSURL: Entry] = [:]
   private var generator: SeededGenerator
   private var hasBegun = false
@@ -50,11 +60,11 @@ public actor BundleKeeper {
 
   /// - Parameters:
   ///   - directory: where bundles are kept for the next start.
-  ///   - changed: is told all authorities whenever some are others than before.
+  ///   - changed: is told all authorities whenever some are others than before; calls may overtake each other.
   public init(
     fetch: @escaping Fetch, directory: String, seed: UInt64, unixSeconds: @escaping @Sendable () -> Int64,
     pause: @escaping @Sendable (Duration) async -> Void = { try? await Task.sleep(for: $0) },
-    tell: @escaping @Sendable (News) -> Void, changed: @escaping @Sendable (Authorities) async -> Void
+    tell: @escaping @Sendable (News) -> Void, changed: @escaping @Sendable (Holdings) async -> Void
   ) {
     self.fetch = fetch
     files = BundleFiles(in: directory)
@@ -86,7 +96,7 @@ public actor BundleKeeper {
       entries[url] = remembered(url)
       entries[url]?.task = Task { await self.follow(url) }
     }
-    if authorities != before { await changed(authorities) }
+    if authorities != before { await handOn() }
   }
 
   public func close() {
@@ -102,6 +112,14 @@ public actor BundleKeeper {
       tell(.bad("the SPIFFE bundle that was kept of \(url) is not used: \(error)"))
       return Entry()
     }
+  }
+
+  private func handOn() async {
+    version += 1
+    var holdings = Holdings()
+    holdings.version = version
+    holdings.authorities = authorities
+    await changed(holdings)
   }
 
   private func follow(_ url: HTTPSURL) async {
@@ -146,9 +164,11 @@ public actor BundleKeeper {
       let count = bundle.authorities.count == 1 ? "1 authority" : "\(bundle.authorities.count) authorities"
       tell(.good("the SPIFFE bundle of \(url) has \(count)\(number)"))
     }
-    do throws(FileError) { try files.keep(document, of: url) } catch {
-      tell(.bad("the SPIFFE bundle of \(url) cannot be kept for the next start: \(error)"))
+    if before?.bundle != bundle || !files.renew(url) {
+      do throws(FileError) { try files.keep(document, of: url) } catch {
+        tell(.bad("the SPIFFE bundle of \(url) cannot be kept for the next start: \(error)"))
+      }
     }
-    if isChanged { await changed(authorities) }
+    if isChanged { await handOn() }
   }
 }
