@@ -53,7 +53,7 @@ let package = Package(
     .target(name: "Membership", dependencies: ["Primitives"], swiftSettings: pure + small),
     .target(name: "Consensus", dependencies: ["Primitives"], swiftSettings: pure + small),
     .target(name: "MeshConfig", dependencies: ["Primitives", "Telemetry", "CYAML", "CRE2"], swiftSettings: strict + small),
-    .target(name: "Traffic", dependencies: ["Primitives", "HTTPCodec", "MeshConfig"], swiftSettings: pure),
+    .target(name: "Traffic", dependencies: ["Primitives", "Telemetry", "HTTPCodec", "MeshConfig"], swiftSettings: pure),
 
     .target(name: "HTTP2", dependencies: ["Primitives", "HTTPCodec", "CNGHTTP2"], swiftSettings: strict),
 
@@ -120,7 +120,8 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "Primitives"], swiftSettings: strict),
     .testTarget(
-      name: "TrafficTests", dependencies: ["Traffic", "HTTPCodec", "MeshConfig", "Primitives"], swiftSettings: strict),
+      name: "TrafficTests", dependencies: ["Traffic", "HTTPCodec", "MeshConfig", "Primitives", "Telemetry"],
+      swiftSettings: strict),
     .testTarget(name: "TransportTests", dependencies: ["Transport", "Primitives", "CLinux"], swiftSettings: strict),
     .testTarget(
       name: "ClusterTests", dependencies: ["Cluster", "Consensus", "Membership", "Primitives", "Transport"],

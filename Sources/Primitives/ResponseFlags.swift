@@ -55,6 +55,24 @@ public struct ResponseFlags: OptionSet, Hashable, Sendable {
     }
   }
 
+  /// Long names by bit.
+  private static let longNames: [StaticString] = [
+    "FailedLocalHealthCheck", "NoHealthyUpstream", "UpstreamRequestTimeout", "LocalReset", "UpstreamRemoteReset",
+    "UpstreamConnectionFailure", "UpstreamConnectionTermination", "UpstreamOverflow", "NoRouteFound", "DelayInjected",
+    "FaultInjected", "RateLimited", "UnauthorizedExternalService", "RateLimitServiceError",
+    "DownstreamConnectionTermination", "UpstreamRetryLimitExceeded", "StreamIdleTimeout", "InvalidEnvoyRequestHeaders",
+    "DownstreamProtocolError", "UpstreamMaxStreamDurationReached", "ResponseFromCacheFilter", "NoFilterConfigFound",
+    "DurationTimeout", "UpstreamProtocolError", "NoClusterFound", "OverloadManagerTerminated", "DnsResolutionFailed",
+    "DropOverload",
+  ]
+
+  /// As above, with long names where asked for.
+  public func append(isLong: Bool, to bytes: inout [UInt8]) {
+    guard isLong, !isEmpty else { return append(to: &bytes) }
+    let names = Self.longNames.enumerated().filter { rawValue & (1 << UInt32($0.offset)) != 0 }
+    bytes += names.map { "\($0.element)" }.joined(separator: ",").utf8
+  }
+
   /// Short names joined by commas, or `-`.
   public var text: String {
     var bytes: [UInt8] = []

@@ -49,6 +49,8 @@ struct ByteStream: ~Copyable {
   }
 
   var isTLS: Bool { session != nil }
+  /// What the connection says of its TLS; nil without.
+  var tls: TLSSession? { session }
   /// Why TLS failed after the handshake, for example because the peer refused our certificate.
   var tlsFailure: TLSError? { session?.failure }
 

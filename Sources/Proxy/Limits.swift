@@ -131,6 +131,9 @@ public struct ProxyOptions: Sendable {
   public var refusesOwnSockets = true
 
   public init() {}
+
+  /// Whether some log asks for what is gone at a request's end unless it is kept.
+  var logsAskForPast: Bool { accessLogFormat.asksForPast || otherAccessLogs.contains { $0.format.asksForPast } }
 }
 
 /// A log with lines of its own.

@@ -39,6 +39,8 @@ final class Worker: TurnHandler {
   var counters = ProxyCounters()
   var draws: SeededGenerator
   private var logWriter: AccessLogWriter
+  /// A log asks for more of a request than its end knows.
+  private(set) var keepsLogNotes = false
   private var logBytes: [UInt8] = []
   /// Of `otherAccessLogs`.
   private var otherLogs: [OtherLog] = []
@@ -64,6 +66,7 @@ final class Worker: TurnHandler {
     self.state = state
     self.resolver = resolver
     logWriter = AccessLogWriter(state.options.accessLogFormat)
+    keepsLogNotes = state.options.logsAskForPast
     otherLogs = state.options.otherAccessLogs.map { OtherLog(writer: AccessLogWriter($0.format)) }
     draws = SeededGenerator(seed: seed)
     telemetry = RequestTelemetry()
@@ -84,6 +87,7 @@ final class Worker: TurnHandler {
     if formats[0] != formats[1] {
       flushLog()
       logWriter = AccessLogWriter(new.options.accessLogFormat)
+      keepsLogNotes = new.options.logsAskForPast
       otherLogs = new.options.otherAccessLogs.map { OtherLog(writer: AccessLogWriter($0.format)) }
     }
     state = new

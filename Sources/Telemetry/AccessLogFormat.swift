@@ -13,7 +13,7 @@ public struct AccessLogFormat: Hashable, Sendable {
     /// The first text, or the other where there is none; at most so many bytes.
     case chosen(AccessLogText, otherwise: AccessLogText?, bytesMax: Int)
     case startTime, loggedProtocol, responseCode, responseFlags, bytesReceived, bytesSent, duration, upstreamServiceTime
-    /// An operator that nothing here stands for.
+    /// Nothing here stands for it.
     case missing
   }
 
@@ -37,12 +37,16 @@ public struct AccessLogFormat: Hashable, Sendable {
     case string([Item])
   }
 
-  let layout: Layout
+  private(set) var layout: Layout
   /// A missing value is written as nothing, and its key left out, where others write `-` and `null` (Envoy,
   /// `omit_empty_values`).
   public var omitsMissing = false
-  /// Operators of the format for which every line says that there is no value.
-  public let unknownOperators: [String]
+  /// Operators that Envoy refuses as well; every line says that they have no value.
+  public private(set) var problems: [CommandProblem] = []
+  /// Operators that are right, and for which every line says that there is no value.
+  public private(set) var absent: [String] = []
+  /// Whether it asks for what is gone at a request's end unless somebody keeps it.
+  public private(set) var asksForPast = false
 
   /// Istio's TEXT format string.
   public static let istioText = """
@@ -58,8 +62,8 @@ public struct AccessLogFormat: Hashable, Sendable {
   public static let text = AccessLogFormat(layout: .text(defaultItems))
 
   private static let defaultItems: [Item] = {
-    var unknown: [String] = []
-    return (try? items(of: istioText, unknown: &unknown)) ?? []
+    var format = AccessLogFormat(layout: .text([]))
+    return (try? format.items(of: istioText)) ?? []
   }()
 
   /// Istio's default line, in JSON: one object a line.
@@ -83,25 +87,21 @@ public struct AccessLogFormat: Hashable, Sendable {
   /// Compiles a format of one's own for lines of text. Headers that hold secrets are refused.
   public init(text format: String) throws(AccessLogFormatError) {
     try Self.checkSize(format.utf8.count)
-    var unknown: [String] = []
-    layout = .text(try Self.items(of: format, unknown: &unknown))
-    unknownOperators = unknown
+    self.init(layout: .text([]))
+    let items = try items(of: format)
+    layout = .text(items)
   }
 
   /// Compiles labels of one's own for lines of JSON (Istio, `logFormat.labels`). Headers that hold secrets are refused.
   public init(labels: [AccessLogLabel.Entry]) throws(AccessLogFormatError) {
-    var unknown: [String] = []
+    self.init(layout: .json([]))
     var pieces: [Piece] = []
-    try Self.append(.object(labels), to: &pieces, unknown: &unknown)
-    layout = .json(pieces + [.raw([0x0A])])
-    unknownOperators = unknown
+    try append(.object(labels), to: &pieces)
     try Self.checkSize(pieces.reduce(0) { $0 + $1.size })
+    layout = .json(pieces + [.raw([0x0A])])
   }
 
-  private init(layout: Layout) {
-    self.layout = layout
-    unknownOperators = []
-  }
+  private init(layout: Layout) { self.layout = layout }
 
   private static func checkSize(_ bytes: Int) throws(AccessLogFormatError) {
     guard bytes <= TelemetryLimits.accessLogFormatBytesMax else {
@@ -116,13 +116,11 @@ public struct AccessLogFormat: Hashable, Sendable {
   }
 
   /// One operator alone keeps its type; anything else is a string (Envoy, `json_format`).
-  private static func append(
-    _ label: AccessLogLabel, to pieces: inout [Piece], unknown: inout [String]
-  ) throws(AccessLogFormatError) {
+  private mutating func append(_ label: AccessLogLabel, to pieces: inout [Piece]) throws(AccessLogFormatError) {
     switch label {
     case .constant(let json): pieces.append(.raw(Array(json.utf8)))
     case .text(let format):
-      let items = try items(of: format, unknown: &unknown)
+      let items = try items(of: format)
       if items.count == 1, case .value(let value) = items[0] {
         pieces.append(.value(value))
       } else {
@@ -131,93 +129,36 @@ public struct AccessLogFormat: Hashable, Sendable {
     case .object(let entries):
       for (index, entry) in entries.enumerated() {
         pieces.append(.raw([index == 0 ? 0x7B : 0x2C] + AccessLogWriter.quoted(entry.key) + [0x3A]))
-        try append(entry.value, to: &pieces, unknown: &unknown)
+        try append(entry.value, to: &pieces)
       }
       pieces.append(.raw(Array(entries.isEmpty ? "{}".utf8 : "}".utf8)))
     case .list(let values):
       for (index, value) in values.enumerated() {
         pieces.append(.raw([index == 0 ? 0x5B : 0x2C]))
-        try append(value, to: &pieces, unknown: &unknown)
+        try append(value, to: &pieces)
       }
       pieces.append(.raw(Array(values.isEmpty ? "[]".utf8 : "]".utf8)))
     }
   }
 
-  private static func items(of format: String, unknown: inout [String]) throws(AccessLogFormatError) -> [Item] {
+  private mutating func items(of format: String) throws(AccessLogFormatError) -> [Item] {
+    guard let parsed = CommandFormat(format) else {
+      throw AccessLogFormatError(description: "a '%' without its end; write '%%' for a percent sign")
+    }
+    for problem in parsed.problems where !problems.contains(problem) { problems.append(problem) }
+    for name in parsed.absent where !absent.contains(name) { absent.append(name) }
+    if format.isEmpty { return [] }
     var items: [Item] = []
-    var literal: [UInt8] = []
-    var rest = Array(format.utf8)[...]
-    while let byte = rest.popFirst() {
-      guard byte == 0x25 else {
-        literal.append(byte)
-        continue
+    for part in parsed.parts {
+      switch part {
+      case .text(let text): items.append(.literal(text))
+      case .command(let command, let max):
+        try Self.refuseSecrets(command)
+        if command.asksForPast, max != nil || command != Self.serviceTime { asksForPast = true }
+        items.append(.value(Self.value(of: command, max: max)))
       }
-      if rest.first == 0x25 {
-        rest.removeFirst()
-        literal.append(0x25)
-        continue
-      }
-      guard let end = rest.firstIndex(of: 0x25) else {
-        throw AccessLogFormatError(description: "a '%' without its end; write '%%' for a percent sign")
-      }
-      if !literal.isEmpty { items.append(.literal(literal)) }
-      literal = []
-      let name = String(decoding: rest[..<end], as: UTF8.self)
-      let value = try value(of: name)
-      if value == .missing, !unknown.contains(name) { unknown.append(name) }
-      items.append(.value(value))
-      rest = rest[(end + 1)...]
     }
-    if !literal.isEmpty { items.append(.literal(literal)) }
     return items
-  }
-
-  private static let plainOperators: [String: Value] = [
-    "START_TIME": .startTime, "PROTOCOL": .loggedProtocol, "RESPONSE_CODE": .responseCode,
-    "RESPONSE_FLAGS": .responseFlags, "BYTES_RECEIVED": .bytesReceived, "BYTES_SENT": .bytesSent, "DURATION": .duration,
-    "RESPONSE_CODE_DETAILS": .text(.responseCodeDetails),
-    "CONNECTION_TERMINATION_DETAILS": .text(.connectionTerminationDetails),
-    "UPSTREAM_TRANSPORT_FAILURE_REASON": .text(.upstreamTransportFailureReason), "UPSTREAM_HOST": .text(.upstreamHost),
-    "UPSTREAM_CLUSTER": .text(.upstreamCluster), "UPSTREAM_CLUSTER_RAW": .text(.upstreamCluster),
-    "UPSTREAM_LOCAL_ADDRESS": .text(.upstreamLocalAddress), "DOWNSTREAM_LOCAL_ADDRESS": .text(.downstreamLocalAddress),
-    "DOWNSTREAM_REMOTE_ADDRESS": .text(.downstreamRemoteAddress), "REQUESTED_SERVER_NAME": .text(.requestedServerName),
-    "ROUTE_NAME": .text(.routeName), "UPSTREAM_REMOTE_ADDRESS": .text(.upstreamHost),
-  ]
-
-  private static let knownHeaders: [String: Value] = [
-    ":method": .text(.method), "x-envoy-original-path?:path": .text(.originalPath), ":path": .text(.originalPath),
-    ":authority": .text(.authority), "x-forwarded-for": .text(.forwardedFor), "user-agent": .text(.userAgent),
-    "x-request-id": .text(.requestID),
-  ]
-
-  /// Headers whose values are secrets: never written, whatever the format says.
-  private static let secretHeaders: Set<String> = ["authorization", "proxy-authorization", "cookie", "set-cookie"]
-
-  private static func value(of name: String) throws(AccessLogFormatError) -> Value {
-    if let value = plainOperators[name] { return value }
-    let isRequest = name.hasPrefix("REQ(")
-    guard isRequest || name.hasPrefix("RESP("), let end = name.lastIndex(of: ")") else { return .missing }
-    let inner = String(decoding: name[..<end].utf8.dropFirst(isRequest ? 4 : 5).map(ASCII.lowercased), as: UTF8.self)
-    if isRequest, let known = knownHeaders[inner], name.hasSuffix(")") { return known }
-    if !isRequest, inner == "x-envoy-upstream-service-time" { return .upstreamServiceTime }
-    // `REQ(X?Y):Z`: the field X, or Y where it is missing, cut to Z bytes.
-    let parts = inner.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-    let rest = name[end...].dropFirst()
-    guard let max = rest.isEmpty ? TelemetryLimits.accessLogFieldBytesMax : rest.first == ":" ? Int(rest.dropFirst()) : nil,
-      max > 0, let first = try field(parts[0], isRequest: isRequest)
-    else { return .missing }
-    guard parts.count > 1 else { return rest.isEmpty ? .text(first) : .chosen(first, otherwise: nil, bytesMax: max) }
-    guard let second = try field(parts[1], isRequest: isRequest) else { return .missing }
-    return .chosen(first, otherwise: second, bytesMax: max)
-  }
-
-  private static func field(_ name: String, isRequest: Bool) throws(AccessLogFormatError) -> AccessLogText? {
-    if secretHeaders.contains(name) {
-      throw AccessLogFormatError(description: "'\(name)' holds secrets and is never logged")
-    }
-    if isRequest, case .text(let known)? = knownHeaders[name] { return known }
-    let isName = !name.isEmpty && name.utf8.allSatisfy { ASCII.isLowerAlphanumeric($0) || $0 == 0x2D || $0 == 0x5F }
-    return isName ? isRequest ? .requestHeader(name) : .responseHeader(name) : nil
   }
 }
 

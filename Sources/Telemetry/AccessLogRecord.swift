@@ -59,8 +59,8 @@ public enum AccessLogText: Hashable, Sendable {
   case requestedServerName, routeName
   /// A request header by lower-case name.
   case requestHeader(String)
-  /// A response header by lower-case name.
-  case responseHeader(String)
+  /// What is asked for more rarely.
+  case command(CommandOperator)
 }
 
 /// Gives the texts of one request. A connection's state implements it over its own buffers, so nothing is copied twice.

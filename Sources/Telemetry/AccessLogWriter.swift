@@ -112,6 +112,8 @@ public struct AccessLogWriter: Sendable {
   ) {
     let start = out.count
     switch value {
+    case .text(.command(let command)) where command.isNumber:
+      if !appendRaw(value, texts, to: &out) { out.append(contentsOf: "null".utf8) }
     case .text, .chosen:
       out.append(0x22)
       if !appendRaw(value, texts, to: &out) {
@@ -190,7 +192,7 @@ extension AccessLogText {
   /// True for texts that stand alone between quotes in Istio's format, where a blank separates nothing.
   fileprivate var isFreeText: Bool {
     switch self {
-    case .userAgent, .forwardedFor, .upstreamTransportFailureReason, .requestHeader, .responseHeader: true
+    case .userAgent, .forwardedFor, .upstreamTransportFailureReason, .requestHeader, .command: true
     default: false
     }
   }

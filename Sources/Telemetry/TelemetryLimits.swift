@@ -15,6 +15,12 @@ public enum TelemetryLimits {
   public static let accessLogFieldBytesMax = 4_096
   /// Bytes of an access-log format string.
   public static let accessLogFormatBytesMax = 8_192
+  /// Bytes of a field's name in an operator.
+  public static let fieldNameBytesMax = 256
+  /// Operators that one `COALESCE` tries in turn.
+  public static let coalescedOperatorsMax = 16
+  /// How deep an operator's argument in JSON nests; `COALESCE` needs 3.
+  public static let argumentDepthMax = 4
   /// Slots of a rate window.
   public static let rateWindowSlotsMax = 3_600
 }

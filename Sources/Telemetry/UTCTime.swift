@@ -1,8 +1,10 @@
 /// UTC timestamps of RFC 3339 with milliseconds.
 public enum UTCTime {
+  /// The last millisecond of 9999.
+  static let last: UInt64 = 253_402_300_799_999
+
   /// Appends `2026-08-22T10:00:00.123Z` for milliseconds since 1970-01-01 UTC. Years beyond 9999 are shown as 9999-12-31.
   public static func append(milliseconds: UInt64, to out: inout [UInt8]) {
-    let last: UInt64 = 253_402_300_799_999
     let time = min(milliseconds, last)
     let (year, month, day) = civil(daysSince1970: Int(time / 86_400_000))
     let inDay = Int(time % 86_400_000)
@@ -23,7 +25,7 @@ public enum UTCTime {
   }
 
   /// The proleptic Gregorian date of a day number (Hinnant, "chrono-compatible low-level date algorithms").
-  private static func civil(daysSince1970: Int) -> (year: Int, month: Int, day: Int) {
+  static func civil(daysSince1970: Int) -> (year: Int, month: Int, day: Int) {
     let shifted = daysSince1970 + 719_468
     let era = shifted / 146_097
     let dayOfEra = shifted % 146_097
@@ -33,6 +35,12 @@ public enum UTCTime {
     let day = dayOfYear - (153 * monthFromMarch + 2) / 5 + 1
     let month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
     return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, day)
+  }
+
+  /// The day number of a year's first of January.
+  static func days(since1970 year: Int) -> Int {
+    let before = year - 1
+    return 365 * (year - 1970) + before / 4 - before / 100 + before / 400 - 477
   }
 
   private static func appendPadded(_ value: Int, digits: Int, to out: inout [UInt8]) {

@@ -206,7 +206,10 @@ import Testing
     }
     #expect(worst("%REQ(AUTHORIZATION)%")?.severity == .error)
     #expect(worst("100%")?.severity == .error)
-    #expect(worst("%NO_SUCH_THING%")?.code == "MESH0001" && worst("%NO_SUCH_THING%")?.reason.contains("NO_SUCH_THING") == true)
+    #expect(worst("%NO_SUCH_THING%")?.severity == .error && worst("%NO_SUCH_THING%")?.reason.contains("NO_SUCH_THING") == true)
+    #expect(worst("%RESPONSE_CODES%")?.hint == "did you mean 'RESPONSE_CODE'?")
+    #expect(worst("%START_TIME(%Q)%")?.severity == .error && worst("%START_TIME(%Q)%")?.path == "data.mesh.accessLogFormat")
+    #expect(worst("%CEL(a)%")?.code == "MESH0001" && worst("%CEL(a)%")?.severity == .warning)
     #expect(worst("%PROTOCOL%") == nil)
   }
 

@@ -91,6 +91,8 @@ import Testing
     ("hosts: [a]\nhttp:\n- route: [{destination: {host: a, subset: 'v 1'}}]", "not a subset name"),
     ("hosts: [a]\nexportTo: ['*', x]\nhttp:\n\(item)", "together"),
     ("hosts: [a]\nexportTo: [default, '.']\nhttp:\n\(item)", "stands twice"),
+    ("hosts: [a]\nhttp:\n\(item)\n  headers: {request: {set: {x: '%DOWNSTREAM_MOOD%'}}}", "no operator that is known"),
+    ("hosts: [a]\nhttp:\n\(item)\n  headers: {response: {add: {x: '%REQ(x):-1%'}}}", "a number of bytes"),
   ])
   func `a VirtualService is refused`(spec: String, reason: String) {
     let errors = problems("VirtualService", spec).filter { $0.severity == .error }
@@ -107,12 +109,64 @@ import Testing
     ("hosts: [a]\nhttp:\n- match: [{uri: {prefix: /}}]\n\(route)\n\(item)", "IST0130"),
     ("hosts: [a]\nhttp:\n- match: [{port: 1}]\n\(route)\n- match: [{port: 1}]\n\(route)", "IST0131"),
     ("hosts: [a]\ngateways: [g.ns]\nhttp:\n\(item)", "IST0133"),
-    ("hosts: [a]\nhttp:\n\(item)\n  headers: {request: {set: {x: '%DOWNSTREAM_MOOD%'}}}", "MESH0001"),
+    ("hosts: [a]\nhttp:\n\(item)\n  headers: {request: {set: {x: '%CEL(request.path)%'}}}", "MESH0001"),
   ])
   func `a VirtualService is accepted with a warning`(spec: String, code: String) {
     let changeSet = Fixture.changeSet(Fixture.object("VirtualService", "x", spec: spec))
     #expect(changeSet.findings.map(\.code).contains(code), "\(changeSet.findings)")
     #expect(changeSet.objects.count == 1)
+  }
+
+  /// What Envoy refuses, with the place and what was probably meant.
+  @Test(arguments: [
+    ("%REQUST_DURATION%", "did you mean 'REQUEST_DURATION'?"), ("%req(x)%", "did you mean 'REQ'?"),
+    ("%REQ%", "write '%REQ(…)%'"),
+    ("%PROTOCOL(x)%", "write '%PROTOCOL%'"), ("%GRPC_STATUS(SNAKE_STRNG)%", "did you mean 'SNAKE_STRING'?"),
+    ("50% or 60%", "write %% for a percent sign"), ("%START_TIME(%Q)%", "strftime"),
+  ])
+  func `an operator in a header value is refused where it stands, with a hint`(value: String, hint: String) {
+    let spec = "hosts: [a]\nhttp:\n\(Self.item)\n  headers: {request: {set: {x: '\(value)'}}}"
+    let changeSet = Fixture.changeSet(Fixture.object("VirtualService", "x", spec: spec))
+    let error = changeSet.findings.first { $0.severity == .error }
+    #expect(error?.path == "spec.http[0].headers.request.set.x" && (error?.line ?? 0) > 1)
+    #expect(error?.hint?.contains(hint) == true, "\(changeSet.findings)")
+    #expect(changeSet.objects.isEmpty)
+  }
+
+  /// An earlier version took them; they stand for nothing.
+  @Test func `unknown operators in what is stored already are kept`() throws {
+    let virtualService = """
+      {"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"x","namespace":"default"},"spec":{"hosts":["a"],
+      "http":[{"route":[{"destination":{"host":"a"}}],"headers":{"request":{"set":{"x":"%NOPE%"}}}}]}}
+      """
+    let route = """
+      {"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"x","namespace":"default"},"spec":{"rules":[
+      {"filters":[{"type":"RequestHeaderModifier","requestHeaderModifier":{"set":[{"name":"x","value":"50%"}]}}]}]}}
+      """
+    let mesh = """
+      {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"istio","namespace":"istio-system"},
+      "data":{"mesh":"{accessLogFile: /dev/stdout, accessLogFormat: '%NOPE%'}"}}
+      """
+    for stored in [virtualService, route, mesh] {
+      #expect(throws: Never.self) { try MeshObject.decode(canonical: Array(stored.utf8)) }
+      #expect(Fixture.changeSet(stored).hasErrors)
+    }
+  }
+
+  @Test func `an operator in a header filter of an HTTPRoute is refused where it stands`() {
+    let route = """
+      apiVersion: gateway.networking.k8s.io/v1
+      kind: HTTPRoute
+      metadata: {name: x, namespace: default}
+      spec:
+        rules:
+        - filters:
+          - type: ResponseHeaderModifier
+            responseHeaderModifier: {set: [{name: a, value: '%PROTOCOL% 100%%'}], add: [{name: b, value: '%PROTOCL%'}]}
+      """
+    let errors = Fixture.changeSet(route).findings.filter { $0.severity == .error }
+    #expect(errors.map(\.path) == ["spec.rules[0].filters[0].responseHeaderModifier.add[0].value"])
+    #expect(errors.first?.hint == "did you mean 'PROTOCOL'?")
   }
 
   @Test(arguments: [

@@ -2,6 +2,7 @@ import HTTPCodec
 import MeshConfig
 import Primitives
 import Proxy
+import Telemetry
 import Testing
 import Transport
 
@@ -37,7 +38,7 @@ import Transport
   }
 
   private static func field(_ name: String, _ value: String) -> HeaderOperations.Field {
-    HeaderOperations.Field(name: Array(name.utf8), value: [], format: HeaderFormat(value))
+    HeaderOperations.Field(name: Array(name.utf8), value: [], format: CommandFormat(value))
   }
 
   private static let get = "GET /path?q=1 HTTP/1.1\r\nHost: reviews\r\nUser-Agent: test\r\n\r\n"

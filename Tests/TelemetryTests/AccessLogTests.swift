@@ -110,27 +110,63 @@ private let hostile: [UInt8] = Array("a b\"c\\d\r\n\u{1B}[31m\u{7F}".utf8) + [0,
 
 @Test func `a custom format knows Envoy's operators, and a doubled percent sign`() throws {
   let format = try AccessLogFormat(text: "100%% %REQ(X-Custom)% %RESP(Content-Type)% %RESPONSE_CODE% %REQ(:METHOD)%\n")
-  let written = line(format, record, [.requestHeader("x-custom"): "v", .responseHeader("content-type"): "a/b", .method: "PUT"])
+  let written = line(
+    format, record,
+    [
+      .requestHeader("x-custom"): "v",
+      .command(.field(.response, Array("content-type".utf8), else: nil, hasQuery: true)): "a/b", .method: "PUT",
+    ])
   #expect(written == "100% v a/b 200 PUT\n")
 }
 
 @Test(arguments: [
   "%REQ(Authorization)%", "%REQ(cookie)%", "%RESP(Set-Cookie)%", "%REQ(proxy-authorization)%", "50%", "%%%",
-  "%REQ(x-user?authorization)%", "%REQ(cookie):9%",
+  "%REQ(x-user?authorization)%", "%REQ(cookie):9%", "%REQUEST_HEADER(Cookie)%", "%REQ_WITHOUT_QUERY(cookie)%",
+  "%TRAILER(set-cookie)%", #"%COALESCE({"operators": [{"command": "REQ", "param": "cookie"}]})%"#,
 ])
 func `a format with secrets or half an operator is refused`(format: String) {
   #expect(throws: AccessLogFormatError.self) { try AccessLogFormat(text: format) }
 }
 
 @Test(arguments: ["%NOPE%", "%REQ()%", "%REQ(a b)%", "%REQ(a):x%", "%RESP(a)b%"])
-func `an operator that nothing stands for is a missing value, and is told`(format: String) throws {
+func `an operator that Envoy refuses is a problem, and a missing value in what is stored`(format: String) throws {
   let compiled = try AccessLogFormat(text: "\(format);")
-  #expect(compiled.unknownOperators == [format.replacing("%", with: "")])
+  #expect(compiled.problems.map(\.written) == [format.replacing("%", with: "")] && compiled.absent.isEmpty)
   #expect(line(compiled, record, [:]) == "-;")
+}
+
+@Test(arguments: ["%CEL(request.path)%", "%ENVIRONMENT(HOME)%", "%DYNAMIC_METADATA(a:b):9%", "%VIRTUAL_CLUSTER_NAME%"])
+func `an operator that nothing here stands for is a missing value, and is told`(format: String) throws {
+  let compiled = try AccessLogFormat(text: "\(format);")
+  #expect(compiled.absent == [format.replacing("%", with: "")] && compiled.problems.isEmpty)
+  #expect(line(compiled, record, [:]) == "-;")
+}
+
+@Test func `numbers are numbers in JSON, and null where there is none`() throws {
+  let labels = [
+    ("port", "%UPSTREAM_LOCAL_PORT%"), ("tries", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"), ("cipher", "%DOWNSTREAM_TLS_CIPHER%"),
+  ]
+  let format = try AccessLogFormat(labels: labels.map { .init(key: $0.0, value: .text($0.1)) })
+  let written = line(
+    format, record, [.command(.address(.upstreamLocal, .port)): "80", .command(.tls(.client, .cipher)): "x y"])
+  #expect(written == #"{"port":80,"tries":null,"cipher":"x y"}"# + "\n")
+}
+
+@Test func `only a log that asks for what is gone has it kept`() throws {
+  #expect(!AccessLogFormat.text.asksForPast && !AccessLogFormat.json.asksForPast)
+  for format in [
+    "%RESP(x)%", "%RESPONSE_DURATION%", "%UPSTREAM_TLS_VERSION%",
+    #"%COALESCE({"operators": [{"command": "RESP", "param": "x"}]})%"#,
+  ] {
+    #expect(try AccessLogFormat(text: format).asksForPast, "\(format)")
+  }
+  #expect(try !AccessLogFormat(text: "%REQ(x)% %START_TIME(%s)% %DOWNSTREAM_PEER_SUBJECT% %DURATION%").asksForPast)
 }
 
 @Test func `an operator may name a second field and a length`() throws {
   let format = try AccessLogFormat(text: "%REQ(X-User?User-Agent)% %REQ(X-User?User-Agent):4% %REQ(:PATH):3% %REQ(A?B)%\n")
+  var texts = texts
+  texts[.command(.field(.request, Array(":path".utf8), else: nil, hasQuery: true))] = "/rewritten"
   #expect(line(format, record, texts) == "curl/8.5.0 (x) curl /re -\n")
   let user = line(format, record, [.requestHeader("x-user"): "jason", .userAgent: "curl"])
   #expect(user.hasPrefix("jason jaso "))
@@ -139,7 +175,7 @@ func `an operator that nothing stands for is a missing value, and is told`(forma
 @Test func `labels of one's own are one object a line, and each value keeps its type`() throws {
   let labels: [AccessLogLabel.Entry] = [
     .init(key: "code", value: .text("%RESPONSE_CODE%")), .init(key: "who", value: .text("%REQ(X-User)%")),
-    .init(key: "line", value: .text("%REQ(:METHOD)% \"%REQ(:PATH)%\" %REQ(X-User)%")),
+    .init(key: "line", value: .text("%REQ(:METHOD)% \"%REQ(X-Envoy-Original-Path?:PATH)%\" %REQ(X-User)%")),
     .init(key: "a \"key\"", value: .object([.init(key: "list", value: .list([.constant("1"), .text("x"), .list([])]))])),
     .init(key: "none", value: .object([])),
   ]

@@ -1,24 +1,26 @@
 import MeshConfig
+import Telemetry
 import Testing
 import Traffic
 
 /// Envoy's command operators in header values (Istio, VirtualService `headers`).
 @Suite struct HeaderValueTests {
-  private struct Values: HeaderValues {
-    func append(_ command: HeaderCommand, to out: inout [UInt8]) {
+  private struct Values: CommandValues {
+    func append(_ command: CommandOperator, to out: inout [UInt8]) {
       switch command {
-      case .requestHeader(let name, let other):
+      case .field(.request, let name, let other, _):
         if name == bytes("user-agent") || other == bytes("user-agent") { out += bytes("curl/8") }
-      case .startTime(let pattern): TimePattern.append(1_767_225_599_123, pattern, to: &out)
-      case .downstreamRemoteIP: out += bytes("10.1.2.3")
-      case .httpProtocol: out += bytes("HTTP/2")
+        if name == bytes("long") { out += [UInt8](repeating: 0x61, count: 5000) }
+      case .time(.started, let pattern, false): TimePattern.append(1_767_225_599_123, pattern, in: nil, to: &out)
+      case .address(.client, .address(nil)): out += bytes("10.1.2.3")
+      case .protocol: out += bytes("HTTP/2")
       default: break
       }
     }
   }
 
   private func value(_ written: String) -> String? {
-    guard let format = HeaderFormat(written) else { return nil }
+    guard let format = CommandFormat(written) else { return nil }
     let field = HeaderOperations.Field(name: bytes("x"), value: [], format: format)
     return HeaderOperations(remove: [], set: [field], add: []).filled(by: Values()).set.first.map {
       String(decoding: $0.value, as: UTF8.self)
@@ -30,7 +32,8 @@ import Traffic
     ("%REQ(User-Agent)%", "curl/8"), ("%REQ(missing?User-Agent)%", "curl/8"), ("%REQ(User-Agent):4%", "curl"),
     ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "10.1.2.3"), ("%START_TIME%", "2025-12-31T23:59:59.123Z"),
     ("%START_TIME(%Y/%m/%d %T.%3f %s)%", "2025/12/31 23:59:59.123 1767225599"), ("%START_TIME(%F)%", "2025-12-31"),
-    ("%%%PROTOCOL%%%", "%HTTP/2%"),
+    ("%%%PROTOCOL%%%", "%HTTP/2%"), ("%REQ(User-Agent):0%x", "x"), ("%PATH%x", "x"),
+    (#"%COALESCE({"operators": ["PATH", {"command": "REQ", "param": "user-agent", "max_length": 4}, "PROTOCOL"]}):3%"#, "cur"),
   ])
   func `operators are filled in`(written: String, expected: String) { #expect(value(written) == expected) }
 
@@ -40,12 +43,18 @@ import Traffic
   }
 
   @Test(arguments: ["%", "50%", "%REQ(x", "a%b%c%"]) func `a percent sign that stands alone is refused`(written: String) {
-    #expect(HeaderFormat(written) == nil)
+    #expect(CommandFormat(written) == nil)
   }
 
   @Test(arguments: ["%NOBODY%", "%REQ(a b)%", "%REQ(x):many%", "%START_TIME(%Q)%"])
-  func `what is not known is named and stands for nothing`(written: String) {
-    #expect(HeaderFormat(written)?.unknown == [String(written.dropFirst().dropLast())])
+  func `what is not known is named, and what is stored of it stands for nothing`(written: String) {
+    #expect(CommandFormat(written)?.problems.map(\.written) == [String(written.dropFirst().dropLast())])
+    #expect(value("a\(written)b") == "ab" && value(written) == nil)
+  }
+
+  @Test func `a value of more bytes than a field may have is none`() {
+    #expect(value("%REQ(long)%")?.utf8.count == 5000)
+    #expect(value("%REQ(long)%%REQ(long)%") == nil)
   }
 
   @Test func `dates are those of the Gregorian calendar`() {
@@ -54,7 +63,7 @@ import Traffic
       (4_107_542_399_999, "2100-02-28T23:59:59.999Z"), (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
     ] as [(UInt64, String)] {
       var out: [UInt8] = []
-      TimePattern.append(milliseconds, nil, to: &out)
+      TimePattern.append(milliseconds, nil, in: nil, to: &out)
       #expect(String(decoding: out, as: UTF8.self) == expected)
     }
   }

@@ -1,3 +1,5 @@
+import Telemetry
+
 /// Turns `http[].match[]` entries into byte matches.
 enum MatchCompiler {
   /// nil when the entry can never hold: it asks for a token's claim, of which there is none while tokens are not verified, or
@@ -84,9 +86,10 @@ struct HeaderCompiler {
     fields.map { (name: $0.key.lowercased(), value: $0.value) }.sorted { ($0.name, $0.value) < ($1.name, $1.value) }
   }
 
-  private static func field(_ pair: (name: String, value: String)) -> HeaderOperations.Field {
+  /// A field and what its value is made of.
+  static func field(_ pair: (name: String, value: String)) -> HeaderOperations.Field {
     let name = Array(pair.name.utf8)
-    guard pair.value.utf8.contains(0x25), let format = HeaderFormat(pair.value) else {
+    guard pair.value.utf8.contains(0x25), let format = CommandFormat(pair.value) else {
       return HeaderOperations.Field(name: name, value: Array(pair.value.utf8))
     }
     guard let fixed = format.fixed else { return HeaderOperations.Field(name: name, value: [], format: format) }
@@ -95,6 +98,6 @@ struct HeaderCompiler {
 
   /// `%%` is a literal percent sign.
   private static func unescaped(_ value: String) -> String {
-    HeaderFormat(value)?.fixed.map { String(decoding: $0, as: UTF8.self) } ?? value
+    CommandFormat(value)?.fixed.map { String(decoding: $0, as: UTF8.self) } ?? value
   }
 }

@@ -5,10 +5,13 @@ struct Report {
   /// `VirtualService default/reviews`, as soon as it is known.
   var object = ""
   private(set) var findings: [Finding] = []
+  /// The document was accepted before, perhaps by a version that refused less.
+  let isStored: Bool
 
-  init(source: String, document: YAMLNode) {
+  init(source: String, document: YAMLNode, isStored: Bool = false) {
     self.source = source
     self.document = document
+    self.isStored = isStored
   }
 
   var hasErrors: Bool { findings.hasErrors }
@@ -17,6 +20,10 @@ struct Report {
 
   mutating func error(_ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schema) {
     add(.error, code, path, reason, hint)
+  }
+  /// Refuses what is applied, and keeps what is stored already.
+  mutating func errorUnlessStored(_ path: FieldPath, _ reason: String, hint: String?) {
+    if isStored { warning(path, reason, hint: hint) } else { error(path, reason, hint: hint) }
   }
   mutating func warning(_ path: FieldPath, _ reason: String, hint: String? = nil, code: String = Finding.Code.schemaWarning) {
     add(.warning, code, path, reason, hint)

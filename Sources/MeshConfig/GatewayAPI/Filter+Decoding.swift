@@ -64,6 +64,11 @@ extension GatewayAPI.HeaderChange: FieldDecodable {
     for (index, name) in remove.enumerated() where !NameForm.isFieldName(name) {
       fields.report.error((fields.path / "remove")[index], "'\(name.prefix(80))' is not a header name")
     }
+    for (name, written) in [("set", set), ("add", add)] {
+      for (index, field) in written.enumerated() {
+        HeaderValueForm.checkOperators(field.value, at: (fields.path / name)[index] / "value", into: &fields.report)
+      }
+    }
   }
 }
 

@@ -195,7 +195,7 @@ extension GatewayAPI {
 
     private static func operations(_ change: HeaderChange) -> HeaderOperations {
       func field(_ field: Field) -> HeaderOperations.Field {
-        HeaderOperations.Field(name: Array(field.name.lowercased().utf8), value: Array(field.value.utf8))
+        HeaderCompiler.field((field.name.lowercased(), field.value))
       }
       return HeaderOperations(
         remove: change.remove.map { Array($0.lowercased().utf8) }, set: change.set.map(field), add: change.add.map(field))

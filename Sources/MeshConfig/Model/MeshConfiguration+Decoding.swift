@@ -270,8 +270,9 @@ extension Fields {
   ) -> AccessLogFormat? {
     do throws(AccessLogFormatError) {
       let format = try make()
-      for unknown in format.unknownOperators {
-        report.notEnforced(path / name, "'%\(unknown.prefix(80))%' has no value here: it is written as - or null")
+      for problem in format.problems { report.errorUnlessStored(path / name, problem.description, hint: problem.hint) }
+      for absent in format.absent {
+        report.notEnforced(path / name, "'%\(absent.prefix(80))%' has no value here: it is written as - or null")
       }
       return format
     } catch {

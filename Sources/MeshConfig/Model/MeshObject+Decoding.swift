@@ -12,15 +12,17 @@ struct DocumentDecoder {
 
   /// Whether objects may name no other namespace.
   private let isNamespaceFixed: Bool
+  private let isStored: Bool
 
-  init(source: String, defaultNamespace: String, isNamespaceFixed: Bool = false) {
+  init(source: String, defaultNamespace: String, isNamespaceFixed: Bool = false, isStored: Bool = false) {
     self.source = source
+    self.isStored = isStored
     self.isNamespaceFixed = isNamespaceFixed
     self.defaultNamespace = defaultNamespace
   }
 
   mutating func decode(_ document: YAMLNode) -> Outcome {
-    var report = Report(source: source, document: document)
+    var report = Report(source: source, document: document, isStored: isStored)
     let outcome = decode(document, &report)
     findings += report.findings
     return outcome
@@ -199,7 +201,7 @@ extension MeshObject {
     let (documents, error) = YAMLParser.parse(canonical)
     if let error { throw CanonicalError(reason: error.reason) }
     guard documents.count == 1, let document = documents.first else { throw CanonicalError(reason: "not one object") }
-    var decoder = DocumentDecoder(source: "stored", defaultNamespace: "default")
+    var decoder = DocumentDecoder(source: "stored", defaultNamespace: "default", isStored: true)
     guard case .object(let object) = decoder.decode(try SealedSecret.opened(document, opening)) else {
       throw CanonicalError(reason: decoder.findings.first { $0.severity == .error }?.description ?? "not a mesh object")
     }

@@ -1,4 +1,5 @@
 import Primitives
+import Telemetry
 
 extension VirtualService: FieldDecodable {
   init(_ fields: inout Fields) {
@@ -262,11 +263,7 @@ extension VirtualService.Fault.Abort: FieldDecodable {
 
 /// Canonical names of gRPC status codes; the index is the code.
 enum GRPCStatusNames {
-  static let all = [
-    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
-    "DATA_LOSS", "UNAUTHENTICATED",
-  ]
+  static let all = GRPCStatusForm.snakeNames
   static func code(of name: String) -> UInt8? { all.firstIndex(of: name).map { UInt8(truncatingIfNeeded: $0) } }
 }
 

@@ -1,4 +1,5 @@
 import Primitives
+import Telemetry
 
 /// Virtual hosts by port and host name: what one source workload, or one gateway port, can reach.
 public struct RouteTable: Sendable {
@@ -239,8 +240,8 @@ public struct HeaderOperations: Sendable, Hashable {
     public var name: [UInt8]
     public var value: [UInt8]
     /// What the value is made of, where it is not the same for every message.
-    public var format: HeaderFormat?
-    public init(name: [UInt8], value: [UInt8], format: HeaderFormat? = nil) {
+    public var format: CommandFormat?
+    public init(name: [UInt8], value: [UInt8], format: CommandFormat? = nil) {
       self.name = name
       self.value = value
       self.format = format

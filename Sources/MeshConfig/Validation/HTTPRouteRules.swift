@@ -1,4 +1,5 @@
 import Primitives
+import Telemetry
 
 /// Istio's validation rules for one entry of `http[]`.
 struct HTTPRouteRules {
@@ -189,7 +190,7 @@ struct HTTPRouteRules {
           report.error(place, "'\(key.prefix(80))' is not a header name that can be changed")
         }
         if HeaderValueForm.hasControls(value) { report.error(place, "the value has control characters") }
-        checkFormat(value, at: place, isAuthority: isAuthority, into: &report)
+        HeaderValueForm.checkOperators(value, at: place, isAuthority: isAuthority, into: &report)
       }
     }
     let authorities = (operations.set.keys.map { $0 } + operations.add.keys.map { $0 })
@@ -203,23 +204,23 @@ struct HTTPRouteRules {
   }
 }
 
-extension HTTPRouteRules {
-  private func checkFormat(_ value: String, at place: FieldPath, isAuthority: Bool, into report: inout Report) {
+/// Forms of header values in configuration.
+enum HeaderValueForm {
+  static func hasControls(_ value: String) -> Bool { value.utf8.contains { $0 < 0x20 && $0 != 0x09 || $0 == 0x7F } }
+
+  /// Operators are refused as Envoy refuses them, and said where nothing stands for them.
+  static func checkOperators(_ value: String, at place: FieldPath, isAuthority: Bool = false, into report: inout Report) {
     guard value.utf8.contains(0x25) else { return }
-    guard let format = HeaderFormat(value) else {
-      report.error(place, "single % not allowed", hint: "write %% for a percent sign, or %NAME% for a value")
+    guard let format = CommandFormat(value) else {
+      report.errorUnlessStored(place, "single % not allowed", hint: "write %% for a percent sign, or %NAME% for a value")
       return
     }
-    for name in format.unknown {
-      report.notEnforced(place, "'%\(name.prefix(60))%' is not known and stands for nothing")
+    for problem in format.problems { report.errorUnlessStored(place, problem.description, hint: problem.hint) }
+    for name in format.absent {
+      report.notEnforced(place, "'%\(name.prefix(60))%' has no value here, and stands for nothing")
     }
     if isAuthority && format.fixed == nil {
       report.notEnforced(place, "the authority cannot be made of %…%; it is sent as written")
     }
   }
-}
-
-/// Forms of header values in configuration.
-enum HeaderValueForm {
-  static func hasControls(_ value: String) -> Bool { value.utf8.contains { $0 < 0x20 && $0 != 0x09 || $0 == 0x7F } }
 }

@@ -60,6 +60,8 @@ final class Caller {
   let server: String
   /// Who it proved to be, on the mesh port: known after the handshake.
   var peer: MeshPeer?
+  /// What its connection says of its TLS, for those who ask; nil without, and before the handshake.
+  var tls: TLSSession?
   /// Requests come as streams of one HTTP/2 connection.
   var isHTTP2 = false
 
@@ -91,6 +93,9 @@ final class Caller {
 
   /// Where its requests go by, in the state of this number.
   fileprivate var lastGateway: (generation: UInt64, index: Int?)?
+
+  /// Tells its connection from others of this process, once somebody has asked (`%CONNECTION_ID%`).
+  var connectionNumber: UInt64?
 
   /// Its IP address, for `x-forwarded-for`.
   private(set) lazy var ipText: [UInt8] = address.ip.map { Array($0.description.utf8) } ?? []

@@ -110,6 +110,8 @@ final class Exchange {
   var responseHeadBytes: UInt64 = 0
   var serviceMilliseconds: UInt64?
   var originalTarget: Range<Int>?
+  /// Kept for the log, where it asks for more than the rest of this.
+  var notes: LogNotes?
   // gRPC.
   var isGRPC = false
   var grpcStatus: UInt8?
@@ -167,7 +169,7 @@ final class Exchange {
     resumesWith = .none
     deadline = .distantFuture
     self.began = began
-    if state.options.accessLog != nil { startMilliseconds = wallClockMilliseconds() }
+    if state.options.accessLog != nil { beginNotes() }
     requestEnded = .zero
     status = 0
     flags = []

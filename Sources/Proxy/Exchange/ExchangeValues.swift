@@ -5,94 +5,105 @@ import Telemetry
 import Traffic
 import Transport
 
-/// What operators in header values stand for in one exchange.
-struct ExchangeValues: HeaderValues {
+/// What operators stand for in one exchange, in header values and in its log.
+struct ExchangeValues: CommandValues {
   let exchange: Exchange
-  /// In operations on a response.
-  let response: HeaderBlock?
+  /// In operations on a response, and in a log that asks for it.
+  var response: HeaderBlock?
+  var trailers: HeaderBlock?
+  var isLogged = false
 
-  func append(_ command: HeaderCommand, to out: inout [UInt8]) {
-    let caller = exchange.caller
+  func append(_ command: CommandOperator, to out: inout [UInt8]) {
     switch command {
-    case .requestHeader(let name, let other): append(name, other, to: &out) { requestField($0, to: &$1) }
-    case .responseHeader(let name, let other): append(name, other, to: &out) { responseField($0, to: &$1) }
-    case .requestPath:
-      let bytes = exchange.head.headers.bytes
-      out.append(bytes.span.extracting(exchange.head.path))
-    case .startTime(let pattern): TimePattern.append(startMilliseconds, pattern, to: &out)
-    case .httpProtocol: out += (caller.isHTTP2 ? "HTTP/2" : "HTTP/1.1").utf8
-    case .responseCode: if exchange.status > 0 { out += String(exchange.status).utf8 }
-    case .responseFlags: exchange.flags.append(to: &out)
-    case .responseCodeDetails: out += exchange.details.utf8
-    case .downstreamRemoteAddress: out += caller.addressText.utf8
-    case .downstreamRemoteIP: out += caller.ipText
-    case .downstreamRemotePort: if let port = caller.address.port { out += String(port).utf8 }
-    case .downstreamLocalAddress: out += caller.localAddressText.utf8
-    case .downstreamLocalIP: if let ip = caller.localAddress.ip { out += ip.description.utf8 }
-    case .downstreamLocalPort: if let port = caller.localAddress.port { out += String(port).utf8 }
-    case .downstreamPeerURI: if let peer = caller.peer { out += peer.identity.description.utf8 }
-    case .downstreamLocalURI: if let own = ownIdentity { out += own.description.utf8 }
-    case .requestedServerName: out += caller.peer?.serverName ?? []
-    case .upstreamAddress: out += exchange.upstreamAddressText.utf8
-    case .upstreamIP: out += upstreamParts.host.utf8
-    case .upstreamPort: out += upstreamParts.port.utf8
-    case .upstreamCluster: out += exchange.clusterName.utf8
+    case .address(.client, let part): appendClient(part, to: &out)
+    case .requestedServerName(let source, let host): appendServerName(source, host, to: &out)
+    case _ where exchange.caller.append(command, draws: &exchange.worker.draws, to: &out): break
+    case .field, .headBytes, .path, .query, .queryParameter, .traceID, .streamID: appendMessage(command, to: &out)
+    case .upstreamProtocol, .upstreamName, .upstreamCluster, .tls(.upstream, _), .certificate(.upstream, _, _),
+      .address(.upstream, _), .address(.upstreamLocal, _), .attempts, .transportFailure:
+      appendUpstream(command, to: &out)
+    case .time(let moment, let pattern, let isLocal):
+      moment.append(pattern, isLocal: isLocal, started: startMilliseconds, to: &out)
+    case .duration(let from, let to, let unit):
+      guard let from = time(of: from), let to = time(of: to), to >= from else { return }
+      out += String((to - from).nanosecondsClamped / unit.nanoseconds).utf8
+    case .protocol: out += (exchange.caller.isHTTP2 ? "HTTP/2" : "HTTP/1.1").utf8
+    case .bytesReceived, .bytesSent, .wireBytes, .headerBytes:
+      if let count = byteCount(command) { out += String(count).utf8 }
+    case .responseCode: out += String(exchange.status).utf8
+    case .responseCodeDetails(let keepsBlanks):
+      out += exchange.details.utf8.lazy.map { $0 == 0x20 && !keepsBlanks ? 0x5F : $0 }
+    case .responseFlags(let isLong): exchange.flags.append(isLong: isLong, to: &out)
+    case .grpcStatus(let form): if let status = grpcStatus { out += form.text(of: status).utf8 }
     case .routeName: out += exchange.routeName.utf8
     case .hostName: out += exchange.snapshot.settings.localNode.string.utf8
+    case .uniqueID: RequestID(using: &exchange.worker.draws).append(to: &out)
+    case .logType: out += (isLogged ? "DownstreamEnd" : "NotSet").utf8
+    case .zero: out += "0".utf8
+    default: break
     }
   }
 
-  private func append(
-    _ name: [UInt8], _ other: [UInt8]?, to out: inout [UInt8], _ field: ([UInt8], inout [UInt8]) -> Void
-  ) {
-    let start = out.count
-    field(name, &out)
-    if out.count == start, let other { field(other, &out) }
-  }
-
-  private func requestField(_ name: [UInt8], to out: inout [UInt8]) {
-    let head = exchange.head
-    let bytes = head.headers.bytes
-    guard name.first == 0x3A else { return Self.field(name, of: head.headers, to: &out) }
-    if name.elementsEqual(":method".utf8) {
-      out.append(bytes.span.extracting(head.methodName))
-    } else if name.elementsEqual(":authority".utf8) {
-      out.append(bytes.span.extracting(head.authority))
-    } else if name.elementsEqual(":path".utf8) {
-      out.append(bytes.span.extracting(head.target))
-    } else if name.elementsEqual(":scheme".utf8) {
-      out += (exchange.caller.isTLS ? "https" : "http").utf8
+  private func byteCount(_ command: CommandOperator) -> UInt64? {
+    switch command {
+    case .bytesReceived: exchange.requestBodyBytes
+    case .bytesSent: exchange.responseBodyBytes
+    case .headerBytes(.clientReceived): UInt64(exchange.head.receivedBytes)
+    case .headerBytes(.clientSent): exchange.responseHeadBytes
+    case .wireBytes(.clientReceived): UInt64(exchange.head.receivedBytes) + exchange.requestBodyBytes
+    case .wireBytes(.clientSent): exchange.responseHeadBytes + exchange.responseBodyBytes
+    default: nil
     }
   }
 
-  private func responseField(_ name: [UInt8], to out: inout [UInt8]) {
-    if let response { Self.field(name, of: response, to: &out) }
+  /// Of a gRPC call, what it said or else what its answer means in gRPC's terms.
+  private var grpcStatus: UInt8? {
+    guard exchange.isGRPC else { return nil }
+    let told = exchange.grpcStatus ?? trailers.flatMap(GRPCStatus.read) ?? response.flatMap(GRPCStatus.read)
+    return told ?? (exchange.status == 0 ? nil : LocalReply.grpcStatus(forHTTP: exchange.status))
   }
 
-  private static func field(_ name: [UInt8], of headers: HeaderBlock, to out: inout [UInt8]) {
-    guard let name = HeaderName(bytes: name), let value = headers.value(name) else { return }
-    let bytes = headers.bytes
-    out.append(bytes.span.extracting(value))
-  }
+  // MARK: Time
 
   /// When the request began. The log's own moment is taken only where there is a log.
   private var startMilliseconds: UInt64 {
+    if isLogged { return exchange.startMilliseconds }
     let now = wallClockMilliseconds()
     let age = exchange.milliseconds(exchange.now - exchange.began)
     return now > age ? now - age : now
   }
 
-  private var ownIdentity: SPIFFEID? {
-    let local = exchange.inbound?.localWorkload ?? exchange.sourceLocal
-    return local.flatMap {
-      exchange.snapshot.localWorkloads.indices.contains($0) ? exchange.snapshot.localWorkloads[$0].identity : nil
+  private func time(of point: TimePoint) -> Instant? {
+    switch point {
+    case .requestBegan: exchange.began
+    case .requestEnded: exchange.requestEnded == .zero ? nil : exchange.requestEnded
+    case .tryBegan: exchange.attempts == 0 ? nil : exchange.tryBegan
+    case .sendBegan: exchange.notes?.sendBegan
+    case .sendEnded: exchange.notes?.sendEnded
+    // A response's fields are changed when its head has come.
+    case .responseBegan: isLogged ? exchange.notes?.responseBegan : response == nil ? nil : exchange.now
+    case .responseEnded: exchange.notes?.responseEnded
+    case .answerBegan: isLogged ? exchange.notes?.answerBegan : nil
+    case .answerEnded: isLogged ? exchange.now : nil
+    case .now: exchange.now
     }
   }
 
-  private var upstreamParts: (host: Substring, port: Substring) {
-    let text = exchange.upstreamAddressText
-    guard let colon = text.lastIndex(of: ":") else { return (text[...], "") }
-    return (text[..<colon], text[text.index(after: colon)...])
+  // MARK: The client
+
+  /// Behind trusted proxies, who they say it was; nobody says its port.
+  private func appendClient(_ part: CommandOperator.AddressPart, to out: inout [UInt8]) {
+    let trusted = exchange.trustedClient.map { SocketAddress.ip($0, port: 0) }
+    (trusted ?? exchange.caller.address).append(part, to: &out)
+  }
+
+  private func appendServerName(_ source: ServerNameSource, _ host: RequestHost, to out: inout [UInt8]) {
+    let start = out.count
+    if source != .hostFirst { exchange.caller.appendServerName(to: &out) }
+    guard source != .serverName, out.count == start else { return }
+    let original = Array("x-envoy-original-host".utf8)
+    if host != .current { appendField(original, of: exchange.head.headers, to: &out) }
+    if host != .original, out.count == start { appendRequestField(Array(":authority".utf8), to: &out) }
   }
 }
 

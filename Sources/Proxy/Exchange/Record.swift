@@ -75,6 +75,7 @@ extension Exchange {
       bytesReceived: requestBodyBytes, bytesSent: responseBodyBytes, durationMilliseconds: milliseconds(now - began),
       upstreamServiceMilliseconds: serviceMilliseconds)
     worker.log(record, self)
+    notes = nil
   }
 
   func milliseconds(_ duration: Duration) -> UInt64 { UInt64(max(0, duration.nanosecondsClamped) / 1_000_000) }
@@ -122,13 +123,17 @@ extension Exchange: AccessLogTexts {
     case .upstreamLocalAddress: out.append(contentsOf: upstreamLocalText.utf8)
     case .downstreamLocalAddress: out.append(contentsOf: caller.localAddressText.utf8)
     case .downstreamRemoteAddress: out.append(contentsOf: caller.addressText.utf8)
-    case .requestedServerName: out.append(contentsOf: caller.peer?.serverName ?? [])
+    case .requestedServerName: caller.appendServerName(to: &out)
     case .routeName: out.append(contentsOf: routeName.utf8)
     case .requestHeader(let name):
       guard let name = HeaderName(name), let value = head.headers.value(name) else { return }
       out.append(bytes.span.extracting(value))
-    case .responseHeader: break
+    case .command(let command): logValues.append(command, max: nil, to: &out)
     }
+  }
+
+  private var logValues: ExchangeValues {
+    ExchangeValues(exchange: self, response: notes?.response, trailers: notes?.trailers, isLogged: true)
   }
 
   private func append(_ known: KnownHeader, _ bytes: [UInt8], to out: inout [UInt8]) {

@@ -344,6 +344,7 @@ extension Exchange {
       head.headers.remove(Names.betweenNodes)
     }
     if keepsCase { spellRequest() }
+    notes?.sends(on: upstream, at: now, isWhole: bodyEnded)
     upstream.begin(head, for: self)
     if !replay.isEmpty { replay.withUnsafeBufferPointer { upstream.write($0) } }
     if bodyEnded {
@@ -387,6 +388,7 @@ extension Exchange {
           if web?.isCut == true { throw MessageError(.malformedBase64) }
           bodyEnded = true
           requestEnded = now
+          if upstreamReady { notes?.sendEnded = now }
           if upstreamReady, let upstream { upstream.end(trailers: client.requestTrailers) }
           if plan.mirrors != 0, replayIsWhole { sendMirrors() }
           upstream?.flush()

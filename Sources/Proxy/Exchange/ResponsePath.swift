@@ -62,6 +62,7 @@ extension Exchange: UpstreamObserver {
       response.forgetLength()
     }
     closesAfter = mustCloseAfter
+    notes?.answers(with: response.headers, at: now, isUpstreams: true)
     responseHeadBytes = UInt64(client.respond(response, closing: closesAfter))
   }
 
@@ -117,6 +118,7 @@ extension Exchange: UpstreamObserver {
     guard phase == .responding || phase == .tunnel, let client else { return }
     if isGRPC, let trailers, grpcStatus == nil { grpcStatus = GRPCStatus.read(trailers) }
     if isJudgedLater { settleTry(status: grpcStatus.map(GRPCStatus.http) ?? 200) }
+    notes?.ends(with: trailers, at: now)
     if let web, let trailers {
       web.frame(trailers).withUnsafeBufferPointer { client.write($0) }
       client.end(trailers: nil)
@@ -148,6 +150,7 @@ extension Exchange: UpstreamObserver {
     response.headers.add(Names.connection, Names.upgradeValue)
     if !caller.isHTTP2 { WebSocket.completeResponse(&response, to: head) }
     if keepsCase { spell(&response.headers, as: told) }
+    notes?.answers(with: response.headers, at: now, isUpstreams: true)
     responseHeadBytes = UInt64(client.respond(response, closing: false))
     replayIsWhole = false
     client.beginTunnel()
@@ -235,7 +238,7 @@ extension Exchange: UpstreamObserver {
     case .refused: "delayed_connect_error:_Connection_refused"
     case .timedOut: "connection_timeout"
     case .unreachable: "delayed_connect_error:_No_route_to_host"
-    case .tls(let why): "TLS_error:_\(why)"
+    case .tls(let why): "TLS_error:_\(why.replacing(" ", with: "_"))"
     case .dns: "dns_resolution_failure"
     }
   }
@@ -388,6 +391,7 @@ extension Exchange: UpstreamObserver {
     response.headers.add(Names.date, worker.date)
     if isGRPC { grpcStatus = GRPCStatus.read(response.headers) }
     if let web { response.headers.set(Names.contentType, web.responseType) }
+    notes?.answers(with: response.headers, at: now, isUpstreams: false)
     responseHeadBytes = UInt64(client.respond(response, closing: closing))
     responseBodyBytes = UInt64(body.count)
     if !body.isEmpty { body.withUnsafeBufferPointer { client.write($0) } }

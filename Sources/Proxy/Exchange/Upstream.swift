@@ -1,5 +1,6 @@
 import HTTPCodec
 import Traffic
+import Transport
 
 /// The endpoint's side of one try: an HTTP/1 connection that carries one request at a time, or a stream of an HTTP/2
 /// connection that carries many. It tells an `UpstreamObserver` what comes back.
@@ -24,6 +25,10 @@ protocol Upstream: AnyObject {
   /// Where the endpoint is, for logs.
   var addressText: String { get }
   var localAddressText: String { get }
+  /// Requests go as streams of one HTTP/2 connection.
+  var isHTTP2: Bool { get }
+  /// What the connection says of its TLS; nil without.
+  var tls: TLSSession? { get }
 }
 
 /// What an exchange is told by the upstream of its try. All calls come on the worker's thread.

@@ -197,6 +197,7 @@ final class HTTP1Downstream: ClientConnection, EventHandler, TimerHandler {
         return false
       }
       caller.peer = peer
+      caller.tls = stream.tls
       phase = .head
       if stream.applicationProtocol == "h2" {
         giveWayToHTTP2()

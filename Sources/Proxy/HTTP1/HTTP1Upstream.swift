@@ -51,6 +51,8 @@ final class HTTP1Upstream: Upstream, EventHandler, TimerHandler {
   let address: SocketAddress
   private(set) lazy var addressText: String = address.description
   private(set) lazy var localAddressText: String = localAddressOf(stream.descriptor)?.description ?? ""
+  var isHTTP2: Bool { false }
+  var tls: TLSSession? { stream.tls }
 
   /// What the server gets before all else.
   var preface: [UInt8] = []

@@ -34,6 +34,7 @@ final class HTTP2Carrier: EventHandler, TurnHandler {
   }
 
   var pendingOutput: Int { output.pending }
+  var tls: TLSSession? { stream.tls }
   var localAddress: SocketAddress? { localAddressOf(stream.descriptor) }
 
   // MARK: Reading

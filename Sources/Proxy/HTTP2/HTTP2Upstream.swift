@@ -37,6 +37,8 @@ final class HTTP2Upstream: Upstream, TurnHandler {
   private var session: HTTP2Session { connection.session }
   var addressText: String { connection.addressText }
   var localAddressText: String { connection.localAddressText }
+  var isHTTP2: Bool { true }
+  var tls: TLSSession? { connection.tls }
   /// A stream can be opened now; otherwise the observer is told when it can.
   var isReady: Bool { connection.isReady }
 

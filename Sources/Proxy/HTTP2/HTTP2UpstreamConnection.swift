@@ -51,6 +51,7 @@ final class HTTP2UpstreamConnection: EventHandler, TimerHandler {
   var preface: [UInt8] = []
   let addressText: String
   private(set) lazy var localAddressText: String = carrier?.localAddress?.description ?? ""
+  var tls: TLSSession? { carrier?.tls }
 
   init(_ stream: consuming ByteStream, to address: SocketAddress, key: UpstreamKey, terms: UpstreamTerms, worker: Worker) {
     self.stream = stream

@@ -192,6 +192,7 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
   private func serveTLS() {
     if port.isOwn {
       let secured = Caller(caller.address, connectedTo: caller.localAddress, isTLS: true, on: port)
+      secured.tls = stream?.tls
       secured.certificate = stream?.clientCertificate
       caller = secured
       return serveOwn()
@@ -202,6 +203,7 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     else { return fail("no server for the name asked for") }
     let listener = state.snapshot.gateways[index]
     let secured = Caller(caller.address, connectedTo: caller.localAddress, isTLS: true, on: port, server: listener.server)
+    secured.tls = stream?.tls
     secured.certificate = stream?.clientCertificate
     if state.snapshot.settings.proxy.headers.certificateDetails.chain {
       secured.certificateIssuers = stream?.clientIssuers ?? []
@@ -218,6 +220,7 @@ final class Arrival: ClientConnection, EventHandler, TimerHandler {
     guard let peer = stream?.meshPeer else { return fail("the peer showed no identity") }
     caller = Caller(caller.address, connectedTo: caller.localAddress, isTLS: true, on: port)
     caller.peer = peer
+    caller.tls = stream?.tls
     guard stream?.applicationProtocol == MeshProtocol.tcp else { return serveHTTP() }
     guard let target = state.inboundTarget(serverName: peer.serverName) else { return close() }
     forward(

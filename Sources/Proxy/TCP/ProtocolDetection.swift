@@ -135,6 +135,7 @@ extension TCPForwarding {
   private var innerCaller: Caller {
     let inner = Caller(caller.address, connectedTo: caller.localAddress, isTLS: caller.isTLS, on: caller.port)
     inner.peer = caller.peer
+    inner.tls = caller.tls
     if case .inbound(let target) = errand.way {
       inner.peer?.serverName = state.inboundName(of: target)
     } else {

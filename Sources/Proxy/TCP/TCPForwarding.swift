@@ -47,7 +47,7 @@ final class TCPForwarding: ClientConnection, TCPEndObserver, TCPConnectObserver,
   /// The workload of this node that it is for, and the count that a leaving one waits for.
   var serving: (key: String, activity: WorkloadActivity)?
   private var tried: [UInt64] = []
-  private var attempts = 0
+  private(set) var attempts = 0
   var server: (any TCPEnd)?
   var relay: TCPRelay?
 

@@ -72,13 +72,14 @@ extension TCPForwarding: AccessLogTexts {
     case .downstreamLocalAddress: out.append(contentsOf: caller.localAddressText.utf8)
     case .downstreamRemoteAddress: out.append(contentsOf: caller.addressText.utf8)
     case .requestedServerName: out.append(contentsOf: errand.request.serverName ?? caller.peer?.serverName ?? [])
+    case .command(let command): TCPValues(forwarding: self).append(command, max: nil, to: &out)
     case .method, .originalPath, .responseCodeDetails, .forwardedFor, .userAgent, .requestID, .authority, .routeName,
-      .requestHeader, .responseHeader:
+      .requestHeader:
       break
     }
   }
 
-  private var clusterName: String {
+  var clusterName: String {
     if case .inbound(let target) = errand.way { return "inbound|\(target.port)||" }
     if case .noCluster(let name) = plan { return name }
     return plan == .blackHole ? "BlackHoleCluster" : cluster?.name ?? ""

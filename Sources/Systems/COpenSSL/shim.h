@@ -92,6 +92,15 @@ static inline const unsigned char *cossl_name_bytes(const GENERAL_NAME *name, in
   *length = ASN1_STRING_length(name->d.ia5);
   return ASN1_STRING_get0_data(name->d.ia5);
 }
+static inline int cossl_name_type(const GENERAL_NAME *name) { return name->type; }
+// Of an address, its bytes in network order; of a mail address, its text.
+static inline const unsigned char *cossl_other_name_bytes(const GENERAL_NAME *name, int *length) {
+  if (name->type != GEN_IPADD && name->type != GEN_EMAIL) return NULL;
+  const ASN1_STRING *value = name->type == GEN_IPADD ? name->d.iPAddress : name->d.rfc822Name;
+  *length = ASN1_STRING_length(value);
+  return ASN1_STRING_get0_data(value);
+}
+static inline const char *cossl_group_name(SSL *ssl) { return SSL_group_to_name(ssl, SSL_get_negotiated_group(ssl)); }
 static inline int cossl_name_is_uri(const GENERAL_NAME *name) { return name->type == GEN_URI; }
 static inline int cossl_print_name(BIO *bio, const X509_NAME *name) {
   return X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0;
