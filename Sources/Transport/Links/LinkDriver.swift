@@ -6,26 +6,26 @@ import Synchronization
 final class LinkDriver: LinkOwner {
   let loop: EventLoop
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
-  private let local: LocalNode
+  let local: LocalNode
   private let versions: LinkVersions
   private let wallSeconds: @Sendable () -> Int64
-  private var security: LinkSecurity
-  private let shared: SharedLinks
-  private let events: @Sendable (LinkEvent) -> Void
+  var security: LinkSecurity
+  let shared: SharedLinks
+  let events: @Sendable (LinkEvent) -> Void
 
   private var listener: LinkListener?
-  private var peers: [NodeName: PeerLinks] = [:]
+  var peers: [NodeName: PeerLinks] = [:]
   /// Connections whose handshake is not finished, by identity.
-  private var handshaking: [ObjectIdentifier: Link] = [:]
-  private var limiter = ProofLimiter()
-  private var random = SeededGenerator(seed: secureRandom(count: 8).reduce(0) { $0 << 8 | UInt64($1) })
+  var handshaking: [ObjectIdentifier: Link] = [:]
+  var limiter = ProofLimiter()
+  var random = SeededGenerator(seed: secureRandom(count: 8).reduce(0) { $0 << 8 | UInt64($1) })
   private var nextTick = Instant.zero
   private var isTicking = false
-  private var isClosing = false
+  var isClosing = false
   private var closed: (() -> Void)?
 
   /// What is known of one peer.
-  private struct PeerLinks {
+  struct PeerLinks {
     var isWanted = false
     var link: Link?
     /// Links that end when their calls are answered.
@@ -53,7 +53,7 @@ final class LinkDriver: LinkOwner {
 
   deinit { readBuffer.deallocate() }
 
-  private func with<Value>(_ node: NodeName, _ body: (inout PeerLinks) -> Value) -> Value {
+  func with<Value>(_ node: NodeName, _ body: (inout PeerLinks) -> Value) -> Value {
     body(&peers[node, default: PeerLinks()])
   }
 
@@ -83,7 +83,7 @@ final class LinkDriver: LinkOwner {
         owner: self, descriptor: descriptor, address: address, dialled: nil, local: handshakeLocal(), security: security))
   }
 
-  private func handshakeLocal(dialled: NodeName? = nil, isReplacement: Bool = false) -> LinkHandshake.Local {
+  func handshakeLocal(dialled: NodeName? = nil, isReplacement: Bool = false) -> LinkHandshake.Local {
     var handshake = LinkHandshake.Local(
       node: local, authorities: security.credentials.authorities.map(\.der), joinSecret: security.credentials.joinSecret,
       dialled: dialled, isReplacement: isReplacement, versions: versions, token: security.credentials.token,
@@ -92,101 +92,10 @@ final class LinkDriver: LinkOwner {
     return handshake
   }
 
-  private func start(_ link: Link) {
+  func start(_ link: Link) {
     handshaking[ObjectIdentifier(link)] = link
     link.start()
     startTicking()
-  }
-
-  // MARK: Dialling
-
-  func setWanted(_ wanted: [NodeName: SocketAddress]) {
-    guard !isClosing else { return }
-    for node in peers.keys where wanted[node] == nil { with(node) { $0.isWanted = false } }
-    for node in wanted.keys.sorted() where node != local.name {
-      let isNew = with(node) { peer in
-        defer { peer.isWanted = true }
-        return !peer.isWanted && peer.link == nil && peer.dial == nil && peer.redialAt == nil
-      }
-      guard isNew else { continue }
-      // The lower name dials first, so that most pairs do not call each other at the same time.
-      if local.name < node {
-        dial(node)
-      } else {
-        scheduleDial(node, after: random.duration(in: .milliseconds(100)...(.milliseconds(300))))
-      }
-    }
-  }
-
-  /// Frames wait for a node that has no link.
-  func need(_ node: NodeName) {
-    guard let outbox = shared.current(node), peers[node]?.link?.outbox !== outbox else { return }
-    guard !isClosing else { return drop(outbox, "this node is closing its links") }
-    guard let peer = peers[node] else { return dial(node) }
-    guard peer.dial == nil else { return }
-    if let redialAt = peer.redialAt, peer.failures > 0 {
-      // Soon enough to wait for; otherwise the callers are told now what was wrong the last time.
-      if redialAt - loop.now > LinkLimits.redialMin * 4 { drop(outbox, peer.lastFailure) }
-      return
-    }
-    dial(node)
-  }
-
-  private func scheduleDial(_ node: NodeName, after delay: Duration) {
-    let token = loop.schedule(after: delay) { [weak self] in
-      guard let self else { return }
-      with(node) { $0.redialAt = nil }
-      if peers[node]?.isWanted == true || shared.current(node) != nil { dial(node) }
-    }
-    with(node) { peer in
-      loop.cancel(peer.redial)
-      peer.redial = token
-      peer.redialAt = loop.now + delay
-    }
-  }
-
-  private func dial(_ node: NodeName, isReplacement: Bool = false) {
-    guard !isClosing, peers[node]?.dial == nil, isReplacement || peers[node]?.link == nil else { return }
-    with(node) { peer in
-      loop.cancel(peer.redial)
-      peer.redialAt = nil
-    }
-    guard let address = shared.address(node) else { return dialFailed(node, "no address is known", nil) }
-    do throws(SystemError) {
-      let socket = try Socket.connect(to: address, from: local.address.sourceForDialling)
-      let link = Link(
-        owner: self, descriptor: socket.release(), address: address, dialled: node,
-        local: handshakeLocal(dialled: node, isReplacement: isReplacement), security: security)
-      with(node) { $0.dial = link }
-      start(link)
-    } catch {
-      dialFailed(node, error.description, address)
-    }
-  }
-
-  private func dialFailed(_ node: NodeName, _ text: String, _ address: SocketAddress?, isRefusal: Bool = false) {
-    let isNews = with(node) { peer in
-      defer { peer.lastFailure = text }
-      peer.failures += 1
-      return peer.lastFailure != text || peer.failures == 1
-    }
-    if isNews, !isRefusal, let address { events(.failed(node: node, address: address, text: text)) }
-    guard peers[node]?.link == nil else { return }
-    if let outbox = shared.current(node) { drop(outbox, text) }
-    let failures = with(node) { $0.failures }
-    let delay = isRefusal ? LinkLimits.redialRefused : Self.redialDelay(failures: failures)
-    scheduleDial(node, after: random.duration(in: (delay / 2)...delay))
-  }
-
-  /// The longest wait before the next attempt after that many failed ones, at least one; half of it is jitter.
-  static func redialDelay(failures: Int) -> Duration {
-    min(LinkLimits.redialMin * (1 << min(max(failures, 1) - 1, 10)), LinkLimits.redialMax)
-  }
-
-  private func drop(_ outbox: Outbox, _ reason: String) {
-    shared.remove(outbox)
-    let handlers = shared.handlers.withLock { $0.closed }
-    for handler in handlers { handler(LinkPeer(node: outbox.node, link: outbox.id), reason) }
   }
 
   // MARK: Links
@@ -346,69 +255,6 @@ final class LinkDriver: LinkOwner {
     link.close(.goodbye("\(node) left: \(notice.text)"))
   }
 
-  func ended(_ link: Link, _ end: Link.End) {
-    handshaking[ObjectIdentifier(link)] = nil
-    report(end, of: link)
-    let reason = Self.words(end)
-    if let peer = link.peer {
-      endedEstablished(link, peer.node, reason)
-    } else if let node = link.dialled, peers[node]?.dial === link {
-      with(node) { $0.dial = nil }
-      if peers[node]?.link != nil {
-        if link.isReplacement { scheduleReplacement(node, within: LinkLimits.redialMax...(LinkLimits.redialMax * 2)) }
-        return
-      }
-      var isRefusal = false
-      if case .refusedByPeer = end { isRefusal = true }
-      if case .refusedHere = end { isRefusal = true }
-      dialFailed(node, reason, link.address, isRefusal: isRefusal)
-    } else if !link.isOutbound, case .failed = end {
-      events(.failed(node: nil, address: link.address, text: reason))
-    }
-    if isClosing, peers.values.allSatisfy({ $0.link == nil && $0.retired.isEmpty }) { reportClosed() }
-  }
-
-  private func endedEstablished(_ link: Link, _ node: NodeName, _ reason: String) {
-    let wasCurrent = peers[node]?.link === link
-    with(node) { peer in
-      if wasCurrent { peer.link = nil }
-      peer.retired.removeAll { $0 === link }
-    }
-    if let outbox = link.outbox { drop(outbox, reason) }
-    guard wasCurrent else { return }
-    events(.down(node, reason: reason))
-    guard !isClosing, peers[node]?.isWanted == true, peers[node]?.dial == nil else { return }
-    let low = local.name < node ? LinkLimits.redialMin / 2 : LinkLimits.redialMin * 2
-    scheduleDial(node, after: random.duration(in: low...(low * 2)))
-  }
-
-  /// Says what was refused, in a sentence that names the peer and, where there is one, the remedy.
-  private func report(_ end: Link.End, of link: Link) {
-    let address = link.address
-    switch end {
-    case .refusedHere(let refusal):
-      let isProof = [.joinSecretMismatch, .joinSecretMissing, .tokenRefused].contains(refusal.code)
-      if isProof, let ip = address.ip, !link.isOutbound { limiter.recordFailure(from: ip, now: loop.now) }
-      let who = refusal.node.map { "\($0) at \(address)" } ?? "\(address)"
-      events(
-        .refused(
-          refusal.code, byPeer: false, node: refusal.node, address: address, text: "\(who) was refused: \(refusal.here)"))
-    case .refusedByPeer(let code, let words):
-      let who = link.dialled.map { "\(address) (\($0))" } ?? "\(address)"
-      events(
-        .refused(code, byPeer: true, node: link.dialled, address: address, text: "\(who) refused this node: \(words)"))
-    case .failed, .goodbye: return
-    }
-  }
-
-  private static func words(_ end: Link.End) -> String {
-    switch end {
-    case .failed(let text), .goodbye(let text): text
-    case .refusedHere(let refusal): "refused: \(refusal.here)"
-    case .refusedByPeer(_, let text): "it refused this node: \(text)"
-    }
-  }
-
   // MARK: Keeping alive
 
   private func startTicking() {
@@ -451,14 +297,6 @@ final class LinkDriver: LinkOwner {
     }
   }
 
-  /// Spread in time, or all nodes that renew together would dial together.
-  private func scheduleReplacement(_ node: NodeName, within range: ClosedRange<Duration>) {
-    loop.schedule(after: random.duration(in: range)) { [weak self] in
-      guard let self, peers[node]?.link != nil else { return }
-      dial(node, isReplacement: true)
-    }
-  }
-
   func disconnect(_ node: NodeName, _ reason: String) {
     guard let peer = peers[node] else { return }
     with(node) { peer in
@@ -491,7 +329,7 @@ final class LinkDriver: LinkOwner {
     if peers.values.allSatisfy({ $0.link == nil && $0.retired.isEmpty }) { reportClosed() }
   }
 
-  private func reportClosed() {
+  func reportClosed() {
     let done = closed
     closed = nil
     done?()
@@ -510,13 +348,5 @@ final class LinkDriver: LinkOwner {
           queuedBytes: link.outbox?.queuedBytes ?? 0, callsInFlight: link.outbox?.callsInFlight ?? 0))
     }
     return all
-  }
-}
-
-extension SocketAddress {
-  /// The address to dial from, so that peers see where the node lives; nil for a wildcard.
-  var sourceForDialling: IPAddress? {
-    guard let ip, ip != .any, ip != .v6(high: 0, low: 0) else { return nil }
-    return ip
   }
 }
