@@ -17,24 +17,6 @@ public struct NodeAddress: Hashable, Comparable, Sendable, CustomStringConvertib
   public var description: String { host.utf8.contains(0x3A) ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }
 
-/// The protocol versions a node speaks, both bounds inclusive.
-public struct ProtocolRange: Hashable, Sendable {
-  public let min: UInt16
-  public let max: UInt16
-
-  /// Bounds given in the wrong order are swapped.
-  public init(min: UInt16, max: UInt16) {
-    self.min = Swift.min(min, max)
-    self.max = Swift.max(min, max)
-  }
-
-  /// The highest version both speak, or nil when there is none.
-  public func agreed(with other: ProtocolRange) -> UInt16? {
-    let version = Swift.min(max, other.max)
-    return version >= Swift.max(min, other.min) ? version : nil
-  }
-}
-
 /// What a node says of itself. Only the owner makes a new one, with a higher incarnation.
 ///
 /// All tables and rumors of a process that have one from the same message share it.
@@ -51,7 +33,7 @@ public struct MemberRecord: Hashable, Sendable {
 
   public init(
     name: NodeName, address: NodeAddress, incarnation: UInt64, locality: String = "",
-    protocols: ProtocolRange = ProtocolRange(min: 1, max: 1), metadata: [UInt8] = []
+    protocols: ProtocolRange = ProtocolRange(1...1), metadata: [UInt8] = []
   ) {
     fields = Shared(
       Fields(

@@ -103,7 +103,7 @@ extension NodeRow {
       certificates.append(Array(try reader.lengthPrefixed(max: MembershipLimits.certificateBytesMax)))
     }
     let meshPort = try reader.uint16()
-    let protocols = ProtocolRange(min: try reader.uint16(), max: try reader.uint16())
+    let protocols = try reader.protocolRange()
     let revision = try reader.varint()
     self.init(
       certificates: certificates, meshPort: meshPort, protocols: protocols, revisionServed: revision,

@@ -102,7 +102,7 @@ public struct NodeRow: Hashable, Sendable {
   public internal(set) var floor: RowVersion = .zero
 
   public init(
-    certificates: [[UInt8]], meshPort: UInt16 = 15008, protocols: ProtocolRange = ProtocolRange(min: 1, max: 1),
+    certificates: [[UInt8]], meshPort: UInt16 = 15008, protocols: ProtocolRange = ProtocolRange(1...1),
     revisionServed: UInt64 = 0, trustBundleVersion: UInt64 = 0
   ) {
     self.certificates = certificates

@@ -154,7 +154,7 @@ extension MemberRecord {
     let address = NodeAddress(host: host, port: try reader.uint16())
     let incarnation = try reader.incarnation()
     let locality = try reader.string(max: MembershipLimits.localityBytesMax)
-    let protocols = ProtocolRange(min: try reader.uint16(), max: try reader.uint16())
+    let protocols = try reader.protocolRange()
     let metadata = Array(try reader.lengthPrefixed(max: MembershipLimits.metadataBytesMax))
     self.init(
       name: name, address: address, incarnation: incarnation, locality: locality, protocols: protocols, metadata: metadata)

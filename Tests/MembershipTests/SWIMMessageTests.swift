@@ -9,7 +9,7 @@ import Testing
     MemberRecord(
       name: try label(&g), address: NodeAddress(host: "10.0.0.\(g.below(255))", port: UInt16(truncatingIfNeeded: g.next())),
       incarnation: g.below(MembershipLimits.incarnationMax + 1), locality: g.chance(0.5) ? "r/z/s" : "",
-      protocols: ProtocolRange(min: 1, max: UInt16(1 + g.below(9))),
+      protocols: ProtocolRange(1...UInt16(1 + g.below(9))),
       metadata: (0..<g.below(65)).map { _ in UInt8(truncatingIfNeeded: g.next()) })
   }
 

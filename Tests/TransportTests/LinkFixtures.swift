@@ -64,7 +64,7 @@ struct LinkNode {
 
   init(
     _ name: String, cluster: String = "test", incarnation: UInt64 = 1, _ credentials: LinkCredentials,
-    versions: LinkVersions = .own, clockAhead: Int64 = 0, prepare: (LinkNetwork) -> Void = { _ in }
+    versions: ProtocolRange = .links, clockAhead: Int64 = 0, prepare: (LinkNetwork) -> Void = { _ in }
   ) throws {
     ProcessSettings.ignoreBrokenPipe()
     loop = try EventLoop(name: "links \(name)")

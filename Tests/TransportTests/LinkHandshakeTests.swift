@@ -26,7 +26,7 @@ private struct Sides {
     var token: LinkToken?
     /// What it says to every token.
     var answer = LinkTokenAnswer.refused("unknown")
-    var versions = LinkVersions.own
+    var versions = ProtocolRange.links
     var wall: UInt64?
   }
 
@@ -180,12 +180,10 @@ private func refusal(_ effects: [LinkHandshake.Effect]) -> LinkHandshake.Refusal
   @Test("versions without a common one are refused, and the words say which to upgrade") func versions() throws {
     var sides = try Sides(caller: .init(), host: .init(name: "host"))
     var hello = try LinkHello(parsing: sides.caller.hello.body)
-    hello.versions = LinkVersions(min: 2, max: 3)
+    hello.versions = ProtocolRange(2...3)
     let refused = refusal(sides.judge(Frame(kind: .hello, lane: .urgent, body: hello.body)))
     #expect(refused?.code == .versionMismatch)
     #expect(refused?.here.contains("protocol 2 to 3, this node 1 to 1") == true)
-    #expect(LinkVersions(min: 1, max: 4).common(with: LinkVersions(min: 2, max: 9)) == 4)
-    #expect(LinkVersions(min: 1, max: 4).common(with: LinkVersions(min: 5, max: 9)) == nil)
   }
 
   @Test("fields that a newer version adds are skipped") func newerHello() throws {
@@ -341,10 +339,10 @@ private func refusal(_ effects: [LinkHandshake.Effect]) -> LinkHandshake.Refusal
 @Suite("Rolling upgrades") struct LinkUpgradeTests {
   @Test("a node one version behind and one ahead both link to the present one, and not to each other") func neighbours() throws
   {
-    let behind = LinkVersions(min: 1, max: 1)
-    let present = LinkVersions(min: 1, max: 2)
-    let ahead = LinkVersions(min: 2, max: 3)
-    func meet(_ a: LinkVersions, _ b: LinkVersions) throws -> (versions: Set<UInt16>, refusal: LinkHandshake.Refusal?) {
+    let behind = ProtocolRange(1...1)
+    let present = ProtocolRange(1...2)
+    let ahead = ProtocolRange(2...3)
+    func meet(_ a: ProtocolRange, _ b: ProtocolRange) throws -> (versions: Set<UInt16>, refusal: LinkHandshake.Refusal?) {
       var sides = try Sides(caller: .init(name: "n1", versions: a), host: .init(name: "n2", versions: b))
       let meeting = sides.meet()
       return (Set(meeting.established.map(\.version)), meeting.refusals.first)

@@ -5,12 +5,12 @@ import Testing
 
 /// Nodes of three releases on real links: one behind the present one, the present one, and one ahead.
 @Suite("Links between releases", .timeLimit(.minutes(1))) struct LinkReleaseTests {
-  private static let behind = LinkVersions(min: 1, max: 1)
-  private static let present = LinkVersions(min: 1, max: 2)
-  private static let ahead = LinkVersions(min: 2, max: 3)
+  private static let behind = ProtocolRange(1...1)
+  private static let present = ProtocolRange(1...2)
+  private static let ahead = ProtocolRange(2...3)
 
   @Test("releases next to each other link and carry frames both ways", arguments: [behind, ahead])
-  func neighbours(_ other: LinkVersions) async throws {
+  func neighbours(_ other: ProtocolRange) async throws {
     let near = try LinkNode("a", try Credentials("a").link(), versions: Self.present)
     let far = try LinkNode("b", try Credentials("b").link(), versions: other) { network in
       network.onFrame(.raft) { [unowned network] node, body in network.send(.raft, .urgent, to: node, body: body + [2]) }

@@ -1,4 +1,5 @@
 import Primitives
+import Synchronization
 
 /// Whom this node calls, and when it calls again.
 extension LinkDriver {

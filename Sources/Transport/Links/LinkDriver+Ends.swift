@@ -1,3 +1,5 @@
+import Primitives
+
 /// What follows when a link has ended, and what is said of it.
 extension LinkDriver {
   func ended(_ link: Link, _ end: Link.End) {

@@ -7,7 +7,7 @@ final class LinkDriver: LinkOwner {
   let loop: EventLoop
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
   let local: LocalNode
-  private let versions: LinkVersions
+  private let versions: ProtocolRange
   private let wallSeconds: @Sendable () -> Int64
   var security: LinkSecurity
   let shared: SharedLinks
@@ -39,7 +39,7 @@ final class LinkDriver: LinkOwner {
   }
 
   init(
-    loop: EventLoop, local: LocalNode, versions: LinkVersions, wallSeconds: @escaping @Sendable () -> Int64,
+    loop: EventLoop, local: LocalNode, versions: ProtocolRange, wallSeconds: @escaping @Sendable () -> Int64,
     security: LinkSecurity, shared: SharedLinks, events: @escaping @Sendable (LinkEvent) -> Void
   ) {
     self.loop = loop

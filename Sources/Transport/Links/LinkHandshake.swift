@@ -13,7 +13,7 @@ struct LinkHandshake {
     /// The node this side meant to reach; nil when it was called.
     var dialled: NodeName?
     var isReplacement = false
-    var versions = LinkVersions.own
+    var versions = ProtocolRange.links
     /// A join token that this side came with.
     var token: LinkToken?
     /// Judges a token that the peer says it has.

@@ -1,23 +1,8 @@
 import Primitives
 
-/// The versions of the link protocol that a node speaks, both bounds inclusive.
-public struct LinkVersions: Hashable, Sendable {
-  public var min: UInt16
-  public var max: UInt16
-
-  public init(min: UInt16, max: UInt16) {
-    self.min = min
-    self.max = max
-  }
-
-  /// What this program speaks.
-  public static let own = LinkVersions(min: 1, max: 1)
-
-  /// The highest version that both speak.
-  func common(with other: LinkVersions) -> UInt16? {
-    let highest = Swift.min(max, other.max)
-    return highest >= Swift.max(min, other.min) ? highest : nil
-  }
+extension ProtocolRange {
+  /// The versions of the link protocol that this program speaks.
+  public static let links = ProtocolRange(1...1)
 }
 
 /// What each side says first on a link (docs/wire.md).
@@ -25,7 +10,7 @@ struct LinkHello: Hashable, Sendable {
   static let magic = Array("MESH".utf8)
   static let proofBytes = 32
 
-  var versions = LinkVersions.own
+  var versions = ProtocolRange.links
   var cluster: DNSLabel
   var node: NodeName
   var incarnation: UInt64
@@ -75,8 +60,7 @@ struct LinkHello: Hashable, Sendable {
   init(parsing body: [UInt8]) throws(ByteError) {
     var reader = ByteReader(body)
     guard try reader.bytes(count: 4).elementsEqual(Self.magic) else { throw .malformed }
-    versions = LinkVersions(min: try reader.uint16(), max: try reader.uint16())
-    guard versions.min <= versions.max else { throw .malformed }
+    versions = try reader.protocolRange()
     cluster = try Self.label(reader.string(max: LinkLimits.clusterNameBytesMax))
     node = try Self.label(reader.string(max: NodeName.bytesMax))
     incarnation = try reader.uint64()
@@ -96,7 +80,7 @@ struct LinkHello: Hashable, Sendable {
   }
 
   init(
-    versions: LinkVersions = .own, cluster: DNSLabel, node: NodeName, incarnation: UInt64, isReplacement: Bool,
+    versions: ProtocolRange = .links, cluster: DNSLabel, node: NodeName, incarnation: UInt64, isReplacement: Bool,
     authorities: [[UInt8]], proof: [UInt8],
     token: TokenProof? = nil, wallSeconds: UInt64? = nil
   ) {

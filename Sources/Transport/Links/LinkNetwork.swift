@@ -14,7 +14,7 @@ public final class LinkNetwork: FrameCarrier {
   /// - Parameter wallSeconds: this node's wall clock, in seconds since 1970; peers are told it.
   /// - Throws: when the credentials do not work together, or the join secret is too short.
   public init(
-    loop: EventLoop, local: LocalNode, credentials: LinkCredentials, versions: LinkVersions = .own,
+    loop: EventLoop, local: LocalNode, credentials: LinkCredentials, versions: ProtocolRange = .links,
     wallSeconds: @escaping @Sendable () -> Int64 = { Int64(time(nil)) }, events: @escaping @Sendable (LinkEvent) -> Void
   ) throws(TLSError) {
     self.loop = loop
