@@ -181,8 +181,10 @@ extension Explanation {
   private static func policies(of route: Route, _ request: some RequestView, match: Int?) -> [Policy] {
     var list: [Policy] = []
     func add(_ name: String, _ value: String?) { if let value { list.append(Policy(name: name, value: value)) } }
-    add("timeout", route.timeout.map { "\($0.inSeconds) s" } ?? "none")
-    add("retries", route.retry.map(text) ?? "none")
+    if case .forward = route.action {
+      add("timeout", route.timeout.map { "\($0.inSeconds) s" } ?? "none")
+      add("retries", route.retry.map(text) ?? "none")
+    }
     if let fault = route.fault {
       add("delay", fault.delayDuration.map { "\($0.inSeconds) s for \(percent(fault.delayPartsPerMillion))" })
       add("abort", fault.abort.map { "\(text($0)) for \(percent(fault.abortPartsPerMillion))" })
