@@ -10,7 +10,7 @@ struct MeshNode {
   static let commands: [Command] = [
     .initialize, .start, .demo, .run,
     .members, .roles, .services, .status, .config, .certificates, .explain,
-    .apply, .get, .delete, .export, .history, .rollback, .analyze, .describe,
+    .apply, .get, .edit, .delete, .export, .history, .rollback, .analyze, .describe,
     .token, .drain, .undrain, .forget, .rotateGossipKey,
     .backup, .restore, .recoverQuorum,
     .leave, .version,

@@ -194,12 +194,16 @@ final class TestCluster {
   }
 
   /// Runs a command of `mesh-node` to its end.
-  func command(_ arguments: [String], node: String? = nil, input: String? = nil, file: String? = nil) throws -> CommandResult {
+  /// - Parameter environment: `NAME=value` each, beside what the tests have.
+  func command(
+    _ arguments: [String], node: String? = nil, input: String? = nil, file: String? = nil, environment: [String] = []
+  ) throws -> CommandResult {
     commands += 1
     let stem = "\(directory)/command-\(commands)"
     if let input { try write(input, to: "\(stem).in") }
     let process = try RunningProcess(
-      [Programs.meshNode] + arguments + ["--config", file ?? clusterFile] + (node.map { ["--node", $0] } ?? []),
+      ["/usr/bin/env"] + environment + [Programs.meshNode] + arguments + ["--config", file ?? clusterFile]
+        + (node.map { ["--node", $0] } ?? []),
       log: "\(stem).out", errors: "\(stem).err", input: input == nil ? "/dev/null" : "\(stem).in")
     let status = try process.ended()
     return CommandResult(status: status, output: text(of: "\(stem).out"), errors: text(of: "\(stem).err"))

@@ -172,7 +172,7 @@ func reportLines(_ report: ApplyReport, dryRun: Bool, waited: Bool) -> [String] 
 }
 
 /// In the order of the files' lines.
-func findingLines(_ findings: [FindingInfo]) -> [String] {
+func findingLines(_ findings: [FindingInfo], isStyled: Bool = true) -> [String] {
   let files = Dictionary(findings.enumerated().map { ($1.file, $0) }) { first, _ in first }
   let sorted = findings.enumerated().sorted { a, b in
     let (left, right) = (a.element, b.element)
@@ -185,7 +185,7 @@ func findingLines(_ findings: [FindingInfo]) -> [String] {
       finding.line > 0 ? "\(finding.file):\(finding.line):\(finding.column): " : finding.file.isEmpty ? "" : "\(finding.file): "
     let field = finding.field.isEmpty ? "" : "\(finding.field): "
     let hint = finding.hint.map { " (\($0))" } ?? ""
-    let head = "\(Terminal.state(finding.level)) [\(finding.code)]"
+    let head = "\(isStyled ? Terminal.state(finding.level) : finding.level) [\(finding.code)]"
     return "\(Terminal.clean(place))\(head): \(Terminal.clean(field + finding.message + hint))"
   }
 }
