@@ -370,10 +370,10 @@ public struct RaftCluster {
 
   private mutating func written(_ index: Int, life: Int, _ persistence: Persistence) {
     guard servers[index].life == life else {
-      // The crash came first: the write may have reached the disk all the same, if no later life wrote since.
-      if servers[index].process == nil && servers[index].life == life + 1 && generator.chance(0.5) {
-        servers[index].disk.write(persistence)
-      }
+      // The crash came first: the write may have reached the disk all the same, if no later life wrote since. What has rotted
+      // was written before.
+      let isBetween = servers[index].process == nil && servers[index].life == life + 1
+      if isBetween && generator.chance(0.5) && servers[index].disk.healUntil == nil { servers[index].disk.write(persistence) }
       return
     }
     if generator.chance(faults.fullDisk), checker.lastDecided > .zero { return refuse(index) }
