@@ -15,8 +15,9 @@ struct NodeClusterTests {
     #expect(run.counts.crashes + run.counts.pauses > 0 && run.counts.lost > 0, "seed \(seed): a fault had no effect")
   }
 
-  /// The second once wrote behind entries that had rotted, and left a gap.
-  @Test(arguments: [2, 471_644_047_766, UInt64.random(in: 1_000_000...(1 << 40))])
+  /// What these seeds found was wrong in the simulation: a leader of an earlier term was asked for what was decided in a later
+  /// one (4), entries were applied while others still were (35), and a late write left a gap where a log had rotted.
+  @Test(arguments: [4, 35, 471_644_047_766, UInt64.random(in: 1_000_000...(1 << 40))])
   func `servers of one log keep every promise while leaders come and go, and decide again when that ends`(_ seed: UInt64) {
     let run = RaftRun(seed: seed)
     #expect(run.violations.isEmpty, "simulate raft 1 \(seed)\n\(run.violations.joined(separator: "\n"))\n\(run.summary)")

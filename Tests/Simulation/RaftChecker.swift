@@ -9,6 +9,8 @@ public struct RaftChecker: Sendable {
   /// The entry every state machine applies at an index.
   public private(set) var decided: [LogIndex: LogEntry] = [:]
   public private(set) var lastDecided = LogIndex.zero
+  /// The term in which an entry was decided, or a later one: that of the first server known to have applied it.
+  private var decidedIn: [LogIndex: Term] = [:]
   private var holders: [RoleTenure: NodeName] = [:]
 
   private struct RoleTenure: Hashable {
@@ -31,19 +33,20 @@ public struct RaftChecker: Sendable {
     for entry in disk.entries { held[entry.index] = entry }
     var index = start.next
     while index <= lastDecided {
-      if let entry = decided[index], entry.term < term, held[index] != entry {
+      if let entry = decided[index], let before = decidedIn[index], before < term, held[index] != entry {
         return note("leader completeness", "\(server) leads term \(term) without the decided entry \(entry.position)")
       }
       index = index.next
     }
   }
 
-  /// State-machine safety.
-  mutating func applied(_ server: NodeName, _ entry: LogEntry) {
+  /// State-machine safety. `term`: that of the server; nil where it says nothing of when the entry was decided.
+  mutating func applied(_ server: NodeName, _ entry: LogEntry, in term: Term?) {
     if let other = decided[entry.index], other != entry {
       note("state-machine safety", "\(server) applies \(entry.position) where another applied \(other.position)")
     }
     decided[entry.index] = entry
+    if let term { decidedIn[entry.index] = min(decidedIn[entry.index] ?? term, term) }
     lastDecided = max(lastDecided, entry.index)
   }
 

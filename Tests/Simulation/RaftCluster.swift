@@ -38,6 +38,8 @@ public struct RaftCluster {
     var lease: RoleLease
     var effects: [RaftEffect] = []
     var isWriting = false
+    /// An effect is being carried out; those that follow from it come after it.
+    var isDraining = false
     var timer = Instant.zero
     var snapshotIndex: LogIndex
   }
@@ -336,10 +338,13 @@ public struct RaftCluster {
   // MARK: Effects
 
   private mutating func drain(_ index: Int) {
+    guard servers[index].process?.isDraining == false else { return }
+    servers[index].process?.isDraining = true
     while let process = servers[index].process, !process.isWriting, let effect = process.effects.first {
       servers[index].process?.effects.removeFirst()
       perform(effect, on: index)
     }
+    servers[index].process?.isDraining = false
   }
 
   private mutating func perform(_ effect: RaftEffect, on index: Int) {
@@ -404,10 +409,12 @@ public struct RaftCluster {
     queue.add(.dies(index, life: servers[index].life), at: now + generator.duration(in: .zero...delay))
   }
 
-  /// Checksums show that entries have rotted: a server drops them and has to get them back before it may vote.
+  /// Checksums show that entries have rotted: a server drops them and has to get them back before it may vote. Before anything
+  /// is decided nobody else may have them: then a cluster is begun anew.
   private mutating func rot(_ index: Int) {
     let disk = servers[index].disk
-    guard servers[index].process == nil, !servers.contains(where: { $0.disk.healUntil != nil }), let last = disk.entries.last
+    guard servers[index].process == nil, checker.lastDecided > .zero, let last = disk.entries.last,
+      !servers.contains(where: { $0.disk.healUntil != nil })
     else { return }
     counts.corruptions += 1
     servers[index].disk.healUntil = last.index
@@ -434,7 +441,7 @@ public struct RaftCluster {
   private mutating func apply(_ entries: [LogEntry], on index: Int) {
     for entry in entries {
       guard var control = servers[index].process?.control else { return }
-      checker.applied(names[index], entry)
+      checker.applied(names[index], entry, in: servers[index].process?.raft.term)
       do { _ = try control.apply(entry) } catch { return checker.note("applying", "\(names[index]): \(error)") }
       let before = servers[index].process?.control.roles
       servers[index].process?.control = control

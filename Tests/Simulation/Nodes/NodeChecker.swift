@@ -31,9 +31,9 @@ public struct NodeChecker: Sendable {
   mutating func acts(_ node: NodeName, _ role: Role, _ epoch: RoleEpoch) { raft.acts(node, role, epoch) }
   mutating func compare(_ a: (NodeName, RecoveredState), _ b: (NodeName, RecoveredState)) { raft.compare(a, b) }
 
-  mutating func applied(_ node: NodeName, _ entry: LogEntry) {
+  mutating func applied(_ node: NodeName, _ entry: LogEntry, in term: Term?) {
     let isNew = entry.index > raft.lastDecided
-    raft.applied(node, entry)
+    raft.applied(node, entry, in: term)
     guard isNew, case .command(let bytes) = entry.payload, let command = try? Command(decoding: bytes) else { return }
     if case .assignRole(let grant) = command, grant.role == .configuration, grant.epoch == configurationEpoch.next {
       configurationEpoch = grant.epoch

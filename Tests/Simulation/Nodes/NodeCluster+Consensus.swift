@@ -34,7 +34,7 @@ extension NodeCluster {
     case .apply(let entries):
       let known = nodes[index].process?.control.applied.index ?? .zero
       for entry in entries {
-        checker.applied(nodes[index].name, entry)
+        checker.applied(nodes[index].name, entry, in: nodes[index].process?.raft.term)
         if entry.index > known { take(entry, on: index) }
       }
       compact(index)
@@ -245,7 +245,7 @@ extension NodeCluster {
       case .apply(let entries):
         counts.entriesPulled += entries.count
         for entry in entries {
-          checker.applied(nodes[index].name, entry)
+          checker.applied(nodes[index].name, entry, in: nil)
           take(entry, on: index)
         }
         noteHistory(index)
