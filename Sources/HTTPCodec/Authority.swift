@@ -30,7 +30,7 @@ struct AuthorityParts {
       end = 1
       while end < bytes.count, bytes[end] != 0x5D {
         let byte = bytes[end]
-        guard ByteClass.hexValue(byte) != nil || byte == 0x3A || byte == 0x2E else { throw MessageError(.malformedHost) }
+        guard ASCII.hexValue(byte) != nil || byte == 0x3A || byte == 0x2E else { throw MessageError(.malformedHost) }
         if byte >= 0x41, byte <= 0x46 { canonical = false }
         end += 1
       }

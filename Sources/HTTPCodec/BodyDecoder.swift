@@ -137,7 +137,7 @@ public struct BodyDecoder: Sendable {
   private func chunkSize() throws(MessageError) -> UInt64 {
     var size: UInt64 = 0
     var digits = 0
-    while digits < line.count, let digit = ByteClass.hexValue(line[digits]) {
+    while digits < line.count, let digit = ASCII.hexValue(line[digits]) {
       guard digits < 16 else { throw MessageError(.malformedChunkSize) }
       size = size << 4 | UInt64(digit)
       digits += 1

@@ -55,15 +55,6 @@ enum ByteClass {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
   ]
-
-  static func hexValue(_ b: UInt8) -> UInt8? {
-    switch b {
-    case 0x30...0x39: b - 0x30
-    case 0x41...0x46: b - 0x37
-    case 0x61...0x66: b - 0x57
-    default: nil
-    }
-  }
 }
 
 /// Comparisons of raw bytes. Text on the wire is never compared as `String`: Unicode equivalence is a policy bypass.

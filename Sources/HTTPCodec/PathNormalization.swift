@@ -1,3 +1,5 @@
+import Primitives
+
 /// How a request path is made canonical, once, before anything looks at it (Istio's `pathNormalization`).
 public enum PathNormalization: Hashable, Sendable {
   case none
@@ -70,7 +72,7 @@ public enum PathNormalization: Hashable, Sendable {
   }
 
   private static func escaped(_ path: Span<UInt8>, _ at: Int) -> UInt8? {
-    guard at + 2 < path.count, let high = ByteClass.hexValue(path[at + 1]), let low = ByteClass.hexValue(path[at + 2]) else {
+    guard at + 2 < path.count, let high = ASCII.hexValue(path[at + 1]), let low = ASCII.hexValue(path[at + 2]) else {
       return nil
     }
     return high << 4 | low

@@ -9,6 +9,15 @@ public enum ASCII {
   public static func isLowerAlphanumeric(_ b: UInt8) -> Bool { isDigit(b) || (b >= 0x61 && b <= 0x7A) }
   public static func isDigit(_ b: UInt8) -> Bool { b >= 0x30 && b <= 0x39 }
   public static func lowercased(_ b: UInt8) -> UInt8 { b >= 0x41 && b <= 0x5A ? b | 0x20 : b }
+  /// The value of a hexadecimal digit in either case.
+  public static func hexValue(_ b: UInt8) -> UInt8? {
+    switch b {
+    case 0x30...0x39: b - 0x30
+    case 0x61...0x66: b - 0x57
+    case 0x41...0x46: b - 0x37
+    default: nil
+    }
+  }
 }
 
 /// A lower-case DNS label (RFC 1123): 1–63 bytes of `a-z`, `0-9` and `-`, not starting or ending with `-`.

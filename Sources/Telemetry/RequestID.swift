@@ -50,7 +50,7 @@ public struct RequestID: Hashable, Sendable {
     guard id.count == byteCount else { return nil }
     for (index, byte) in id.enumerated() {
       let isDash = index == 8 || index == 13 || index == 18 || index == 23
-      guard isDash ? byte == 0x2D : hexDigitValue(byte) != nil else { return nil }
+      guard isDash ? byte == 0x2D : ASCII.hexValue(byte) != nil else { return nil }
     }
     return TraceReason(rawValue: ASCII.lowercased(id[id.index(id.startIndex, offsetBy: reasonIndex)]))
   }
@@ -69,13 +69,4 @@ public struct RequestID: Hashable, Sendable {
 func hexDigit(_ value: UInt8) -> UInt8 {
   let nibble = value & 15
   return nibble < 10 ? 0x30 + nibble : 0x57 + nibble
-}
-
-func hexDigitValue(_ byte: UInt8) -> UInt8? {
-  switch byte {
-  case 0x30...0x39: byte - 0x30
-  case 0x61...0x66: byte - 0x57
-  case 0x41...0x46: byte - 0x37
-  default: nil
-  }
 }

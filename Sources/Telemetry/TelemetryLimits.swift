@@ -1,3 +1,5 @@
+import Primitives
+
 /// What telemetry keeps at most. Beyond a limit detail is lost, never a request.
 public enum TelemetryLimits {
   /// Label combinations of source, destination and service one worker tells apart; later ones count as `other`.
@@ -19,8 +21,8 @@ public enum TelemetryLimits {
   public static let fieldNameBytesMax = 256
   /// Operators that one `COALESCE` tries in turn.
   public static let coalescedOperatorsMax = 16
-  /// How deep an operator's argument in JSON nests; `COALESCE` needs 3.
-  public static let argumentDepthMax = 4
+  /// An operator's argument in JSON: `COALESCE` nests 3 deep, and lists few.
+  static let argument = JSONValue.Limits(bytes: 4_096, depth: 4, values: 256)
   /// Slots of a rate window.
   public static let rateWindowSlotsMax = 3_600
 }

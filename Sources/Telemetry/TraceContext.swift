@@ -76,7 +76,7 @@ extension TraceContext {
   private static func lowerHex(_ bytes: some Collection<UInt8>) -> UInt64? {
     var value: UInt64 = 0
     for byte in bytes {
-      guard byte < 0x41 || byte > 0x46, let digit = hexDigitValue(byte) else { return nil }
+      guard byte < 0x41 || byte > 0x46, let digit = ASCII.hexValue(byte) else { return nil }
       value = value << 4 | UInt64(digit)
     }
     return value
@@ -124,7 +124,7 @@ extension TraceContext {
   private static func anyHex(_ bytes: some Collection<UInt8>) -> UInt64? {
     var value: UInt64 = 0
     for byte in bytes {
-      guard let digit = hexDigitValue(byte) else { return nil }
+      guard let digit = ASCII.hexValue(byte) else { return nil }
       value = value << 4 | UInt64(digit)
     }
     return value

@@ -255,7 +255,7 @@ private enum AddressText {
       guard (1...4).contains(part.count) else { return nil }
       var value: UInt16 = 0
       for byte in part {
-        guard let digit = ByteClass.hexValue(byte) else { return nil }
+        guard let digit = ASCII.hexValue(byte) else { return nil }
         value = value << 4 | UInt16(digit)
       }
       bytes += [UInt8(value >> 8), UInt8(truncatingIfNeeded: value)]

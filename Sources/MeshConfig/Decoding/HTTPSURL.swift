@@ -102,7 +102,7 @@ public struct HTTPSURL: Hashable, Comparable, Sendable, CustomStringConvertible 
       switch byte {
       case 0x23: throw NameError("a URL with a fragment ('#'), which no server is sent: leave it out")
       case 0x25:
-        guard rest.dropFirst().prefix(2).count(where: { ScalarResolution.hexValue($0) != nil }) == 2 else {
+        guard rest.dropFirst().prefix(2).count(where: { ASCII.hexValue($0) != nil }) == 2 else {
           throw NameError("a '%' in a URL without two hexadecimal digits after it")
         }
       case 0x21, 0x24, 0x26...0x3B, 0x3D, 0x3F...0x5A, 0x5F, 0x61...0x7A, 0x7E: break

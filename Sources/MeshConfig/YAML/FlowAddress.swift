@@ -15,7 +15,7 @@ enum FlowAddress {
     var found = false
     var word: [UInt8] = []
     for byte in text[range] {
-      if byte == 0x3A || ScalarResolution.hexValue(byte) != nil {
+      if byte == 0x3A || ASCII.hexValue(byte) != nil {
         word.append(byte)
         continue
       }

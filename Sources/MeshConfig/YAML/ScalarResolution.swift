@@ -50,7 +50,7 @@ enum ScalarResolution {
     guard !digits.isEmpty, digits.count <= 22 else { return nil }
     var value: UInt64 = 0
     for byte in digits {
-      guard let digit = hexValue(byte), UInt64(digit) < radix else { return nil }
+      guard let digit = ASCII.hexValue(byte), UInt64(digit) < radix else { return nil }
       let (product, overflow) = value.multipliedReportingOverflow(by: radix)
       if overflow { return nil }
       value = product | UInt64(digit)
@@ -81,14 +81,5 @@ enum ScalarResolution {
     }
     guard rest.isEmpty, let value = Double(text), value.isFinite else { return nil }
     return value
-  }
-
-  static func hexValue(_ byte: UInt8) -> UInt8? {
-    switch byte {
-    case 0x30...0x39: byte - 0x30
-    case 0x41...0x46: byte - 0x41 + 10
-    case 0x61...0x66: byte - 0x61 + 10
-    default: nil
-    }
   }
 }

@@ -112,20 +112,19 @@ extension CommandOperator {
       reason: "is not followed by an object in JSON that lists operators",
       hint:
         "write '%COALESCE({\"operators\": [\"REQUESTED_SERVER_NAME\", {\"command\": \"REQ\", \"param\": \":authority\"}]})%'")
-    var reader = JSONReader(written)
-    guard case .object(let members)? = reader.document(), case .array(let items)? = members["operators"], !items.isEmpty,
-      items.count <= TelemetryLimits.coalescedOperatorsMax
+    guard let document = try? JSONValue(parsing: Array(written.utf8), limits: TelemetryLimits.argument),
+      let items = document["operators"]?.array, !items.isEmpty, items.count <= TelemetryLimits.coalescedOperatorsMax
     else { throw expected }
     var all: [BoundedOperator] = []
     for item in items {
       var text = ""
       switch item {
       case .string(let name): text = name
-      case .object(let members):
-        guard case .string(let name)? = members["command"] else { throw expected }
+      case .object:
+        guard let name = item["command"]?.string else { throw expected }
         text = name
-        if case .string(let parameter)? = members["param"] { text += "(\(parameter))" }
-        if case .number(let length)? = members["max_length"] { text += ":\(length)" }
+        if let parameter = item["param"]?.string { text += "(\(parameter))" }
+        if let length = item["max_length"]?.unsigned { text += ":\(length)" }
       default: throw expected
       }
       do throws(CommandProblem) {

@@ -1,8 +1,6 @@
 import Primitives
 import Testing
 
-@testable import MeshConfig
-
 /// RFC 8259, as strictly as a text deserves that decides whom to trust.
 @Suite struct JSONValueTests {
   private static let limits = JSONValue.Limits(bytes: 1_000, depth: 4, values: 50)

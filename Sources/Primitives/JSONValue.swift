@@ -1,5 +1,3 @@
-import Primitives
-
 /// A JSON value (RFC 8259) from a source that is not trusted: strict, bounded, and without a place for two readers to disagree.
 ///
 /// A name that stands twice in an object, bytes that are not UTF-8, a byte-order mark, half of a surrogate pair and whatever
@@ -216,7 +214,7 @@ private struct JSONParser {
   private mutating func codeUnit() throws(JSONError) -> UInt32 {
     var unit: UInt32 = 0
     for _ in 0..<4 {
-      guard let byte = next, let digit = ScalarResolution.hexValue(byte) else {
+      guard let byte = next, let digit = ASCII.hexValue(byte) else {
         throw problem("four hexadecimal digits are expected")
       }
       unit = unit << 4 | UInt32(digit)
