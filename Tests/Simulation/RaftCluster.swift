@@ -329,7 +329,7 @@ public struct RaftCluster {
       guard let message = try? RaftMessage(decoding: bytes) else { return checker.note("codec", "a message does not decode") }
       feed(.received(message, from: names[sender]), to: receiver)
     case .renew(let renewal):
-      let isSure = process.raft.holdsLease(at: now)
+      let isSure = mayProlong(process)
       feedAssignment(.renewal(renewal, from: names[sender], leaderHoldsLease: isSure), to: receiver)
     case .acknowledge(let renewal): feedLease(.acknowledged(renewal), to: receiver)
     }
@@ -500,6 +500,11 @@ public struct RaftCluster {
     arm(index)
   }
 
+  /// What is decided may already have moved a role on; only who has applied it all knows.
+  private func mayProlong(_ process: Process) -> Bool {
+    process.raft.holdsLease(at: now) && process.control.applied.index >= process.raft.commitIndex
+  }
+
   private mutating func feedLease(_ input: RoleLeaseInput, to index: Int) {
     guard var process = servers[index].process else { return }
     var effects: [RoleLeaseEffect] = []
@@ -508,7 +513,7 @@ public struct RaftCluster {
     for case .renew(let renewal) in effects {
       guard let leader = process.raft.knownLeader else { continue }
       if leader == names[index] {
-        let isSure = process.raft.holdsLease(at: now)
+        let isSure = mayProlong(process)
         feedAssignment(.renewal(renewal, from: leader, leaderHoldsLease: isSure), to: index)
       } else {
         send(.renew(renewal), from: index, to: leader)

@@ -206,6 +206,7 @@ extension NodeCluster {
       // The wish to drain may still be on its way.
       if !isSettled(index, .active) || !isStill { queue.add(.story(.undrain(index)), at: now + .seconds(1)) }
     case .forget(let index, let step): forget(index, step: step)
+    case .lookAfter(let index): lookAfter(index)
     }
   }
 
@@ -232,10 +233,27 @@ extension NodeCluster {
       nodes[index].disk = SimulatedDisk(authority: Array("authority \(name) \(generator.next())".utf8))
       nodes[index].hasLeft = false
       // A node that a token let in needs another one; those that the file names come with the join secret.
-      if nodes[index].token == nil { start(index) } else { nodes[index].hasLeft = true }
-      return
+      guard nodes[index].token == nil else { return nodes[index].hasLeft = true }
+      start(index)
+      return queue.add(.story(.lookAfter(index)), at: now + .seconds(1))
     }
     queue.add(.story(.forget(index, step: step + 1)), at: now + .milliseconds(500))
+  }
+
+  /// What the operator asked for more than once may come into force when the node is back already, and so may the word of its
+  /// earlier life: then it is refused, and the operator has it forgotten once more.
+  private mutating func lookAfter(_ index: Int) {
+    queue.add(.story(.lookAfter(index)), at: now + .seconds(1))
+    guard !nodes[index].hasLeft, let asker = leader, isRunning(asker), let control = nodes[asker].process?.control else {
+      return
+    }
+    let name = nodes[index].name
+    let isStranger = control.trust.anchors.contains { $0.node == name && $0.certificate != nodes[index].disk.authority }
+    if control.posture(of: name) == .gone {
+      propose(.forgetNode(name), by: asker)
+    } else if isStranger {
+      propose(.setPosture(name, .gone), by: asker)
+    }
   }
 
   // MARK: The end of all faults

@@ -152,6 +152,7 @@ public struct NodeCluster {
     case depart(Int, tries: Int)
     case undrain(Int)
     case forget(Int, step: Int)
+    case lookAfter(Int)
   }
 
   public init(nodes count: Int = 5, seed: UInt64, faults: NodeFaults, votersWanted: Int = 3) {
