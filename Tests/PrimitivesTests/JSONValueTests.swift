@@ -1,5 +1,6 @@
-import Primitives
 import Testing
+
+@testable import Primitives
 
 /// RFC 8259, as strictly as a text deserves that decides whom to trust.
 @Suite struct JSONValueTests {

@@ -106,6 +106,7 @@ public struct RaftCluster {
         return "\(role)=\(state.holder?.string ?? "-")@\(state.epoch)\(acts)"
       }
       return "\(names[index]): \(status.duty) term \(status.term) commit \(status.commitIndex) last \(status.last) "
+        + "members \(status.configuration) heal \(servers[index].disk.healUntil.map { "\($0)" } ?? "-") "
         + "applied \(process.control.applied) paused \(servers[index].pausedUntil > now) timer \(process.timer - now) "
         + "followers \(status.followers.map { "\($0.name):\($0.match)" }) \(roles)"
     }.joined(separator: "\n")
