@@ -100,7 +100,7 @@ import Testing
     ("Membership", ["Primitives"]),
     ("Consensus", ["Primitives"]),
     ("MeshConfig", ["Primitives", "Telemetry", "CYAML", "CRE2", "Synchronization"]),
-    ("Traffic", ["Primitives", "HTTPCodec", "MeshConfig", "Synchronization"]),
+    ("Traffic", ["Primitives", "Telemetry", "HTTPCodec", "MeshConfig", "Synchronization"]),
     ("Transport", ["Primitives", "CLinux", "COpenSSL", "Glibc", "Synchronization", "Distributed", "Dispatch"]),
     ("Cluster", ["Primitives", "Membership", "Consensus", "Transport", "CSQLite", "Glibc", "Synchronization", "Dispatch"]),
     (
