@@ -100,8 +100,8 @@
       case .commitEarlierTerms: 140
       case .appendBlindly: 8
       case .promiseBeforeWriting: 15
-      case .changeManyAtOnce: 71
-      case .voteBeforeHealing: 33
+      case .changeManyAtOnce: 81
+      case .voteBeforeHealing: 27
       case .readWithoutAsking: 21
       case .actWithoutLease, .actAfterHandingOver: 3
       case .neverRefute: 4
