@@ -18,10 +18,10 @@ extension HeaderOperations {
     for field in add where !Self.namesAuthority(field.name) { fields.addHeader(named: field.name, value: field.value) }
   }
 
-  /// The value these operations give to the authority; `set` beats `add`.
+  /// The value these operations give to the authority, where it is the same for every message; `set` beats `add`.
   fileprivate var authority: [UInt8]? {
     let chosen = self.set.last { Self.namesAuthority($0.name) } ?? add.last { Self.namesAuthority($0.name) }
-    return chosen?.value
+    return chosen.flatMap { $0.format == nil ? $0.value : nil }
   }
 
   fileprivate static func namesAuthority(_ name: [UInt8]) -> Bool {

@@ -371,7 +371,7 @@ import Testing
       - headers:
           request:
             set: {Host: other.example, X-B: '100%%'}
-            add: {x-a: '1'}
+            add: {x-a: '%PROTOCOL%'}
             remove: [X-C]
         route: [{destination: {host: reviews}}]
       """
@@ -380,6 +380,8 @@ import Testing
     #expect(route.rewrite?.authority == Array("other.example".utf8))
     #expect(route.requestHeaders.set == [.init(name: Array("x-b".utf8), value: Array("100%".utf8))])
     #expect(route.requestHeaders.remove == [Array("x-c".utf8)])
+    let added = try #require(route.requestHeaders.add.first)
+    #expect(added.format != nil && added.value.elementsEqual("%PROTOCOL%".utf8), "people are shown what was written")
   }
 
   @Test(arguments: 0..<20)

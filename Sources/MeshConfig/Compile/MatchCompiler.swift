@@ -89,11 +89,12 @@ struct HeaderCompiler {
   /// A field and what its value is made of.
   static func field(_ pair: (name: String, value: String)) -> HeaderOperations.Field {
     let name = Array(pair.name.utf8)
-    guard pair.value.utf8.contains(0x25), let format = CommandFormat(pair.value) else {
-      return HeaderOperations.Field(name: name, value: Array(pair.value.utf8))
+    let written = Array(pair.value.utf8)
+    guard written.contains(0x25), let format = CommandFormat(pair.value) else {
+      return HeaderOperations.Field(name: name, value: written)
     }
-    guard let fixed = format.fixed else { return HeaderOperations.Field(name: name, value: [], format: format) }
-    return HeaderOperations.Field(name: name, value: fixed)
+    if let fixed = format.fixed { return HeaderOperations.Field(name: name, value: fixed) }
+    return HeaderOperations.Field(name: name, value: written, format: format)
   }
 
   /// `%%` is a literal percent sign.

@@ -8,6 +8,7 @@ public struct HeaderOperations: Sendable, Hashable {
   public var add: [Field]
   public struct Field: Sendable, Hashable {
     public var name: [UInt8]
+    /// As it was written, where it has a format.
     public var value: [UInt8]
     /// What the value is made of, where it is not the same for every message.
     public var format: CommandFormat?
