@@ -96,9 +96,8 @@ extension ExchangeValues {
     var out: [UInt8] = []
     var rest = Array(text)[...]
     while let byte = rest.popFirst() {
-      let digits = String(decoding: rest.prefix(2), as: UTF8.self)
-      if byte == 0x25, digits.utf8.count == 2, digits.allSatisfy(\.isHexDigit), let escaped = UInt8(digits, radix: 16) {
-        out.append(escaped)
+      if byte == 0x25, let high = rest.first.flatMap(ASCII.hexValue), let low = rest.dropFirst().first.flatMap(ASCII.hexValue) {
+        out.append(high << 4 | low)
         rest = rest.dropFirst(2)
       } else {
         out.append(byte)
