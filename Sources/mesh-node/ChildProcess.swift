@@ -71,7 +71,8 @@ func currentEnvironment() -> [String: String] {
   return variables
 }
 
-private func withCStrings<Result>(
+/// Calls `body` with an argument list for C: pointers to the strings, then nil.
+func withCStrings<Result>(
   _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
 ) -> Result {
   var pointers: [UnsafeMutablePointer<CChar>?] = strings.map { strdup($0) } + [nil]

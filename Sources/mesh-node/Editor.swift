@@ -22,20 +22,13 @@ struct Editor {
 
   /// Shows `text` and returns what it has become.
   func edit(_ text: String) throws -> String {
-    try write(text)
+    do { try replaceFile(path, with: Array(text.utf8), mode: 0o600) } catch { throw CommandFailure("\(path): \(error)") }
     let code = try run()
     guard code == 0 else { throw CommandFailure("the editor '\(command)' ended with \(code); nothing was changed") }
     let bytes: [UInt8]
     do { bytes = try readFile(path, bytesMax: ConfigSources.bytesMax) } catch { throw CommandFailure("\(path): \(error)") }
     guard let edited = String(validating: bytes, as: UTF8.self) else { throw CommandFailure("\(path): not valid UTF-8") }
     return edited
-  }
-
-  private func write(_ text: String) throws {
-    let descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC)
-    guard descriptor >= 0 else { throw CommandFailure("\(path): \(errorText(errno))") }
-    defer { close(descriptor) }
-    Terminal.write(text, to: descriptor)
   }
 
   /// In this process's group, so that the terminal is the editor's; the shell parts a command such as `code --wait`.
@@ -55,10 +48,8 @@ struct Editor {
       signal(SIGQUIT, before.1)
     }
     let arguments = ["sh", "-c", "\(command) \"$1\"", "sh", path]
-    var words: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
-    defer { for word in words { free(word) } }
     var pid: pid_t = 0
-    let error = posix_spawn(&pid, "/bin/sh", nil, &attributes, &words, environ)
+    let error = withCStrings(arguments) { posix_spawn(&pid, "/bin/sh", nil, &attributes, $0, environ) }
     guard error == 0 else { throw CommandFailure("cannot start the editor '\(command)': \(errorText(error))") }
     var status: Int32 = 0
     while waitpid(pid, &status, 0) < 0 {
