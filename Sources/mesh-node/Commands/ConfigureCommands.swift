@@ -3,9 +3,9 @@ import Nodes
 import Primitives
 
 extension Command {
-  private static let namespaceOption = CommandOption.value("namespace", short: "n", "NAME", "namespace (default: default)")
+  static let namespaceOption = CommandOption.value("namespace", short: "n", "NAME", "namespace (default: default)")
   private static let recursiveOption = CommandOption.flag("recursive", short: "R", "the folders within a folder, too")
-  private static let timeoutOption = CommandOption.value("timeout", "TIME", "give up after this time (default: 10s)")
+  static let timeoutOption = CommandOption.value("timeout", "TIME", "give up after this time (default: 10s)")
 
   static let apply = Command(
     "apply", .configure, operands: "-f FILE|FOLDER|- ...", summary: "create or change configuration from Istio YAML",
@@ -37,8 +37,7 @@ extension Command {
       strict: arguments.flag("strict"), wait: arguments.flag("wait"), timeoutMilliseconds: Int(timeout.inMilliseconds),
       namespace: arguments.value("namespace") ?? "default", namespaceIsFixed: arguments.value("namespace") != nil)
     let report = try AdminClient(arguments).post("/v1/apply", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
-    try show(report, as: arguments.format) { reportLines($0, dryRun: request.dryRun, waited: request.wait) }
-    return request.wait && !report.lagging.isEmpty ? .failed : .done
+    return try conclude(report, as: arguments.format, dryRun: request.dryRun, waited: request.wait)
   }
 
   static let delete = Command(
@@ -75,8 +74,7 @@ extension Command {
       timeoutMilliseconds: Int(timeout.inMilliseconds))
     if request.objects.isEmpty && request.sources.isEmpty { return .done }
     let report = try AdminClient(arguments).post("/v1/delete", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
-    try show(report, as: arguments.format) { reportLines($0, dryRun: request.dryRun, waited: request.wait) }
-    return request.wait && !report.lagging.isEmpty ? .failed : .done
+    return try conclude(report, as: arguments.format, dryRun: request.dryRun, waited: request.wait)
   }
 
   /// Objects of some kinds in the namespace that have the labels of `-l`.
@@ -135,7 +133,13 @@ enum ConfigSources {
   }
 }
 
-func reportLines(_ report: ApplyReport, dryRun: Bool, waited: Bool) -> [String] {
+/// Shows what a change came to. One that was waited for has failed while nodes do not serve it.
+func conclude(_ report: ApplyReport, as format: OutputFormat, dryRun: Bool, waited: Bool) throws -> ExitStatus {
+  try show(report, as: format) { reportLines($0, dryRun: dryRun, waited: waited) }
+  return waited && !report.lagging.isEmpty ? .failed : .done
+}
+
+private func reportLines(_ report: ApplyReport, dryRun: Bool, waited: Bool) -> [String] {
   var lines: [String] = []
   for change in report.changes {
     let subject =

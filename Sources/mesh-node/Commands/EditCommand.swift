@@ -12,10 +12,9 @@ extension Command {
       example: EDITOR=nano mesh-node edit vs reviews --wait
       """,
     options: [
-      .value("namespace", short: "n", "NAME", "namespace (default: default)"),
       .flag("wait", "return when every live node serves the change, and name those that do not"),
       .flag("strict", "refuse the change for a warning as for an error"),
-      .value("timeout", "TIME", "give up after this time (default: 10s)"),
+      timeoutOption, namespaceOption,
     ]
   ) { arguments in
     let query = try ObjectQuery(arguments)
@@ -24,9 +23,7 @@ extension Command {
     let timeout = try arguments.duration("timeout", default: .seconds(10))
     let client = try AdminClient(arguments)
     let objects = try query.objects(client)
-    if let missing = query.names.first(where: { name in !objects.contains { name.means($0) } }) {
-      throw CommandFailure("there is no \(missing.kind) '\(missing.name)' in \(query.place)")
-    }
+    try query.checkAllThere(objects)
     if let secret = objects.first(where: { $0.objectKind == .secret }) {
       throw CommandFailure("values of Secrets are never printed: apply '\(secret.name)' anew from where its values are kept")
     }
@@ -48,8 +45,7 @@ extension Command {
       do {
         let report = try client.post("/v1/apply", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
         editor.remove()
-        try show(report, as: format) { reportLines($0, dryRun: false, waited: request.wait) }
-        return request.wait && !report.lagging.isEmpty ? .failed : .done
+        return try conclude(report, as: format, dryRun: false, waited: request.wait)
       } catch let refusal as AdminFailure where refusal.code == "invalid" {
         draft.refuse(refusal)
       } catch {

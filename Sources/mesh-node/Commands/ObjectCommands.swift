@@ -27,15 +27,8 @@ extension Command {
     let client = try AdminClient(arguments)
     if arguments.flag("watch") { return try watch(query, client) }
     let objects = try query.objects(client)
-    let missing = query.names.filter { name in !objects.contains { name.means($0) } }
     if !objects.isEmpty || query.names.isEmpty { try query.show(objects) }
-    guard missing.isEmpty else {
-      let lines = missing.map { name in
-        let kind = name.kind.contains(",") ? "such object" : name.kind
-        return "there is no \(kind) '\(name.name)' in \(query.place)"
-      }
-      throw CommandFailure(lines.joined(separator: "\n"))
-    }
+    try query.checkAllThere(objects)
     return .done
   }
 
@@ -92,7 +85,7 @@ extension Command {
     options: [
       .flag("wait", "return when every live node serves the change"),
       .flag("dry-run", "show what would change, without changing it"),
-      .value("timeout", "TIME", "give up after this time (default: 10s)"),
+      timeoutOption,
     ]
   ) { arguments in
     guard arguments.operands.count == 1, let revision = parseDecimal(arguments.operands[0].utf8) else {
@@ -103,8 +96,7 @@ extension Command {
       revision: revision, dryRun: arguments.flag("dry-run"), wait: arguments.flag("wait"),
       timeoutMilliseconds: Int(timeout.inMilliseconds))
     let report = try AdminClient(arguments).post("/v1/rollback", request, as: ApplyReport.self, timeout: timeout + .seconds(5))
-    try show(report, as: arguments.format) { reportLines($0, dryRun: request.dryRun, waited: request.wait) }
-    return request.wait && !report.lagging.isEmpty ? .failed : .done
+    return try conclude(report, as: arguments.format, dryRun: request.dryRun, waited: request.wait)
   }
 
   static let describe = Command(

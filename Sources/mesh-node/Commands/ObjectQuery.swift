@@ -67,6 +67,17 @@ struct ObjectQuery {
     try client.get("/v1/objects?\(parameters)", as: [StoredObjectInfo].self).filter(selects)
   }
 
+  /// Fails with a line for each name that none of the objects has.
+  func checkAllThere(_ objects: [StoredObjectInfo]) throws(CommandFailure) {
+    let missing = names.filter { name in !objects.contains { name.means($0) } }
+    guard !missing.isEmpty else { return }
+    let lines = missing.map { name in
+      let kind = name.kind.contains(",") ? "such object" : name.kind
+      return "there is no \(kind) '\(name.name)' in \(place)"
+    }
+    throw CommandFailure(lines.joined(separator: "\n"))
+  }
+
   // MARK: Showing
 
   func show(_ objects: [StoredObjectInfo]) throws {
